@@ -1,0 +1,136 @@
+//! One error type: a small kind to decide by, and one line to show.
+
+use std::fmt;
+use std::io;
+
+use rustix::io::Errno;
+
+/// The engine's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, as far as a caller decides by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused: the source error has the reason.
+    Io,
+    /// The file is not of the format that it should be.
+    Format,
+    /// The format is known, and so is that this version or codec cannot be read.
+    Unsupported,
+    /// Stored data does not decode to what was stored, or is missing.
+    Damaged,
+    /// Two files that do not belong together: a cowfile of another base.
+    Mismatch,
+    /// Somebody else has the file in use.
+    Busy,
+    /// A cowfile that needs repair first.
+    Dirty,
+    /// No space for the data, on the medium or under a limit.
+    NoSpace,
+    /// A write to something read-only.
+    ReadOnly,
+    /// A request that makes no sense: out of range, or contradictory options.
+    InvalidInput,
+    /// A sync failed earlier, so the state on the medium is unknown.
+    Poisoned,
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+/// What failed, where, and what to do about it.
+///
+/// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE]`.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    subject: String,
+    message: String,
+    source: Option<io::Error>,
+}
+
+impl Error {
+    /// An error of `kind` about `subject`, usually the file's name.
+    pub fn new(kind: ErrorKind, subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            subject: subject.into(),
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    /// An operating system's error: `message` says what was being done.
+    ///
+    /// The kind follows from the system's: full disks, read-only file systems
+    /// and stale handles keep their meaning.
+    pub fn io(subject: impl Into<String>, message: impl Into<String>, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
+            _ => ErrorKind::Io,
+        };
+        Error(Box::new(Inner {
+            kind,
+            subject: subject.into(),
+            message: message.into(),
+            source: Some(source),
+        }))
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What it went wrong with, usually a file's name.
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// The `errno` that a block device answers with for this error.
+    pub fn errno(&self) -> i32 {
+        if let Some(code) = self.0.source.as_ref().and_then(io::Error::raw_os_error) {
+            return code;
+        }
+        match self.0.kind {
+            ErrorKind::NoSpace => Errno::NOSPC,
+            ErrorKind::ReadOnly => Errno::ROFS,
+            ErrorKind::InvalidInput => Errno::INVAL,
+            ErrorKind::Unsupported => Errno::OPNOTSUPP,
+            ErrorKind::Busy => Errno::BUSY,
+            ErrorKind::Cancelled => Errno::CANCELED,
+            _ => Errno::IO,
+        }
+        .raw_os_error()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { subject, message, source, .. } = &*self.0;
+        write!(f, "{subject}: {message}")?;
+        match source {
+            Some(source) => write!(f, ": {}", reason(source)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|e| e as _)
+    }
+}
+
+/// The system's words without the number that Rust puts behind them.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}

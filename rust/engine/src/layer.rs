@@ -1,0 +1,78 @@
+//! What lies under a device: something of a fixed size that can be read.
+
+use std::ops::ControlFlow;
+
+use crate::Result;
+
+/// What a range of a device is known to hold without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExtentKind {
+    /// Bytes that must be read.
+    Data,
+    /// All zeros, and known to be.
+    Zero,
+}
+
+/// A range of a device of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes; never 0.
+    pub length: u64,
+    /// What the range holds.
+    pub kind: ExtentKind,
+}
+
+impl Extent {
+    /// The byte after the last.
+    pub fn end(&self) -> u64 {
+        self.offset + self.length
+    }
+}
+
+/// Where [`Layer::extents`] sends what it finds. `Break` ends the walk early.
+pub type ExtentSink<'a> = &'a mut dyn FnMut(Extent) -> ControlFlow<()>;
+
+/// A readable device of fixed size: an image, or an overlay on another layer.
+///
+/// Callers keep `offset + length` within [`size`](Self::size).
+/// A read may be slow: a layer may lie on the far side of a network.
+pub trait Layer: Send + Sync {
+    /// Size in bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `buf` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// `Damaged` or `Io` when any of the bytes cannot be had; `buf` is then
+    /// unspecified.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Walks the range from its beginning, in order and without gaps.
+    ///
+    /// Neighbouring extents may be of the same kind. `Data` is always a true
+    /// answer; `Zero` is given only where the layer knows.
+    fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()>;
+
+    /// A hint that the range will be read soon. May do nothing.
+    fn prefetch(&self, _offset: u64, _length: u64) {}
+
+    /// A strong identity of the content (32 bytes), by which a cowfile knows
+    /// its base. Costs no more than reading the metadata.
+    fn identity(&self) -> Result<[u8; 32]>;
+
+    /// Whether the whole range is known to be zeros.
+    fn is_zero(&self, offset: u64, length: u64) -> Result<bool> {
+        let mut zero = true;
+        self.extents(offset, length, &mut |extent| {
+            zero = extent.kind == ExtentKind::Zero;
+            if zero {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        Ok(zero)
+    }
+}

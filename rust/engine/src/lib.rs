@@ -1,0 +1,24 @@
+//! The cowcloop engine: compressed block images, cowfiles, and the device that
+//! the two make together.
+//!
+//! A read flows one way:
+//!
+//! ```text
+//! device -> overlay (bitmap) -> cowfile                 a block that was written
+//!                            -> image -> cache -> codec -> storage   any other block
+//! ```
+//!
+//! Nothing in here knows of Python, of nbdkit or of a terminal: events worth
+//! telling are sent to the [`log`] facade, results are returned.
+//!
+//! All sizes and offsets are in bytes unless a name says *blocks*.
+#![forbid(unsafe_code)]
+
+pub mod device;
+pub mod error;
+pub mod image;
+pub mod layer;
+pub mod storage;
+
+pub use error::{Error, ErrorKind, Result};
+pub use layer::{Extent, ExtentKind, Layer};

@@ -1,0 +1,149 @@
+//! Files and block devices.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use super::Storage;
+
+/// A file or block device on this machine.
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    name: String,
+    path: PathBuf,
+}
+
+impl FileStorage {
+    /// Opens a file or block device for reading only.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::with(path, OpenOptions::new().read(true))
+    }
+
+    /// Opens an existing file for reading and writing.
+    pub fn open_writable(path: &Path) -> io::Result<Self> {
+        Self::with(path, OpenOptions::new().read(true).write(true))
+    }
+
+    /// Creates a file, mode 0600, that must not exist before.
+    pub fn create_new(path: &Path) -> io::Result<Self> {
+        Self::with(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
+    }
+
+    fn with(path: &Path, options: &mut OpenOptions) -> io::Result<Self> {
+        // NONBLOCK: opening a FIFO must fail, not wait for its other end.
+        let file = options.custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+        let kind = file.metadata()?.file_type();
+        if kind.is_dir() {
+            return Err(Errno::ISDIR.into());
+        }
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "neither a regular file nor a block device",
+            ));
+        }
+        Ok(FileStorage { file, name: path.display().to_string(), path: path.to_path_buf() })
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the file's advisory lock, exclusive or shared, until it is closed.
+    /// `false`: another holder stands in the way.
+    pub fn try_lock(&self, exclusive: bool) -> io::Result<bool> {
+        let operation = match exclusive {
+            true => FlockOperation::NonBlockingLockExclusive,
+            false => FlockOperation::NonBlockingLockShared,
+        };
+        match rustix::fs::flock(&self.file, operation) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Device and inode number: the same for two paths of one file.
+    pub fn file_id(&self) -> io::Result<(u64, u64)> {
+        let metadata = self.file.metadata()?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+}
+
+impl Storage for FileStorage {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let metadata = self.file.metadata()?;
+        if metadata.file_type().is_block_device() {
+            // Positional reads and writes elsewhere: the file position is nobody's.
+            return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
+        }
+        Ok(metadata.len())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match self.file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        loop {
+            return match rustix::fs::fallocate(&self.file, flags, offset, length) {
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::NODEV) => {
+                    Err(io::ErrorKind::Unsupported.into())
+                }
+                other => Ok(other?),
+            };
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NXIO) => Ok(None),
+            // Block devices and a few file systems know of no holes.
+            Err(Errno::INVAL) => Ok((offset < self.len()?).then_some(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        match rustix::fs::seek(&self.file, SeekFrom::Hole(offset)) {
+            Ok(found) => Ok(found),
+            Err(Errno::NXIO) => Ok(offset),
+            Err(Errno::INVAL) => Ok(self.len()?.max(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.blocks() * 512)
+    }
+}

@@ -1,0 +1,72 @@
+//! Where bytes live: the one door between the engine and files.
+//!
+//! The base and the cowfile are read through the same trait, so that tests can
+//! put a simulated disk under the real code, and so that a base may one day lie
+//! elsewhere than in a local file.
+
+mod file;
+mod memory;
+
+pub use file::FileStorage;
+pub use memory::MemoryStorage;
+
+use std::fmt;
+use std::io;
+
+/// Bytes that can be read at any offset and, when writable, written and synced.
+///
+/// Every method may be called from any thread at any time. Offsets and lengths
+/// are in bytes, with no alignment asked for.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// What messages call it, usually the path as the user gave it.
+    fn name(&self) -> &str;
+
+    /// Length in bytes, asked anew each time.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the length is 0.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads up to `buf.len()` bytes; fewer only at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Reads exactly `buf.len()` bytes.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the storage ends before.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.read_at(buf, offset)? == buf.len() {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends before the data"))
+        }
+    }
+
+    /// Writes all of `buf`, growing the storage when it ends before.
+    ///
+    /// On an error any part of `buf` may have been written.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes a range read as zeros and frees its space; does not grow the storage.
+    ///
+    /// # Errors
+    /// `Unsupported` when the medium cannot; nothing has changed then.
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Returns once all that was written or punched before the call is durable,
+    /// with the length and whatever else is needed to read it back.
+    fn sync(&self) -> io::Result<()>;
+
+    /// The first offset at or after `offset` that may hold data; `None` when
+    /// only holes follow. Holes read as zeros.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+
+    /// The first offset at or after `offset`, itself in data, where a hole or
+    /// the end begins.
+    fn next_hole(&self, offset: u64) -> io::Result<u64>;
+
+    /// Bytes that the storage takes on its medium.
+    fn allocated(&self) -> io::Result<u64>;
+}
