@@ -1,0 +1,91 @@
+"""Fixtures that every test shares."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import images, programs, server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_environment() -> Iterator[None]:
+    """Neither the user's settings nor a running device of theirs touches a test."""
+    patch = pytest.MonkeyPatch()
+    for name in ("COWCLOOP_CACHE", "PYTHONWARNINGS", "LISTEN_FDS", "NBDKIT"):
+        patch.delenv(name, raising=False)
+    patch.setenv("NO_COLOR", "1")
+    patch.setenv("COLUMNS", "100")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A runtime directory of the test's own; whatever is still served there is detached."""
+    # Socket paths are limited to 107 bytes: pytest's own directories are too deep.
+    folder = Path(tempfile.mkdtemp(prefix="cct-", dir="/tmp"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder
+    if any((folder / "cowcloop").glob("*")):
+        programs.cowcloop("detach", "--all", expect=None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all test processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+
+
+@pytest.fixture(scope="session")
+def ext2(shared: Path) -> Path:
+    """A small ext2 filesystem; read-only."""
+    return images.once(shared / "disk.ext2", images.make_ext2)
+
+
+@pytest.fixture(scope="session")
+def chicken(shared: Path, ext2: Path) -> Path:
+    """The same, compressed by Debian's create_compressed_fs with 64 KiB blocks; read-only."""
+    return images.once(shared / "chicken.img", lambda part: images.compress(ext2, part))
+
+
+@pytest.fixture
+def root() -> None:
+    """The test needs to be root."""
+    if os.geteuid() != 0:
+        programs.missing("must be root")
+
+
+@pytest.fixture
+def loop(root: None) -> None:
+    """The test mounts through a loop device."""
+    if not Path("/dev/loop-control").exists():
+        programs.missing("the kernel has no loop devices")
+
+
+@pytest.fixture
+def fuse() -> None:
+    """The test mounts through FUSE."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        programs.missing("/dev/fuse cannot be opened")
+    programs.program("fusermount3", "fuse3")
+
+
+@pytest.fixture
+def tiny_tmpfs(root: None, tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 4 MiB that fills up."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = programs.program("mount", "mount")
+    if programs.run(mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder, expect=None).returncode:
+        programs.missing("a tmpfs cannot be mounted")
+    yield folder
+    server.wait_until(
+        lambda: programs.run("umount", folder, expect=None).returncode == 0, "umount", 30
+    )

@@ -1,0 +1,135 @@
+"""Runs the real programs as a person would, and holds cowcloop to its manners."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Union
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: With this, whatever a machine lacks is a failure and not a reason to skip.
+REQUIRE_ALL = os.environ.get("CI") == "true" or os.environ.get("COWCLOOP_REQUIRE_ALL") == "1"
+#: Seconds after which a program that should have ended is taken to hang.
+PATIENCE = 120
+
+Argument = Union[str, "os.PathLike[str]"]
+
+
+def missing(reason: str) -> NoReturn:
+    """Skips the test, or fails it where everything is required."""
+    if REQUIRE_ALL:
+        pytest.fail(f"{reason} (required here)", pytrace=False)
+    pytest.skip(reason)
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program from the distribution."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        missing(f"{name} is not installed (Debian package {package})")
+    return found
+
+
+def cowcloop_path() -> str:
+    """The cowcloop under test."""
+    named = os.environ.get("COWCLOOP")
+    if named:
+        return named
+    for folder in (ROOT / ".venv" / "bin", Path(sys.executable).parent):
+        if (folder / "cowcloop").exists():
+            return str(folder / "cowcloop")
+    found = shutil.which("cowcloop")
+    if found is None:
+        missing("cowcloop is not built: run `make build`")
+    return found
+
+
+def run(
+    *command: Argument,
+    expect: int | None = 0,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a program to its end; its exit code must be ``expect`` (None: any)."""
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+    done = subprocess.run(
+        [os.fspath(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        check=False,
+        **options,
+    )
+    if expect is not None and done.returncode != expect:
+        words = " ".join(map(str, command))
+        pytest.fail(
+            f"{words}\nexit code {done.returncode}, expected {expect}\n"
+            f"stdout: {done.stdout[-2000:]!r}\nstderr: {done.stderr.decode(errors='replace')}"
+        )
+    return done
+
+
+def mannered(stderr: str) -> None:
+    """No user ever sees a traceback or a panic."""
+    assert "Traceback" not in stderr, stderr
+    assert "panicked" not in stderr, stderr
+    assert "RUST_BACKTRACE" not in stderr, stderr
+
+
+def cowcloop(
+    *arguments: Argument,
+    expect: int | None = 0,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs a cowcloop command to its end."""
+    done = run(cowcloop_path(), *arguments, expect=expect, stdin=stdin, env=env, cwd=cwd)
+    mannered(done.stderr.decode())
+    return done
+
+
+def refused(*arguments: Argument, says: tuple[str, ...] | str = (), **options: Any) -> str:
+    """A command that the input, the medium or the system refuses: one clear line, exit 1."""
+    done = cowcloop(*arguments, expect=1, **options)
+    return one_line(done.stderr.decode(), says)
+
+
+def one_line(stderr: str, says: tuple[str, ...] | str = ()) -> str:
+    """Exactly one line that begins with the program's name and holds each of ``says``."""
+    lines = stderr.splitlines()
+    assert len(lines) == 1, f"expected one line of error: {stderr!r}"
+    line = lines[0]
+    assert line.startswith("cowcloop: "), line
+    for word in [says] if isinstance(says, str) else says:
+        assert word.lower() in line.lower(), f"{word!r} is not in {line!r}"
+    return line
+
+
+def peak_memory(*arguments: Argument, expect: int = 0) -> tuple[int, str]:
+    """Bytes that a cowcloop command took in memory at most, and its standard error."""
+    import resource  # noqa: PLC0415  (not on every platform)
+
+    script = (
+        "import os, subprocess, sys\n"
+        "child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL,"
+        " stdout=subprocess.DEVNULL, stderr=2)\n"
+        "_, status, usage = os.wait4(child.pid, 0)\n"
+        "print(usage.ru_maxrss, os.waitstatus_to_exitcode(status))\n"
+    )
+    done = run(sys.executable, "-c", script, cowcloop_path(), *arguments)
+    mannered(done.stderr.decode())
+    kilobytes, code = map(int, done.stdout.split())
+    assert code == expect, done.stderr
+    assert resource.getpagesize() > 0
+    return kilobytes * 1024, done.stderr.decode()
