@@ -1,0 +1,277 @@
+//! The plugin's parameters: `key=value` on nbdkit's command line.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use cowcloop_engine::device::DeviceOptions;
+use cowcloop_engine::image::ImageOptions;
+
+/// The name of an overlay that lives in memory.
+const MEMORY: &str = ":memory:";
+
+/// What `nbdkit cowcloop --help` shows.
+pub const HELP: &std::ffi::CStr = c"\
+[image=]<PATH>     (required) The cloop, uzip or raw image to serve.
+cow=<PATH>         A cowfile on it, or :memory:. May be repeated, lowest
+                   first; the last one takes the writes. None: read-only.
+create=<BOOL>      Create the last cowfile when it is missing (default: true).
+read-only=<BOOL>   Open the last cowfile read-only too.
+repair=<BOOL>      Repair a cowfile that the original driver left dirty.
+size=<SIZE>        Size of the device of a cowfile that is created, when larger
+                   than the image.
+memory-limit=<SIZE>  What :memory: may take (default: half of the memory).
+cache=<SIZE>       Decompressed blocks to keep (default: 64M).
+threads=<N>        Threads that inflate ahead (default: one a core).
+strict=<BOOL>      Check a whole block before any byte of it is given out.
+control=<PATH>     Unix socket to create for status and sync requests.
+lifeline=<FD>      Shut down once this inherited file descriptor is at its end.";
+
+/// The parameters as given.
+#[derive(Debug, Default)]
+pub struct Config {
+    image: Option<PathBuf>,
+    /// Cowfiles, lowest first.
+    pub cows: Vec<PathBuf>,
+    create: Option<bool>,
+    read_only: Option<bool>,
+    repair: Option<bool>,
+    size: Option<u64>,
+    memory_limit: Option<u64>,
+    cache: Option<u64>,
+    threads: Option<usize>,
+    strict: Option<bool>,
+    /// Where the control socket is to be.
+    pub control: Option<PathBuf>,
+    /// The descriptor whose end is ours.
+    pub lifeline: Option<i32>,
+}
+
+impl Config {
+    /// Takes one parameter. The error is a line for the user.
+    pub fn set(&mut self, key: &str, value: &OsStr) -> Result<(), String> {
+        match key {
+            "image" => once(&mut self.image, key, path(key, value)?),
+            "cow" => {
+                let cow = match value == MEMORY {
+                    true => PathBuf::from(MEMORY),
+                    false => path(key, value)?,
+                };
+                self.cows.push(cow);
+                Ok(())
+            }
+            "create" => once(&mut self.create, key, boolean(key, value)?),
+            "read-only" => once(&mut self.read_only, key, boolean(key, value)?),
+            "repair" => once(&mut self.repair, key, boolean(key, value)?),
+            "size" => once(&mut self.size, key, size(key, value)?),
+            "memory-limit" => once(&mut self.memory_limit, key, size(key, value)?),
+            "cache" => once(&mut self.cache, key, size(key, value)?),
+            "threads" => once(&mut self.threads, key, number(key, value, 0..=1024)?),
+            "strict" => once(&mut self.strict, key, boolean(key, value)?),
+            "control" => once(&mut self.control, key, path(key, value)?),
+            "lifeline" => {
+                once(&mut self.lifeline, key, number(key, value, 3..=i32::MAX as usize)? as i32)
+            }
+            _ => Err(format!("{key}: no such parameter; nbdkit cowcloop --help lists them all")),
+        }
+    }
+
+    /// Checks what only the whole of the parameters can tell.
+    pub fn check(&self) -> Result<(), String> {
+        self.image()?;
+        if self.size.is_some() && self.cows.is_empty() {
+            return Err("size: only a cowfile makes a device larger; add cow=PATH".into());
+        }
+        Ok(())
+    }
+
+    /// The image to serve.
+    pub fn image(&self) -> Result<&Path, String> {
+        self.image.as_deref().ok_or_else(|| "image: missing; name the image to serve".into())
+    }
+
+    /// How the engine is to open it all.
+    pub fn device_options(&self) -> DeviceOptions {
+        let default = ImageOptions::default();
+        DeviceOptions {
+            image: ImageOptions {
+                cache_bytes: self.cache.unwrap_or(default.cache_bytes),
+                threads: self.threads.unwrap_or(default.threads),
+                strict: self.strict.unwrap_or(default.strict),
+            },
+            read_only: self.read_only.unwrap_or(false),
+            create: self.create.unwrap_or(true),
+            repair: self.repair.unwrap_or(false),
+            memory_limit: self.memory_limit,
+            device_size: self.size,
+        }
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
+    if slot.is_some() {
+        return Err(format!("{key}: given twice"));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+/// An absolute path: nbdkit changes to the root directory before it serves.
+fn path(key: &str, value: &OsStr) -> Result<PathBuf, String> {
+    std::path::absolute(value).map_err(|error| match value.is_empty() {
+        true => format!("{key}: the path is empty"),
+        false => format!("{key}: {}: {error}", Path::new(value).display()),
+    })
+}
+
+fn boolean(key: &str, value: &OsStr) -> Result<bool, String> {
+    match value.to_string_lossy().to_ascii_lowercase().as_str() {
+        "1" | "true" | "t" | "yes" | "y" | "on" => Ok(true),
+        "0" | "false" | "f" | "no" | "n" | "off" => Ok(false),
+        _ => Err(format!("{key}: {value:?} is neither true nor false")),
+    }
+}
+
+fn number(
+    key: &str,
+    value: &OsStr,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<usize, String> {
+    let found = value.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    found.and_then(|text| text.parse().ok()).filter(|n| range.contains(n)).ok_or_else(|| {
+        format!("{key}: {value:?} is not a number from {} to {}", range.start(), range.end())
+    })
+}
+
+/// Bytes: a decimal number, and `K`, `M`, `G`, `T`, `P` or `E` for powers of 1024.
+fn size(key: &str, value: &OsStr) -> Result<u64, String> {
+    parse_size(&value.to_string_lossy())
+        .ok_or_else(|| format!("{key}: {value:?} is not a size such as 512, 64K, 64M or 1G"))
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        "P" => 50,
+        "E" => 60,
+        _ => return None,
+    };
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
+        config.set(key, OsStr::new(value))
+    }
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("64K", 64 << 10),
+            ("64k", 64 << 10),
+            ("64M", 64 << 20),
+            ("1G", 1 << 30),
+            ("15E", 15 << 60),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for text in
+            ["", "K", "-1", "+1", "1.5G", "64KK", "64X", "16E", "1 K", "18446744073709551616"]
+        {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_reaches_the_options() {
+        let mut config = Config::default();
+        for (key, value) in [
+            ("image", "/a/chicken.img"),
+            ("cow", "/a/low.cow"),
+            ("cow", ":memory:"),
+            ("cache", "1M"),
+            ("threads", "3"),
+            ("strict", "yes"),
+            ("create", "off"),
+            ("read-only", "1"),
+            ("repair", "TRUE"),
+            ("size", "8G"),
+            ("memory-limit", "16M"),
+            ("control", "/a/control.sock"),
+            ("lifeline", "7"),
+        ] {
+            set(&mut config, key, value).unwrap();
+        }
+        config.check().unwrap();
+        assert_eq!(config.image(), Ok(Path::new("/a/chicken.img")));
+        assert_eq!(config.cows, [Path::new("/a/low.cow"), Path::new(":memory:")]);
+        assert_eq!(config.control.as_deref(), Some(Path::new("/a/control.sock")));
+        assert_eq!(config.lifeline, Some(7));
+        let options = config.device_options();
+        assert_eq!(options.image.cache_bytes, 1 << 20);
+        assert_eq!(options.image.threads, 3);
+        assert!(options.image.strict);
+        assert!(!options.create);
+        assert!(options.read_only);
+        assert!(options.repair);
+        assert_eq!(options.device_size, Some(8 << 30));
+        assert_eq!(options.memory_limit, Some(16 << 20));
+    }
+
+    #[test]
+    fn the_last_cowfile_is_created_unless_told_otherwise() {
+        let options = Config::default().device_options();
+        assert!(options.create && !options.read_only && !options.repair);
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        let mut config = Config::default();
+        set(&mut config, "image", "chicken.img").unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(config.image(), Ok(here.join("chicken.img").as_path()));
+    }
+
+    #[test]
+    fn errors_name_the_parameter_and_the_value() {
+        let mut config = Config::default();
+        for (key, value, part) in [
+            ("cache", "12Q", "\"12Q\" is not a size"),
+            ("strict", "maybe", "\"maybe\" is neither"),
+            ("threads", "-1", "\"-1\" is not a number from 0 to 1024"),
+            ("threads", "9999", "\"9999\" is not a number from 0 to 1024"),
+            ("lifeline", "2", "\"2\" is not a number from 3"),
+            ("lifeline", "99999999999999999999", "is not a number from 3"),
+            ("image", "", "the path is empty"),
+            ("cows", "x", "no such parameter"),
+        ] {
+            let error = set(&mut config, key, value).unwrap_err();
+            assert!(error.starts_with(&format!("{key}: ")), "{error}");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let mut config = Config::default();
+        assert!(config.check().unwrap_err().starts_with("image: missing"));
+        set(&mut config, "image", "a").unwrap();
+        assert!(set(&mut config, "image", "b").unwrap_err().contains("given twice"));
+        config.check().unwrap();
+        set(&mut config, "size", "1G").unwrap();
+        assert!(config.check().unwrap_err().starts_with("size: "));
+    }
+}

@@ -1,0 +1,103 @@
+//! The words of the control channel: one JSON object a line, each way.
+//!
+//! ```text
+//! > {"command":"status"}
+//! < {"ok":true,"pid":4711,"size":1048576,...}
+//! > {"command":"sing"}
+//! < {"ok":false,"error":"unknown command \"sing\""}
+//! ```
+
+use serde_json::{json, Value};
+
+use crate::server::Server;
+
+/// What a client may ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// State and counters.
+    Status,
+    /// Everything acknowledged to the medium, then the answer.
+    Sync,
+}
+
+impl Command {
+    /// Reads a request. The error is a line for the client.
+    pub fn parse(line: &[u8]) -> Result<Command, String> {
+        let request: Value = serde_json::from_slice(line)
+            .map_err(|error| format!("the request is not a JSON object: {error}"))?;
+        match request.get("command").and_then(Value::as_str) {
+            Some("status") => Ok(Command::Status),
+            Some("sync") => Ok(Command::Sync),
+            Some(other) => Err(format!("unknown command {other:?}")),
+            None => Err("the request names no command".into()),
+        }
+    }
+
+    fn run(&self, server: &Server) -> Result<Value, String> {
+        match self {
+            Command::Status => Ok(server.status()),
+            Command::Sync => server.sync().map(|()| json!({})),
+        }
+    }
+}
+
+/// The reply to a request line, with its line end.
+pub fn answer(line: &[u8], server: &Server) -> String {
+    reply(Command::parse(line).and_then(|command| command.run(server)))
+}
+
+/// The line that carries a result.
+pub fn reply(result: Result<Value, String>) -> String {
+    let mut reply = match result {
+        Ok(mut fields) => {
+            fields["ok"] = true.into();
+            fields
+        }
+        Err(error) => json!({ "ok": false, "error": error }),
+    }
+    .to_string();
+    reply.push('\n');
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests() {
+        assert_eq!(Command::parse(b"{\"command\":\"status\"}\n"), Ok(Command::Status));
+        assert_eq!(Command::parse(b" {\"id\":1, \"command\":\"sync\"} \r\n"), Ok(Command::Sync));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_a_reason() {
+        for (line, reason) in [
+            (&b""[..], "not a JSON object"),
+            (b"status", "not a JSON object"),
+            (b"{\"command\":", "not a JSON object"),
+            (b"{\"command\":\"status\"} x", "not a JSON object"),
+            (b"\xff\xfe", "not a JSON object"),
+            (b"[]", "names no command"),
+            (b"null", "names no command"),
+            (b"{}", "names no command"),
+            (b"{\"command\":7}", "names no command"),
+            (b"{\"command\":\"Status\"}", "unknown command \"Status\""),
+        ] {
+            let error = Command::parse(line).unwrap_err();
+            assert!(error.contains(reason), "{error}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(Command::parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_reply_is_one_line_whatever_is_in_it() {
+        let line = reply(Err("a\nb".into()));
+        assert_eq!(line, "{\"error\":\"a\\nb\",\"ok\":false}\n");
+        let line = reply(Ok(json!({ "path": "x\u{2028}\n" })));
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["ok"], true);
+    }
+}

@@ -1,0 +1,25 @@
+//! The nbdkit plugin `cowcloop`: NBD on one side, the engine on the other.
+//!
+//! ```text
+//! nbdkit -> callbacks (C calls in, panics stop here) -> server, request -> engine
+//!                                                    -> service: control socket, lifeline
+//! host   (Rust calls out to nbdkit)
+//! ```
+//!
+//! All `unsafe` code is in [`abi`], [`callbacks`] and [`host`]: what nbdkit's
+//! C interface looks like, the functions that it calls, and those that we call.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod abi;
+#[allow(unsafe_code)]
+mod callbacks;
+mod config;
+mod control;
+#[allow(unsafe_code)]
+mod host;
+mod lifecycle;
+mod report;
+mod request;
+mod server;
+mod service;

@@ -1,0 +1,103 @@
+//! The steps from the first parameter to the last close, in nbdkit's order.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::Config;
+use crate::control::{self, Control};
+use crate::host;
+use crate::request::Connection;
+use crate::server::Server;
+use crate::service::Service;
+
+static STATE: Mutex<State> = Mutex::new(State::new());
+
+struct State {
+    config: Option<Config>,
+    lifeline: Option<OwnedFd>,
+    server: Option<Arc<Server>>,
+    service: Option<Service>,
+}
+
+impl State {
+    const fn new() -> Self {
+        State { config: None, lifeline: None, server: None, service: None }
+    }
+
+    fn config(&mut self) -> &mut Config {
+        self.config.get_or_insert_default()
+    }
+}
+
+fn state() -> MutexGuard<'static, State> {
+    // Each step leaves the state whole, so a panic in one harms no other.
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes one parameter.
+pub fn configure(key: &str, value: &std::ffi::OsStr) -> Result<(), String> {
+    state().config().set(key, value)
+}
+
+/// All parameters have been given.
+pub fn check_config() -> Result<(), String> {
+    state().config().check()
+}
+
+/// Opens everything that may fail, while the user still reads our errors.
+/// Starts no thread: a fork may follow.
+pub fn get_ready() -> Result<(), String> {
+    let mut state = state();
+    let config = state.config();
+    if let Some(path) = &config.control {
+        control::check(path)?;
+    }
+    let lifeline = match config.lifeline {
+        Some(fd) => Some(host::adopt_fd(fd).map_err(|error| format!("lifeline: {fd}: {error}"))?),
+        None => None,
+    };
+    let server = Server::open(config)?;
+    state.lifeline = lifeline;
+    state.server = Some(Arc::new(server));
+    Ok(())
+}
+
+/// Starts what must not be started before the fork.
+pub fn after_fork() -> Result<(), String> {
+    let mut state = state();
+    let control = state.config().control.as_deref().map(Control::bind).transpose()?;
+    let lifeline = state.lifeline.take();
+    let Some(server) = state.server.clone() else {
+        return Err("the server was never made ready".into());
+    };
+    if control.is_some() || lifeline.is_some() {
+        let service = Service::start(server, control, lifeline)
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        state.service = Some(service);
+    }
+    Ok(())
+}
+
+/// A client has connected.
+pub fn open(read_only: bool) -> Result<Connection, String> {
+    let server = state().server.clone().ok_or("the server is not ready")?;
+    Ok(Connection::open(&server, read_only))
+}
+
+/// What a client that lists the exports is told: names and descriptions.
+pub fn exports() -> Vec<(String, String)> {
+    let server = state().server.clone();
+    server.map_or_else(Vec::new, |server| vec![(String::new(), server.device().description())])
+}
+
+/// Ends it all: threads, then the device. May be called again, and then does nothing.
+pub fn end() -> Result<(), String> {
+    let (service, server) = {
+        let mut state = state();
+        (state.service.take(), state.server.take())
+    };
+    if let Some(service) = service {
+        service.stop();
+    }
+    server.map_or(Ok(()), |server| server.close())
+}

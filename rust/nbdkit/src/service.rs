@@ -1,0 +1,112 @@
+//! The one thread of the plugin's own: it waits for control clients and for
+//! the end of the process that started the server.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::control::Control;
+use crate::server::Server;
+use crate::{host, report};
+
+/// How long to wait before accepting again when the system is short of descriptors.
+const SHORTAGE: Duration = Duration::from_millis(200);
+
+/// The running thread.
+pub struct Service {
+    stop: Arc<OwnedFd>,
+    thread: JoinHandle<()>,
+}
+
+impl Service {
+    /// Starts the thread; must not be called before the server has forked.
+    pub fn start(
+        server: Arc<Server>,
+        control: Option<Control>,
+        lifeline: Option<OwnedFd>,
+    ) -> io::Result<Service> {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let watch = stop.clone();
+        let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
+            report::guard(|| {
+                if let Err(error) = run(&watch, &server, control, lifeline) {
+                    host::error(&format!("the service thread has ended: {error}"));
+                }
+            });
+        })?;
+        Ok(Service { stop, thread })
+    }
+
+    /// Ends the thread, and with it the control channel.
+    pub fn stop(self) {
+        // Fails only when the counter is at its end, and then the thread wakes too.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        let _ = self.thread.join();
+    }
+}
+
+fn run(
+    stop: &OwnedFd,
+    server: &Arc<Server>,
+    mut control: Option<Control>,
+    mut lifeline: Option<OwnedFd>,
+) -> io::Result<()> {
+    loop {
+        let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
+        watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
+        watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
+        match poll(&mut watched, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut happened = watched.iter().map(|fd| !fd.revents().is_empty());
+        let stopped = happened.next() == Some(true);
+        let client = control.is_some() && happened.next() == Some(true);
+        let cut = lifeline.is_some() && happened.next() == Some(true);
+        drop(watched);
+
+        if stopped {
+            return Ok(());
+        }
+        if cut && lifeline.as_ref().is_some_and(at_end) {
+            lifeline = None;
+            host::shutdown();
+        }
+        if let (true, Some(control)) = (client, &mut control) {
+            if let Err(error) = control.accept(server) {
+                host::debug(&format!("control: cannot accept a client: {error}"));
+                std::thread::sleep(SHORTAGE);
+            }
+        }
+    }
+}
+
+/// Whether nobody holds the other end any more. What arrives before that is dropped.
+fn at_end(lifeline: &OwnedFd) -> bool {
+    match rustix::io::read(lifeline, &mut [0u8; 64]) {
+        Ok(count) => count == 0,
+        Err(Errno::INTR | Errno::AGAIN) => false,
+        Err(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_end;
+    use std::io::Write;
+
+    #[test]
+    fn a_lifeline_ends_with_its_holder() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let ours = ours.into();
+        theirs.write_all(b"x").unwrap();
+        assert!(!at_end(&ours));
+        drop(theirs);
+        assert!(at_end(&ours));
+    }
+}
