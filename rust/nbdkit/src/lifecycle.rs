@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::host;
+use crate::report::reason;
 use crate::request::Connection;
 use crate::server::Server;
 use crate::service::Service;
@@ -53,7 +54,9 @@ pub fn get_ready() -> Result<(), String> {
         control::check(path)?;
     }
     let lifeline = match config.lifeline {
-        Some(fd) => Some(host::adopt_fd(fd).map_err(|error| format!("lifeline: {fd}: {error}"))?),
+        Some(fd) => Some(
+            host::adopt_fd(fd).map_err(|error| format!("lifeline: {fd}: {}", reason(&error)))?,
+        ),
         None => None,
     };
     let server = Server::open(config)?;
@@ -72,7 +75,7 @@ pub fn after_fork() -> Result<(), String> {
     };
     if control.is_some() || lifeline.is_some() {
         let service = Service::start(server, control, lifeline)
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
         state.service = Some(service);
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! How failures reach the client, the user and the log.
 
+use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -39,7 +40,23 @@ pub fn install() {
     if log::set_logger(&FORWARD).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
     }
-    std::panic::set_hook(Box::new(|panic| host::error(&format!("internal error: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let what = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let what = what.unwrap_or("panic");
+        let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line()));
+        host::error(&format!("internal error: {what}{}", place.unwrap_or_default()));
+    }));
+}
+
+/// An operating system's reason in words, without the number that Rust adds.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
 }
 
 /// Tells nbdkit why a data request failed: the errno for its client, and a line for the log.
@@ -128,7 +145,6 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     fn errno_of(error: Error) -> Errno {
         Errno::from_raw_os_error(client_errno(&error))

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Access, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::report::reason;
 use crate::server::Server;
 use crate::{host, report};
 
@@ -56,13 +57,15 @@ pub fn check(path: &Path) -> Result<(), String> {
     SocketAddrUnix::new(path).map_err(|_| line("the path is too long for a socket"))?;
     let parent = path.parent().unwrap_or(Path::new("/"));
     rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| line(&format!("cannot make a socket here: {}", io::Error::from(error))))
+        .map_err(|error| line(&format!("cannot make a socket here: {}", reason(&error.into()))))
 }
 
 impl Control {
     /// Makes the socket, for the server's user alone from its first moment on.
     pub fn bind(path: &Path) -> Result<Control, String> {
-        Self::try_bind(path).map_err(|error| format!("control: {}: {error}", path.display()))
+        Self::try_bind(path).map_err(|error| {
+            format!("control: {}: cannot make the socket: {}", path.display(), reason(&error))
+        })
     }
 
     fn try_bind(path: &Path) -> io::Result<Control> {
