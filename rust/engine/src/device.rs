@@ -2,10 +2,19 @@
 //! device answers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::image::ImageOptions;
-use crate::layer::ExtentSink;
-use crate::Result;
+use crate::cowfile::head::MAPUNIT;
+use crate::cowfile::CowfileStatus;
+use crate::cowfile::{files, Access, Cowfile};
+use crate::image::{self, ImageOptions};
+use crate::layer::{ExtentSink, LayerCounters};
+use crate::overlay::Overlay;
+use crate::storage::{FileStorage, MemoryStorage, Storage};
+use crate::{Error, ErrorKind, Layer, Result};
+
+/// The name of a cowfile that is kept in memory and thrown away.
+pub const MEMORY: &str = ":memory:";
 
 /// How a device is put together.
 #[derive(Debug, Clone, Default)]
@@ -25,62 +34,226 @@ pub struct DeviceOptions {
 }
 
 /// A block device: any number of threads may call any method at any time.
-pub struct Device {}
+///
+/// Requests out of its range fail with `InvalidInput`.
+pub struct Device {
+    image: String,
+    base: Arc<dyn Layer>,
+    /// Lowest first; only the last may be writable.
+    overlays: Vec<Arc<Overlay>>,
+    /// What is read: the last overlay, or the base.
+    top: Arc<dyn Layer>,
+}
 
 impl Device {
-    /// Opens `image` with `cows` on top, the last one writable.
+    /// Opens `image` with `cows` on top, lowest first, the last one writable.
     ///
-    /// A cow named `:memory:` is an overlay in memory.
-    pub fn open(_image: &Path, _cows: &[PathBuf], _options: &DeviceOptions) -> Result<Device> {
-        todo!()
+    /// A cow named `:memory:` is an overlay in memory. Without cows the device
+    /// is read-only.
+    ///
+    /// # Errors
+    /// What the image and each cowfile have to say against it.
+    pub fn open(image: &Path, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
+        let name = image.display().to_string();
+        let storage = FileStorage::open(image)
+            .map_err(|error| Error::io(&name, "cannot open the image", error))?;
+        let base = image::open(Arc::new(storage), &options.image)?;
+        Device::on(name, base, cows, options)
     }
+
+    /// The same over a base that is open already and may be shared.
+    pub fn on(
+        image: String,
+        base: Arc<dyn Layer>,
+        cows: &[PathBuf],
+        options: &DeviceOptions,
+    ) -> Result<Device> {
+        if cows.is_empty() && options.device_size.is_some() {
+            let message = "a size needs a cowfile, which the device is enlarged by";
+            return Err(Error::new(ErrorKind::InvalidInput, image, message));
+        }
+        let mut device = Device { image, top: base.clone(), base, overlays: Vec::new() };
+        for (i, cow) in cows.iter().enumerate() {
+            let last = i + 1 == cows.len();
+            let access = match last && !options.read_only {
+                true => Access::Writable,
+                false => Access::ReadOnly,
+            };
+            let storage = device.open_cow(cow, access, last, options)?;
+            let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
+            device.overlays.push(overlay.clone());
+            device.top = overlay;
+        }
+        Ok(device)
+    }
+
+    fn open_cow(
+        &self,
+        cow: &Path,
+        access: Access,
+        last: bool,
+        options: &DeviceOptions,
+    ) -> Result<Arc<dyn Storage>> {
+        let size = self.size_of_new(cow, options)?;
+        if cow.as_os_str() == MEMORY {
+            let limit = options.memory_limit.unwrap_or_else(half_of_memory);
+            let storage = MemoryStorage::new(MEMORY, limit);
+            Cowfile::create(&storage, &*self.top, size)?;
+            return Ok(Arc::new(storage));
+        }
+        let missing = || !cow.try_exists().unwrap_or(true);
+        if last && options.create && access == Access::Writable && missing() {
+            return files::create(cow, &*self.top, size);
+        }
+        files::open(cow, access)
+    }
+
+    /// The size in bytes of the device that a new cowfile makes.
+    fn size_of_new(&self, cow: &Path, options: &DeviceOptions) -> Result<u64> {
+        let base = self.top.size();
+        match options.device_size {
+            Some(size) if size < base || size % MAPUNIT != 0 => {
+                let message = format!(
+                    "size {size} does not do: it must be a multiple of {MAPUNIT} and at least \
+                     the {base} bytes of the base"
+                );
+                Err(Error::new(ErrorKind::InvalidInput, cow.display().to_string(), message))
+            }
+            Some(size) => Ok(size),
+            None => Ok(base),
+        }
+    }
+
+    fn writable(&self) -> Result<&Overlay> {
+        match self.overlays.last() {
+            Some(overlay) if !overlay.cowfile().is_read_only() => Ok(overlay),
+            _ => Err(Error::new(ErrorKind::ReadOnly, &self.image, "the device is read-only")),
+        }
+    }
+
+    fn check_range(&self, offset: u64, length: u64) -> Result<()> {
+        match offset.checked_add(length) {
+            Some(end) if end <= self.size() => Ok(()),
+            _ => {
+                let message = format!(
+                    "{length} bytes at {offset} lie beyond the device's {} bytes",
+                    self.size()
+                );
+                Err(Error::new(ErrorKind::InvalidInput, &self.image, message))
+            }
+        }
+    }
+
     /// Size in bytes.
     pub fn size(&self) -> u64 {
-        todo!()
+        self.top.size()
     }
+
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
-        todo!()
+        self.writable().is_err()
     }
+
+    /// What is read: the base with every cowfile applied.
+    pub fn layer(&self) -> &Arc<dyn Layer> {
+        &self.top
+    }
+
+    /// The base alone.
+    pub fn base(&self) -> &Arc<dyn Layer> {
+        &self.base
+    }
+
+    /// The overlays, lowest first.
+    pub fn overlays(&self) -> &[Arc<Overlay>] {
+        &self.overlays
+    }
+
     /// One line for people: image, cowfiles and size.
     pub fn description(&self) -> String {
-        todo!()
+        let mut line = self.image.clone();
+        for overlay in &self.overlays {
+            line = line + " + " + overlay.cowfile().name();
+        }
+        format!("{line}, {} bytes", self.size())
     }
+
     /// Fills `buf` from `offset` on.
-    pub fn read_at(&self, _buf: &mut [u8], _offset: u64) -> Result<()> {
-        todo!()
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.check_range(offset, buf.len() as u64)?;
+        if buf.is_empty() {
+            Ok(())
+        } else {
+            self.top.read_at(buf, offset)
+        }
     }
+
     /// Writes `buf` at `offset`; durable only after a [`flush`](Self::flush).
-    pub fn write_at(&self, _buf: &[u8], _offset: u64) -> Result<()> {
-        todo!()
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.check_range(offset, buf.len() as u64)?;
+        self.writable()?.write_at(buf, offset)
     }
+
     /// Makes a range read as zeros. `fast`: fail with `Unsupported` rather than
     /// write the zeros out.
-    pub fn write_zeroes(&self, _offset: u64, _length: u64, _fast: bool) -> Result<()> {
-        todo!()
+    pub fn write_zeroes(&self, offset: u64, length: u64, fast: bool) -> Result<()> {
+        self.check_range(offset, length)?;
+        self.writable()?.write_zeroes(offset, length, fast)
     }
+
     /// Discards a range, which reads as zeros afterwards.
-    pub fn trim(&self, _offset: u64, _length: u64) -> Result<()> {
-        todo!()
+    pub fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        self.write_zeroes(offset, length, false)
     }
+
     /// Returns once everything acknowledged before the call is durable.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        match self.overlays.last() {
+            Some(overlay) => overlay.flush(),
+            None => Ok(()),
+        }
     }
-    /// Walks a range: see [`Layer::extents`](crate::Layer::extents).
-    pub fn extents(&self, _offset: u64, _length: u64, _sink: ExtentSink<'_>) -> Result<()> {
-        todo!()
+
+    /// Walks a range: see [`Layer::extents`].
+    pub fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
+        self.check_range(offset, length)?;
+        if length == 0 {
+            Ok(())
+        } else {
+            self.top.extents(offset, length, sink)
+        }
     }
+
     /// A hint that a range will be read soon.
-    pub fn prefetch(&self, _offset: u64, _length: u64) {}
+    pub fn prefetch(&self, offset: u64, length: u64) {
+        if self.check_range(offset, length).is_ok() {
+            self.top.prefetch(offset, length);
+        }
+    }
+
     /// What has happened so far.
     pub fn status(&self) -> DeviceStatus {
-        todo!()
+        DeviceStatus {
+            image: self.image.clone(),
+            size: self.size(),
+            read_only: self.read_only(),
+            base: self.base.counters(),
+            cowfiles: self.overlays.iter().map(|overlay| overlay.cowfile().status()).collect(),
+        }
     }
+
     /// Flushes and closes the cowfile cleanly; later writes are refused. May be repeated.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        match self.overlays.last() {
+            Some(overlay) => overlay.close(),
+            None => Ok(()),
+        }
     }
+}
+
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit) / 2
 }
 
 /// A snapshot of a device's state and counters.
@@ -92,39 +265,8 @@ pub struct DeviceStatus {
     pub size: u64,
     /// Whether writes are refused.
     pub read_only: bool,
-    /// Reads of the base: requests and bytes.
-    pub base_reads: u64,
-    /// Bytes read from the base.
-    pub base_read_bytes: u64,
-    /// Blocks found in the cache.
-    pub cache_hits: u64,
-    /// Blocks that had to be inflated.
-    pub cache_misses: u64,
-    /// Bytes that the cache holds.
-    pub cache_bytes: u64,
+    /// What the base did.
+    pub base: LayerCounters,
     /// The cowfiles, lowest first.
     pub cowfiles: Vec<CowfileStatus>,
-}
-
-/// A cowfile's state and counters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CowfileStatus {
-    /// Its name.
-    pub path: String,
-    /// `clean`, `dirty`, `failed`, or `read-only`.
-    pub state: String,
-    /// Blocks of 1 KiB that live in the cowfile.
-    pub blocks_used: u64,
-    /// Blocks of 1 KiB of the device.
-    pub blocks_total: u64,
-    /// Bytes of bitmap.
-    pub bitmap_bytes: u64,
-    /// Bytes that the file takes on its medium.
-    pub allocated: u64,
-    /// Read requests that it served.
-    pub reads: u64,
-    /// Write requests (with zeros and discards).
-    pub writes: u64,
-    /// Flushes that reached the medium.
-    pub flushes: u64,
 }

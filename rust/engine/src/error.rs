@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -41,8 +42,9 @@ pub enum ErrorKind {
 /// What failed, where, and what to do about it.
 ///
 /// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE]`.
-#[derive(Debug)]
-pub struct Error(Box<Inner>);
+/// Clones are cheap: one failed flush answers everybody who waited for it.
+#[derive(Debug, Clone)]
+pub struct Error(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -55,7 +57,7 @@ struct Inner {
 impl Error {
     /// An error of `kind` about `subject`, usually the file's name.
     pub fn new(kind: ErrorKind, subject: impl Into<String>, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner {
+        Error(Arc::new(Inner {
             kind,
             subject: subject.into(),
             message: message.into(),
@@ -73,7 +75,7 @@ impl Error {
             io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
         };
-        Error(Box::new(Inner {
+        Error(Arc::new(Inner {
             kind,
             subject: subject.into(),
             message: message.into(),

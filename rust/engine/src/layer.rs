@@ -34,6 +34,23 @@ impl Extent {
 /// Where [`Layer::extents`] sends what it finds. `Break` ends the walk early.
 pub type ExtentSink<'a> = &'a mut dyn FnMut(Extent) -> ControlFlow<()>;
 
+/// What a layer has done since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LayerCounters {
+    /// Read requests to the storage below.
+    pub base_reads: u64,
+    /// Bytes read from the storage below.
+    pub base_read_bytes: u64,
+    /// Blocks found decoded in the cache.
+    pub cache_hits: u64,
+    /// Blocks that had to be decoded.
+    pub cache_misses: u64,
+    /// Bytes that the cache holds now.
+    pub cache_bytes: u64,
+    /// Bytes that the cache may hold.
+    pub cache_limit: u64,
+}
+
 /// A readable device of fixed size: an image, or an overlay on another layer.
 ///
 /// Callers keep `offset + length` within [`size`](Self::size).
@@ -61,6 +78,11 @@ pub trait Layer: Send + Sync {
     /// A strong identity of the content (32 bytes), by which a cowfile knows
     /// its base. Costs no more than reading the metadata.
     fn identity(&self) -> Result<[u8; 32]>;
+
+    /// What has been read so far; all zeros where nobody counts.
+    fn counters(&self) -> LayerCounters {
+        LayerCounters::default()
+    }
 
     /// Whether the whole range is known to be zeros.
     fn is_zero(&self, offset: u64, length: u64) -> Result<bool> {

@@ -14,11 +14,13 @@
 //! All sizes and offsets are in bytes unless a name says *blocks*.
 #![forbid(unsafe_code)]
 
+pub mod cowfile;
 pub mod device;
 pub mod error;
 pub mod image;
 pub mod layer;
+pub mod overlay;
 pub mod storage;
 
 pub use error::{Error, ErrorKind, Result};
-pub use layer::{Extent, ExtentKind, Layer};
+pub use layer::{Extent, ExtentKind, Layer, LayerCounters};

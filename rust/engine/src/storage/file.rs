@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -15,7 +15,6 @@ use super::Storage;
 pub struct FileStorage {
     file: File,
     name: String,
-    path: PathBuf,
 }
 
 impl FileStorage {
@@ -47,12 +46,12 @@ impl FileStorage {
                 "neither a regular file nor a block device",
             ));
         }
-        Ok(FileStorage { file, name: path.display().to_string(), path: path.to_path_buf() })
+        Ok(FileStorage { file, name: path.display().to_string() })
     }
 
-    /// The path that it was opened by.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The same file, called by another path in messages: one that it is to get.
+    pub fn named(self, path: &Path) -> Self {
+        FileStorage { name: path.display().to_string(), ..self }
     }
 
     /// Takes the file's advisory lock, exclusive or shared, until it is closed.

@@ -1,0 +1,281 @@
+//! The bitmap in memory: which blocks live in the cowfile, and which pages of
+//! the bitmap have changed since they were last taken for writing.
+//!
+//! Pages are laid out by *file* offset, so that one page is one 4 KiB block of
+//! the file that holds it: the first has the head in front and fewer bits.
+//! Pages that hold no bit are not there: empty, the bitmap of 1 TiB costs 0.5 MiB.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+
+use super::head::HEAD_BYTES;
+use crate::storage::Storage;
+
+/// Bytes of a page of the bitmap, and of the writes that make it durable.
+pub const PAGE_BYTES: u64 = 4096;
+const PAGE_WORDS: usize = (PAGE_BYTES / 8) as usize;
+const PAGE_BITS: u64 = PAGE_BYTES * 8;
+/// Bit 0 of the bitmap is this bit of the file.
+const FIRST_BIT: u64 = HEAD_BYTES * 8;
+
+type Page = Box<[AtomicU64; PAGE_WORDS]>;
+
+/// A bitmap that any number of threads read and set bits in. Bits never go back to 0.
+#[derive(Debug)]
+pub struct Bitmap {
+    /// Bytes on disk, from [`HEAD_BYTES`] on.
+    mapsize: u64,
+    pages: Box<[OnceLock<Page>]>,
+    /// One bit a page: changed since the last [`take_changed`](Self::take_changed).
+    changed: Box<[AtomicU64]>,
+    count: AtomicU64,
+}
+
+/// A copy of a page's bytes, and where in the file they belong.
+#[derive(Debug)]
+pub struct PageCopy {
+    page: usize,
+    /// Where the bytes belong in the file.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Bitmap {
+    /// An empty bitmap of `mapsize` bytes.
+    pub fn new(mapsize: u64) -> Bitmap {
+        let pages = (HEAD_BYTES + mapsize).div_ceil(PAGE_BYTES) as usize;
+        Bitmap {
+            mapsize,
+            pages: (0..pages).map(|_| OnceLock::new()).collect(),
+            changed: (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// Reads the bitmap of a cowfile; what lies in holes or past the end is 0.
+    pub fn load(storage: &dyn Storage, mapsize: u64) -> io::Result<Bitmap> {
+        let end = (HEAD_BYTES + mapsize).min(storage.len()?);
+        let bitmap = Bitmap::new(mapsize);
+        let mut buf = vec![0; 256 * PAGE_BYTES as usize];
+        let mut at = 0;
+        while let Some(data) = storage.next_data(at)?.filter(|data| *data < end) {
+            let stop = storage.next_hole(data)?.clamp(data + 1, end);
+            at = data - data % PAGE_BYTES;
+            while at < stop {
+                let n = buf.len().min((end - at) as usize);
+                let read = storage.read_at(&mut buf[..n], at)?;
+                buf[read..].fill(0);
+                for (i, bytes) in buf[..n].chunks(PAGE_BYTES as usize).enumerate() {
+                    bitmap.fill_page((at / PAGE_BYTES) as usize + i, bytes);
+                }
+                at += n as u64;
+            }
+        }
+        Ok(bitmap)
+    }
+
+    fn fill_page(&self, page: usize, bytes: &[u8]) {
+        let skip = if page == 0 { HEAD_BYTES as usize } else { 0 };
+        if bytes.iter().skip(skip).all(|byte| *byte == 0) {
+            return;
+        }
+        let mut fresh = 0;
+        for (word, chunk) in self.page(page).iter().zip(bytes.chunks(8)).skip(skip / 8) {
+            let mut raw = [0; 8];
+            raw[..chunk.len()].copy_from_slice(chunk);
+            let value = u64::from_le_bytes(raw);
+            fresh += (value & !word.swap(value, Ordering::Relaxed)).count_ones();
+        }
+        self.count.fetch_add(u64::from(fresh), Ordering::Relaxed);
+    }
+
+    fn page(&self, page: usize) -> &Page {
+        self.pages[page].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PAGE_WORDS]))
+    }
+
+    /// The word of the file that holds bit `bit` of the file; 0 where no page is.
+    fn word(&self, bit: u64) -> u64 {
+        match self.pages[(bit / PAGE_BITS) as usize].get() {
+            Some(words) => words[(bit % PAGE_BITS / 64) as usize].load(Ordering::Acquire),
+            None => 0,
+        }
+    }
+
+    /// Whether the block lives in the cowfile, and how many blocks from it on
+    /// do likewise, counting to `limit` blocks at most.
+    pub fn run(&self, block: u64, limit: u64) -> (bool, u64) {
+        let start = block + FIRST_BIT;
+        let end = start + limit;
+        let set = self.word(start) >> (start % 64) & 1 == 1;
+        let mut bit = start;
+        while bit < end {
+            if !set && self.pages[(bit / PAGE_BITS) as usize].get().is_none() {
+                bit = (bit / PAGE_BITS + 1) * PAGE_BITS;
+                continue;
+            }
+            let word = self.word(bit);
+            let other = (if set { !word } else { word }) >> (bit % 64);
+            if other != 0 {
+                bit += u64::from(other.trailing_zeros());
+                break;
+            }
+            bit = (bit / 64 + 1) * 64;
+        }
+        (set, bit.min(end) - start)
+    }
+
+    /// Whether the block lives in the cowfile.
+    pub fn get(&self, block: u64) -> bool {
+        self.run(block, 1).0
+    }
+
+    /// Sets the bits of `length` blocks from `block` on.
+    ///
+    /// Their data must be in the file already: a flush that runs at the same
+    /// time may take the bits at once. Nobody else may be setting the same bits:
+    /// who finds them all set counts on their page being marked as changed.
+    pub fn set(&self, block: u64, length: u64) {
+        let end = block + length + FIRST_BIT;
+        let mut bit = block + FIRST_BIT;
+        while bit < end {
+            let stop = ((bit / 64 + 1) * 64).min(end);
+            let mask = (u64::MAX >> (64 - (stop - bit))) << (bit % 64);
+            let page = (bit / PAGE_BITS) as usize;
+            let word = &self.page(page)[(bit % PAGE_BITS / 64) as usize];
+            if word.load(Ordering::Acquire) & mask != mask {
+                let fresh = mask & !word.fetch_or(mask, Ordering::AcqRel);
+                self.count.fetch_add(u64::from(fresh.count_ones()), Ordering::Relaxed);
+                // After the bits: whoever takes the page from here on sees them.
+                self.mark_changed(page);
+            }
+            bit = stop;
+        }
+    }
+
+    fn mark_changed(&self, page: usize) {
+        self.changed[page / 64].fetch_or(1 << (page % 64), Ordering::AcqRel);
+    }
+
+    /// Bits that are set.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// The highest block whose bit is set.
+    pub fn last(&self) -> Option<u64> {
+        self.pages.iter().enumerate().rev().find_map(|(page, words)| {
+            words.get()?.iter().enumerate().rev().find_map(|(i, word)| {
+                let top = word.load(Ordering::Acquire).checked_ilog2()?;
+                Some((page * PAGE_WORDS + i) as u64 * 64 + u64::from(top) - FIRST_BIT)
+            })
+        })
+    }
+
+    /// Copies of all pages that changed since they were last taken, in order;
+    /// they count as unchanged from then on.
+    pub fn take_changed(&self) -> Vec<PageCopy> {
+        let mut copies = Vec::new();
+        for (i, pages) in self.changed.iter().enumerate() {
+            if pages.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut pages = pages.swap(0, Ordering::AcqRel);
+            while pages != 0 {
+                copies.push(self.copy(i * 64 + pages.trailing_zeros() as usize));
+                pages &= pages - 1;
+            }
+        }
+        copies
+    }
+
+    fn copy(&self, page: usize) -> PageCopy {
+        let start = page as u64 * PAGE_BYTES;
+        let from = (HEAD_BYTES.max(start) - start) as usize;
+        let to = (HEAD_BYTES + self.mapsize - start).min(PAGE_BYTES) as usize;
+        let words = self.page(page)[from / 8..to / 8].iter();
+        let bytes = words.flat_map(|word| word.load(Ordering::Acquire).to_le_bytes()).collect();
+        PageCopy { page, offset: start + from as u64, bytes }
+    }
+
+    /// Takes back copies that could not be written: their pages are changed again.
+    pub fn put_back(&self, copies: &[PageCopy]) {
+        copies.iter().for_each(|copy| self.mark_changed(copy.page));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    fn store(bitmap: &Bitmap) -> MemoryStorage {
+        let storage = MemoryStorage::new("m", u64::MAX);
+        for copy in bitmap.take_changed() {
+            storage.write_all_at(&copy.bytes, copy.offset).unwrap();
+        }
+        storage
+    }
+
+    #[test]
+    fn runs_agree_with_single_bits() {
+        let bits = 204_800;
+        let bitmap = Bitmap::new(bits / 8);
+        let ranges = [(0, 1), (3, 61), (64, 64), (200, 1), (24_575, 2), (57_343, 70_000)];
+        for (block, length) in ranges {
+            bitmap.set(block, length);
+        }
+        let expected = |b: u64| ranges.iter().any(|(s, n)| (*s..s + n).contains(&b));
+        let mut block = 0;
+        let mut ones = 0;
+        while block < bits {
+            let (set, length) = bitmap.run(block, bits - block);
+            assert!(length > 0);
+            for b in block..block + length {
+                assert_eq!(set, expected(b), "block {b}");
+            }
+            if block + length < bits {
+                assert_ne!(set, expected(block + length), "a run ends where the bits change");
+            }
+            ones += if set { length } else { 0 };
+            block += length;
+        }
+        assert_eq!(bitmap.count(), ones);
+        assert_eq!(bitmap.last(), Some(57_343 + 70_000 - 1));
+        assert_eq!(bitmap.run(10, 5), (true, 5), "a limit cuts a run");
+        assert!(bitmap.get(10) && !bitmap.get(1));
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_format() {
+        let bitmap = Bitmap::new(8192);
+        bitmap.set(0, 1);
+        bitmap.set(10, 1);
+        bitmap.set(8 * 3072, 1);
+        let copies = bitmap.take_changed();
+        let places: Vec<_> = copies.iter().map(|c| (c.offset, c.bytes.len())).collect();
+        assert_eq!(places, [(1024, 3072), (4096, 4096)]);
+        assert_eq!(copies[0].bytes[..2], [1, 4]);
+        assert_eq!(copies[1].bytes[0], 1);
+        assert!(bitmap.take_changed().is_empty());
+        bitmap.put_back(&copies[1..]);
+        assert_eq!(bitmap.take_changed().len(), 1);
+    }
+
+    #[test]
+    fn what_was_stored_is_loaded() {
+        let bitmap = Bitmap::new(102_400);
+        for (block, length) in [(5, 9), (40_000, 3), (700_000, 1234), (819_199, 1)] {
+            bitmap.set(block, length);
+        }
+        let loaded = Bitmap::load(&store(&bitmap), 102_400).unwrap();
+        assert_eq!(loaded.count(), bitmap.count());
+        let mut block = 0;
+        while block < 819_200 {
+            let run = bitmap.run(block, 819_200 - block);
+            assert_eq!(loaded.run(block, 819_200 - block), run);
+            block += run.1;
+        }
+    }
+}

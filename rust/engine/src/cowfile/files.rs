@@ -1,0 +1,115 @@
+//! Cowfiles in the file system: opened under a lock, created whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{RenameFlags, CWD};
+use rustix::io::Errno;
+
+use super::{Access, Cowfile};
+use crate::storage::{FileStorage, Storage};
+use crate::{Error, ErrorKind, Layer, Result};
+
+/// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
+///
+/// # Errors
+/// `Busy` when somebody else has it in use.
+pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Storage>> {
+    let name = path.display().to_string();
+    let opened = match access {
+        Access::ReadOnly => FileStorage::open(path),
+        Access::Writable => FileStorage::open_writable(path),
+    };
+    let storage = opened.map_err(|error| Error::io(&name, "cannot open the cowfile", error))?;
+    lock(&storage, access)?;
+    Ok(Arc::new(storage))
+}
+
+fn lock(storage: &FileStorage, access: Access) -> Result<()> {
+    let name = storage.name();
+    match storage.try_lock(access == Access::Writable) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let message = "this cowfile is in use; detach the device that has it first \
+                           (`cowcloop list` shows it)";
+            Err(Error::new(ErrorKind::Busy, name, message))
+        }
+        Err(error) => Err(Error::io(name, "cannot lock the cowfile", error)),
+    }
+}
+
+/// Creates a cowfile, mode 0600, for a device of `size` bytes on `base`, and
+/// returns it open and locked.
+///
+/// It gets its name only when it is whole and durable, and never takes the
+/// place of a file that is there: the directory is synced too.
+///
+/// # Errors
+/// `Busy` when the name has been taken meanwhile.
+pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storage>> {
+    let name = path.display().to_string();
+    let failed = |error| Error::io(&name, "cannot create the cowfile", error);
+    let unfinished = Unfinished::new(path).map_err(failed)?;
+    let storage = FileStorage::create_new(&unfinished.path).map_err(failed)?.named(path);
+    lock(&storage, Access::Writable)?;
+    Cowfile::create(&storage, base, size)?;
+    unfinished.publish(path).map_err(failed)?;
+    sync_directory(path).map_err(failed)?;
+    Ok(Arc::new(storage))
+}
+
+/// Makes a name in a directory durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = File::open(parent(path))?;
+    match rustix::fs::fsync(&directory) {
+        // Some network and FUSE file systems cannot; their names are durable at once.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A file under a name of its own, removed unless it is published.
+struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn new(path: &Path) -> io::Result<Unfinished> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)?;
+        let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut hidden = OsString::from(".");
+        hidden.push(file_name);
+        hidden.push(format!(".{:016x}.new", u64::from_le_bytes(random)));
+        Ok(Unfinished { path: parent(path).join(hidden) })
+    }
+
+    /// Gives the file its name, unless there is one of that name.
+    fn publish(&self, path: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                // A file system without NOREPLACE. A hard link does not replace
+                // either; Drop removes the first name.
+                std::fs::hard_link(&self.path, path)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Published: the name is gone, and this says so.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,320 @@
+//! The head of a cowfile: the original driver's fields, in the byte order and
+//! word size of the machine that made the file, and our own mark behind them.
+//!
+//! The fields are those of AT Computing's cowloop driver, version 1: `int magic;
+//! short version, flags; long mapunit, mapsize, doffset, rdoblocks,
+//! rdofingerprint, cowused`, naturally aligned. All of it, the mark included,
+//! lies in the first 512-byte sector, so a head is written whole or not at all.
+
+use super::mark::Mark;
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes of the sector that holds every field.
+pub const HEAD_SECTOR: usize = 512;
+
+/// Bytes before the bitmap: one mapunit.
+pub const HEAD_BYTES: u64 = 1024;
+
+/// Bytes of a block, the unit of the bitmap.
+pub const MAPUNIT: u64 = 1024;
+
+const MAGIC: u32 = 0x574f_437f;
+const FLAG_DIRTY: u16 = 0x01;
+const FLAG_PACKED: u16 = 0x02;
+
+/// The version of a file that any driver may open.
+pub const VERSION_CLOSED: u16 = 1;
+/// The version of a file while we have it open, and after our crash: the
+/// original driver and its tools refuse it, so they cannot "repair" it.
+pub const VERSION_OPEN: u16 = 2;
+
+/// The byte order of the head's fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ByteOrder {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+/// The size of a C `long` on the machine that made the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WordSize {
+    /// 4 bytes.
+    Bits32,
+    /// 8 bytes.
+    Bits64,
+}
+
+/// How the fields of a head are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Byte order of every field.
+    pub order: ByteOrder,
+    /// Size of the `long` fields.
+    pub word: WordSize,
+}
+
+impl Layout {
+    /// What a new cowfile gets.
+    pub const NEW: Layout = Layout { order: ByteOrder::Little, word: WordSize::Bits64 };
+
+    fn word_bytes(self) -> usize {
+        match self.word {
+            WordSize::Bits32 => 4,
+            WordSize::Bits64 => 8,
+        }
+    }
+
+    fn get(self, bytes: &[u8]) -> u64 {
+        let fold = |value, byte: &u8| (value << 8) | u64::from(*byte);
+        match self.order {
+            ByteOrder::Little => bytes.iter().rev().fold(0, fold),
+            ByteOrder::Big => bytes.iter().fold(0, fold),
+        }
+    }
+
+    /// Stores the low bytes of `value`, as many as `bytes` has.
+    fn put(self, bytes: &mut [u8], value: u64) {
+        let n = bytes.len();
+        match self.order {
+            ByteOrder::Little => bytes.copy_from_slice(&value.to_le_bytes()[..n]),
+            ByteOrder::Big => bytes.copy_from_slice(&value.to_be_bytes()[8 - n..]),
+        }
+    }
+
+    /// The largest value that a `long` field holds.
+    fn max_long(self) -> u64 {
+        match self.word {
+            WordSize::Bits32 => i32::MAX as u64,
+            WordSize::Bits64 => i64::MAX as u64,
+        }
+    }
+}
+
+/// Where the `long` fields begin, and how many there are.
+const LONGS_AT: usize = 8;
+const LONGS: usize = 6;
+
+/// The head's fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// How the fields are stored.
+    pub layout: Layout,
+    /// 1, or 2 while we have the file open.
+    pub version: u16,
+    /// Not closed properly.
+    pub dirty: bool,
+    /// The data blocks lie one after the other, without gaps.
+    pub packed: bool,
+    /// Bytes of bitmap, a multiple of 1024.
+    pub mapsize: u64,
+    /// Where block 0 is stored, in bytes from the start of the file.
+    pub doffset: u64,
+    /// Blocks of the device, 1024 bytes each.
+    pub rdoblocks: u64,
+    /// The reference's fingerprint of the base; its low 32 bits count.
+    pub fingerprint: u32,
+    /// Bits set in the bitmap; up to date only in a clean file.
+    pub cowused: u64,
+    /// Our own mark, when the file has one.
+    pub mark: Option<Mark>,
+}
+
+impl Head {
+    /// The head of a new, clean and empty cowfile for a device of `rdoblocks` blocks.
+    pub fn new(rdoblocks: u64, fingerprint: u32, mark: Mark) -> Head {
+        let mapsize = mapsize(rdoblocks);
+        Head {
+            layout: Layout::NEW,
+            version: VERSION_CLOSED,
+            dirty: false,
+            packed: false,
+            mapsize,
+            doffset: (HEAD_BYTES + mapsize).next_multiple_of(4096),
+            rdoblocks,
+            fingerprint,
+            cowused: 0,
+            mark: Some(mark),
+        }
+    }
+
+    /// Reads a head and checks every field that anything is computed from.
+    ///
+    /// # Errors
+    /// `Format` when this is no cowfile or a field makes no sense;
+    /// `Unsupported` for a version that is not known.
+    pub fn parse(name: &str, sector: &[u8; HEAD_SECTOR]) -> Result<Head> {
+        let bad = |message: String| Err(Error::new(ErrorKind::Format, name, message));
+        let magic = &sector[..4];
+        let order = if magic == MAGIC.to_le_bytes() {
+            ByteOrder::Little
+        } else if magic == MAGIC.to_be_bytes() {
+            ByteOrder::Big
+        } else {
+            return bad("not a cowfile: it does not begin with cowloop's magic number".into());
+        };
+        // The mapunit is always 1024: where a 64-bit machine has its zero upper
+        // half, a 32-bit one has the mapsize, which is never 0.
+        let wide = Layout { order, word: WordSize::Bits64 };
+        let word = match wide.get(&sector[LONGS_AT..LONGS_AT + 8]) {
+            MAPUNIT => WordSize::Bits64,
+            _ => WordSize::Bits32,
+        };
+        let layout = Layout { order, word };
+        let mut longs = [0u64; LONGS];
+        let size = layout.word_bytes();
+        for (i, value) in longs.iter_mut().enumerate() {
+            *value = layout.get(&sector[LONGS_AT + i * size..][..size]);
+        }
+        let [mapunit, mapsize, doffset, rdoblocks, fingerprint, cowused] = longs;
+
+        let version = layout.get(&sector[4..6]) as u16;
+        let flags = layout.get(&sector[6..8]) as u16;
+        let mark = Mark::parse(sector);
+        if version != VERSION_CLOSED && !(version == VERSION_OPEN && mark.is_some()) {
+            let message = format!(
+                "cowfile version {version} is not known; open it with the program that made it"
+            );
+            return Err(Error::new(ErrorKind::Unsupported, name, message));
+        }
+        if mapunit != MAPUNIT {
+            return bad(format!("cowfile head: mapunit is {mapunit}, not {MAPUNIT}"));
+        }
+        if rdoblocks == 0 || rdoblocks > layout.max_long() / MAPUNIT {
+            return bad(format!("cowfile head: rdoblocks {rdoblocks} is out of range"));
+        }
+        let needed = self::mapsize(rdoblocks);
+        if mapsize != needed {
+            return bad(format!(
+                "cowfile head: mapsize is {mapsize}, but {rdoblocks} blocks need {needed}"
+            ));
+        }
+        let data_bytes = rdoblocks * MAPUNIT;
+        if doffset < HEAD_BYTES + mapsize || doffset > i64::MAX as u64 - data_bytes {
+            return bad(format!("cowfile head: doffset {doffset} is out of range"));
+        }
+        Ok(Head {
+            layout,
+            version,
+            dirty: flags & FLAG_DIRTY != 0,
+            packed: flags & FLAG_PACKED != 0,
+            mapsize,
+            doffset,
+            rdoblocks,
+            fingerprint: fingerprint as u32,
+            cowused,
+            mark,
+        })
+    }
+
+    /// Writes the fields over `sector`; bytes that are nobody's field keep their value.
+    pub fn encode_into(&self, sector: &mut [u8; HEAD_SECTOR]) {
+        let layout = self.layout;
+        layout.put(&mut sector[..4], u64::from(MAGIC));
+        layout.put(&mut sector[4..6], u64::from(self.version));
+        let dirty = if self.dirty { FLAG_DIRTY } else { 0 };
+        let packed = if self.packed { FLAG_PACKED } else { 0 };
+        layout.put(&mut sector[6..8], u64::from(dirty | packed));
+        // The reference computes the fingerprint as a signed 32-bit int and widens it.
+        let fingerprint = i64::from(self.fingerprint as i32) as u64;
+        let longs =
+            [MAPUNIT, self.mapsize, self.doffset, self.rdoblocks, fingerprint, self.cowused];
+        let size = layout.word_bytes();
+        for (i, value) in longs.into_iter().enumerate() {
+            layout.put(&mut sector[LONGS_AT + i * size..][..size], value);
+        }
+        if let Some(mark) = &self.mark {
+            mark.encode_into(sector);
+        }
+    }
+
+    /// Size of the device in bytes.
+    pub fn device_size(&self) -> u64 {
+        self.rdoblocks * MAPUNIT
+    }
+}
+
+/// Bytes of bitmap for a device of `rdoblocks` blocks.
+pub fn mapsize(rdoblocks: u64) -> u64 {
+    rdoblocks.div_ceil(8).next_multiple_of(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark() -> Mark {
+        Mark { id: [7; 16], generation: 3, base_size: 123_456, base_identity: [9; 32] }
+    }
+
+    fn new_sector() -> [u8; HEAD_SECTOR] {
+        let mut sector = [0; HEAD_SECTOR];
+        Head::new(8193, 5, mark()).encode_into(&mut sector);
+        sector
+    }
+
+    #[test]
+    fn every_layout_comes_back() {
+        for order in [ByteOrder::Little, ByteOrder::Big] {
+            for word in [WordSize::Bits32, WordSize::Bits64] {
+                for fingerprint in [0, 1, 0x8000_0001, u32::MAX] {
+                    let mut head = Head::new(8200, fingerprint, mark());
+                    head.layout = Layout { order, word };
+                    head.cowused = 77;
+                    head.dirty = true;
+                    head.version = VERSION_OPEN;
+                    let mut sector = [0; HEAD_SECTOR];
+                    head.encode_into(&mut sector);
+                    assert_eq!(Head::parse("x", &sector).unwrap(), head);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_64_bit_fingerprint_is_sign_extended_as_the_reference_does() {
+        let head = Head::new(100, 0x9000_0000, mark());
+        let mut sector = [0; HEAD_SECTOR];
+        head.encode_into(&mut sector);
+        assert_eq!(sector[40..48], 0xffff_ffff_9000_0000_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn the_fields_lie_where_the_driver_has_them() {
+        let sector = new_sector();
+        assert_eq!(sector[..8], [0x7f, 0x43, 0x4f, 0x57, 1, 0, 0, 0]);
+        assert_eq!(sector[8..16], 1024_u64.to_le_bytes());
+        assert_eq!(sector[16..24], 2048_u64.to_le_bytes());
+        assert_eq!(sector[24..32], 4096_u64.to_le_bytes());
+        assert_eq!(sector[32..40], 8193_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_field() {
+        let message = |at: usize, bytes: &[u8]| {
+            let mut sector = new_sector();
+            sector[at..at + bytes.len()].copy_from_slice(bytes);
+            Head::parse("x.cow", &sector).unwrap_err().to_string()
+        };
+        assert!(message(0, b"nope").contains("not a cowfile"));
+        assert!(message(4, &[3, 0]).contains("version 3"));
+        assert!(message(8, &512_u64.to_le_bytes()).contains("mapunit"));
+        assert!(message(16, &1024_u64.to_le_bytes()).contains("mapsize"));
+        assert!(message(24, &1024_u64.to_le_bytes()).contains("doffset"));
+        assert!(message(24, &u64::MAX.to_le_bytes()).contains("doffset"));
+        assert!(message(32, &u64::MAX.to_le_bytes()).contains("rdoblocks"));
+        assert!(message(32, &0_u64.to_le_bytes()).contains("rdoblocks"));
+    }
+
+    #[test]
+    fn version_2_without_our_mark_is_unknown() {
+        let mut head = Head::new(100, 0, mark());
+        head.version = VERSION_OPEN;
+        let mut sector = [0; HEAD_SECTOR];
+        head.encode_into(&mut sector);
+        assert!(Head::parse("x", &sector).is_ok());
+        sector[150] ^= 1;
+        assert_eq!(Head::parse("x", &sector).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}
