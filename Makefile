@@ -1,0 +1,76 @@
+# make help says what there is. Everything is built in the release profile, so that the
+# dependencies are compiled once.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Test processes run side by side, one a core.
+WORKERS ?= auto
+
+# A toolchain from rustup is preferred to the distribution's.
+export PATH := $(if $(wildcard $(HOME)/.cargo/bin/cargo),$(HOME)/.cargo/bin:)$(PATH)
+
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard build_backend/*.py) \
+	$(shell find rust -type f \( -name '*.rs' -o -name '*.toml' \))
+
+.DEFAULT_GOAL := help
+.PHONY: help build test lint bench demo fuzz clean deps lock wheel
+
+help:
+	@echo 'make build   build; afterwards $(BIN)/cowcloop runs'
+	@echo 'make demo    walk through an example, printing each command'
+	@echo 'make test    every test, Rust and Python'
+	@echo 'make lint    formatting, clippy, ruff, mypy, the stubs'
+	@echo 'make bench   the benchmarks, as one table'
+	@echo 'make fuzz    a minute of fuzzing for each target'
+	@echo 'make wheel   a wheel and an sdist in dist/'
+	@echo 'make clean   remove what was built'
+
+deps:
+	@scripts/install-deps.sh
+
+$(VENV)/.tools: requirements-dev.txt scripts/make-venv.sh | deps
+	scripts/make-venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+# An editable installation: Python files are used where they lie, and a change of the Rust
+# ones is built in by the next make.
+$(VENV)/.built: $(SOURCES) $(VENV)/.tools | deps
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+build: deps $(VENV)/.built
+
+test: build
+	cargo test --release --locked --workspace --exclude cowcloop-python
+	$(BIN)/pytest -n $(WORKERS)
+
+lint: build
+	cargo fmt --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest cowcloop._core
+
+bench: build
+	$(BIN)/python -m benches
+
+demo: build
+	$(BIN)/python scripts/demo.py
+
+fuzz: build
+	scripts/fuzz.sh
+
+wheel: deps $(VENV)/.tools
+	$(BIN)/pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+	$(BIN)/maturin sdist --out dist
+
+# Tools at their newest, for review; needs uv.
+lock:
+	uv pip compile --universal --python-version 3.10 --upgrade --no-header --no-annotate \
+		requirements-dev.in --output-file requirements-dev.txt
+
+clean:
+	rm -rf target $(VENV) dist build python/cowcloop/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,108 @@
+"""PEP 517 backend: builds the nbdkit plugin, then hands over to maturin.
+
+maturin builds one ``cdylib``, the module ``cowcloop._core``. The wheel carries a second one,
+the nbdkit plugin, which is put beside the Python files for maturin to take along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import maturin
+
+ROOT = Path(__file__).resolve().parent.parent
+PLUGIN = ROOT / "python" / "cowcloop" / "nbdkit-cowcloop-plugin.so"
+CRATE = "cowcloop-nbdkit"
+LIBRARY = "nbdkit_cowcloop_plugin"
+
+
+def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
+    """What to fetch from PyPI for the build: cmake, where the system has none."""
+    need("cargo", "install Rust from https://rustup.rs or your distribution (cargo)")
+    need("cc", "install a C compiler (Debian, Ubuntu: gcc)")
+    return [] if shutil.which("cmake") else ["cmake>=3.20,<5"]
+
+
+get_requires_for_build_editable = get_requires_for_build_wheel
+
+
+def get_requires_for_build_sdist(config_settings: dict[str, Any] | None = None) -> list[str]:
+    """Nothing: an sdist is made of the sources alone."""
+    return []
+
+
+def prepare_metadata_for_build_wheel(
+    directory: str, config_settings: dict[str, Any] | None = None
+) -> str:
+    """The wheel's metadata, without a build."""
+    return maturin.prepare_metadata_for_build_wheel(directory, config_settings)
+
+
+prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
+
+
+def build_wheel(
+    directory: str,
+    config_settings: dict[str, Any] | None = None,
+    metadata_directory: str | None = None,
+) -> str:
+    """Build a wheel with the module and the plugin in it."""
+    build_plugin()
+    return maturin.build_wheel(directory, config_settings, metadata_directory)
+
+
+def build_editable(
+    directory: str,
+    config_settings: dict[str, Any] | None = None,
+    metadata_directory: str | None = None,
+) -> str:
+    """As a wheel, with both libraries placed in the source tree."""
+    build_plugin()
+    return maturin.build_editable(directory, config_settings, metadata_directory)
+
+
+def build_sdist(directory: str, config_settings: dict[str, Any] | None = None) -> str:
+    """Pack every file of the repository."""
+    return maturin.build_sdist(directory, config_settings)
+
+
+def build_plugin() -> None:
+    """Build the plugin's crate and put the library beside the Python files."""
+    need("cmake", "install it (Debian, Ubuntu: cmake; or pip install cmake)")
+    cargo = need("cargo", "install Rust from https://rustup.rs or your distribution (cargo)")
+    command = [cargo, "build", "--release", "--locked", "--package", CRATE]
+    command.append("--message-format=json-render-diagnostics")
+    print("Running", *command, file=sys.stderr, flush=True)
+    build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if build.returncode != 0:
+        raise SystemExit(f"cowcloop: cargo could not build {CRATE}: see its messages above")
+    # Beside and renamed: a server that runs has the old one mapped.
+    new = PLUGIN.with_name(f".{PLUGIN.name}.{os.getpid()}")
+    shutil.copyfile(library(build.stdout), new)
+    new.chmod(0o755)
+    new.replace(PLUGIN)
+
+
+def library(messages: str) -> Path:
+    """The plugin's file, from cargo's messages: one JSON object a line."""
+    for line in messages.splitlines():
+        message = json.loads(line)
+        if message["reason"] == "compiler-artifact" and message["target"]["name"] == LIBRARY:
+            for name in message["filenames"]:
+                if name.endswith(".so"):
+                    return Path(name)
+    raise SystemExit(f"cowcloop: cargo built {CRATE} but named no lib{LIBRARY}.so")
+
+
+def need(program: str, remedy: str) -> str:
+    """The path of a program that the build runs, or the end with one line."""
+    path = shutil.which(program)
+    if path is None:
+        raise SystemExit(f"cowcloop: {program} is needed to build and was not found: {remedy}")
+    return path

@@ -1,0 +1,115 @@
+"""Compressed, read-only cloop images with copy-on-write overlays, without a kernel module.
+
+>>> import cowcloop
+>>> with cowcloop.open("chicken.img", "chicken.cow") as disk:  # doctest: +SKIP
+...     disk.seek(1024)
+...     superblock = disk.read(1024)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._core import __version__
+from .disk import Disk, Extent
+from .errors import (
+    AccessError,
+    BusyError,
+    CancelledError,
+    CowcloopError,
+    DamagedError,
+    DirtyError,
+    ImageFormatError,
+    InvalidInputError,
+    MismatchError,
+    NoSpaceError,
+    NotFoundError,
+    PoisonedError,
+    ReadOnlyError,
+    StorageError,
+    UnsupportedError,
+)
+from .status import CowfileStatus, DiskStatus
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+    from .server import Server, serve
+
+__all__ = [
+    "AccessError",
+    "BusyError",
+    "CancelledError",
+    "CowcloopError",
+    "CowfileStatus",
+    "DamagedError",
+    "DirtyError",
+    "Disk",
+    "DiskStatus",
+    "Extent",
+    "ImageFormatError",
+    "InvalidInputError",
+    "MismatchError",
+    "NoSpaceError",
+    "NotFoundError",
+    "PoisonedError",
+    "ReadOnlyError",
+    "Server",
+    "StorageError",
+    "UnsupportedError",
+    "__version__",
+    "open",
+    "serve",
+]
+
+
+def open(  # noqa: A001 - meant to be written cowcloop.open
+    image: StrPath,
+    *cows: StrPath,
+    read_only: bool = False,
+    create: bool = True,
+    repair: bool = False,
+    cache: int | None = None,
+    threads: int = 0,
+    memory_limit: int | None = None,
+    strict: bool = False,
+    size: int | None = None,
+) -> Disk:
+    """Open an image, with cowfiles on it, as a seekable binary file.
+
+    ``image`` is a cloop or uzip image, or any raw file or block device; it is never written
+    to. ``cows`` are stacked, the lowest first; the last one takes the writes, and is created
+    when it is missing unless ``create`` is false. ``":memory:"`` is a throw-away overlay of
+    at most ``memory_limit`` bytes. Without a cowfile, or with ``read_only``, the file is
+    read-only.
+
+    ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
+    many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one a
+    core). ``strict`` checks a whole block before any byte of it is given out. ``size`` makes
+    a new cowfile's device larger than its base, in bytes.
+    """
+    return Disk(
+        image,
+        cows,
+        read_only=read_only,
+        create=create,
+        repair=repair,
+        cache=cache,
+        threads=threads,
+        memory_limit=memory_limit,
+        strict=strict,
+        size=size,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    # The server's half of the package is loaded when it is first asked for.
+    if name in {"serve", "Server"}:
+        from . import server
+
+        return getattr(server, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

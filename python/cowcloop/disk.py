@@ -1,0 +1,240 @@
+"""The device as a file object."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
+
+from . import _core
+from .status import DiskStatus
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
+
+__all__ = ["Disk", "Extent"]
+
+
+class Extent(NamedTuple):
+    """A range of a device, in bytes, that is known to be zeros or has to be read."""
+
+    offset: int
+    length: int
+    zero: bool
+
+
+class Disk(io.RawIOBase):
+    """An image with its cowfiles as a seekable binary file of fixed size.
+
+    Several threads may use one ``Disk``. ``pread``, ``pread_into``, ``pwrite``,
+    ``write_zeroes``, ``trim``, ``flush`` and ``extents`` know no position, so they run side
+    by side. ``read``, ``readinto``, ``write`` and ``seek`` share one position and take
+    turns; a ``seek`` and the ``read`` after it are still two calls, so threads that read
+    from places of their own use ``pread``. A buffer that is being read into or written
+    from must not be changed by another thread meanwhile.
+
+    What was written is durable once ``flush`` returns. Offsets and lengths are in bytes,
+    and need no alignment.
+    """
+
+    _device: _core.Device | None = None
+
+    def __init__(
+        self,
+        image: StrPath,
+        cows: Sequence[StrPath] = (),
+        *,
+        read_only: bool = False,
+        create: bool = True,
+        repair: bool = False,
+        cache: int | None = None,
+        threads: int = 0,
+        memory_limit: int | None = None,
+        strict: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Open ``image`` with ``cows`` on it, the lowest first; see :func:`cowcloop.open`."""
+        super().__init__()
+        self._position = 0
+        self._lock = threading.Lock()
+        self._name = os.fspath(image)
+        self._device = _core.Device(
+            image,
+            cows,
+            read_only=read_only,
+            create=create,
+            repair=repair,
+            cache=cache,
+            threads=threads,
+            memory_limit=memory_limit,
+            strict=strict,
+            size=size,
+        )
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """The image's name, as it was given."""
+        return self._name
+
+    @property
+    def mode(self) -> str:
+        """``rb+``, or ``rb`` when it is read-only."""
+        return "rb+" if self.writable() else "rb"
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self._open().size
+
+    def readable(self) -> bool:
+        """Always true while it is open."""
+        self._open()
+        return True
+
+    def writable(self) -> bool:
+        """Whether it has a cowfile to write to."""
+        return not self._open().read_only
+
+    def seekable(self) -> bool:
+        """Always true while it is open."""
+        self._open()
+        return True
+
+    def __repr__(self) -> str:
+        if self._device is None or self.closed:
+            return f"<cowcloop.Disk {self._name!r} (closed)>"
+        return f"<cowcloop.Disk {self._device.description}>"
+
+    # The file: one position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move the position; beyond the end is allowed. Returns the new position."""
+        with self._lock:
+            device = self._open()
+            if whence == os.SEEK_SET:
+                position = offset
+            elif whence == os.SEEK_CUR:
+                position = self._position + offset
+            elif whence == os.SEEK_END:
+                position = device.size + offset
+            else:
+                raise ValueError(f"whence {whence} is not one of SEEK_SET, SEEK_CUR, SEEK_END")
+            if position < 0:
+                raise ValueError(f"negative seek position {position}")
+            self._position = position
+            return position
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        self._open()
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to ``size`` bytes from the position on; all of the rest when negative."""
+        with self._lock:
+            device = self._open()
+            if size is None or size < 0:
+                size = max(0, device.size - self._position)
+            data = device.pread(size, self._position)
+            self._position += len(data)
+            return data
+
+    def readall(self) -> bytes:
+        """Everything from the position to the end."""
+        return self.read()
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill a buffer from the position on; returns how many bytes there were."""
+        with self._lock:
+            count = self._open().pread_into(buffer, self._position)
+            self._position += count
+            return count
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write at the position; returns how many bytes fitted before the end."""
+        with self._lock:
+            count = self._writable("write").pwrite(data, self._position)
+            self._position += count
+            return count
+
+    def truncate(self, size: int | None = None, /) -> NoReturn:
+        """Refused: a device keeps its size."""
+        self._open()
+        raise io.UnsupportedOperation("truncate: a device has a fixed size")
+
+    # The device: no position
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Up to ``length`` bytes from ``offset`` on, fewer only at the end."""
+        return self._open().pread(_natural("length", length), _natural("offset", offset))
+
+    def pread_into(self, buffer: WriteableBuffer, offset: int) -> int:
+        """Fill any writable, contiguous buffer without a copy; returns how many bytes."""
+        return self._open().pread_into(buffer, _natural("offset", offset))
+
+    def pwrite(self, data: ReadableBuffer, offset: int) -> int:
+        """Write any contiguous buffer without a copy; returns how many bytes fitted."""
+        return self._writable("pwrite").pwrite(data, _natural("offset", offset))
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        """Make a range read as zeros, with holes where the cowfile can have them."""
+        device = self._writable("write_zeroes")
+        device.write_zeroes(_natural("offset", offset), _natural("length", length))
+
+    def trim(self, offset: int, length: int) -> None:
+        """Discard a range: it reads as zeros afterwards, and its space is given back."""
+        self._writable("trim").trim(_natural("offset", offset), _natural("length", length))
+
+    def extents(self, offset: int = 0, length: int | None = None) -> list[Extent]:
+        """What a range is made of, in order, without gaps and without reading it."""
+        device = self._open()
+        offset = _natural("offset", offset)
+        rest = max(0, device.size - offset)
+        length = rest if length is None else min(rest, _natural("length", length))
+        return [Extent(*extent) for extent in device.extents(offset, length)]
+
+    def status(self) -> DiskStatus:
+        """State and counters: reads of the base, the cache, the cowfiles."""
+        return DiskStatus.from_dict(self._open().status())
+
+    # Its life
+
+    def flush(self) -> None:
+        """Return once everything written so far is durable."""
+        super().flush()
+        if self._device is not None:
+            self._device.flush()
+
+    def close(self) -> None:
+        """Flush, and close the cowfile cleanly. May be repeated."""
+        if self.closed:
+            return
+        try:
+            super().close()
+        finally:
+            if self._device is not None:
+                self._device.close()
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        raise TypeError("a Disk holds open files and cannot be pickled: open it again instead")
+
+    def _open(self) -> _core.Device:
+        if self._device is None or self.closed:
+            raise ValueError("I/O operation on closed file")
+        return self._device
+
+    def _writable(self, what: str) -> _core.Device:
+        device = self._open()
+        if device.read_only:
+            raise io.UnsupportedOperation(f"{what}: {self._name} is open read-only")
+        return device
+
+
+def _natural(what: str, value: int) -> int:
+    if value < 0:
+        raise ValueError(f"{what} {value} is negative")
+    return value

@@ -1,0 +1,132 @@
+"""What can go wrong: :class:`CowcloopError` and its subclasses.
+
+``str(error)`` is always one line that says what failed, where, and what to do. Where an
+error is also an ``OSError`` its ``errno`` says the same to programs.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+
+__all__ = [
+    "AccessError",
+    "BusyError",
+    "CancelledError",
+    "CowcloopError",
+    "DamagedError",
+    "DirtyError",
+    "ImageFormatError",
+    "InvalidInputError",
+    "MismatchError",
+    "NoSpaceError",
+    "NotFoundError",
+    "PoisonedError",
+    "ReadOnlyError",
+    "StorageError",
+    "UnsupportedError",
+]
+
+
+class CowcloopError(Exception):
+    """Everything that this package raises on purpose."""
+
+
+class _SystemError(CowcloopError, OSError):
+    """An error with an ``errno``, shown as its message alone."""
+
+    def __init__(self, errno: int, message: str) -> None:
+        super().__init__(errno, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class StorageError(_SystemError):
+    """The operating system refused: ``errno`` has its reason."""
+
+
+class NotFoundError(StorageError, FileNotFoundError):
+    """A file that should be there is not."""
+
+
+class AccessError(StorageError, PermissionError):
+    """The file's permissions do not allow it."""
+
+
+class ImageFormatError(CowcloopError, ValueError):
+    """The file is not of the format that it should be."""
+
+
+class UnsupportedError(_SystemError):
+    """A known format's version, compressor or request that is not supported."""
+
+
+class DamagedError(_SystemError):
+    """Stored data does not decode to what was stored, or is missing."""
+
+
+class MismatchError(CowcloopError, ValueError):
+    """Two files that do not belong together, such as a cowfile of another base."""
+
+
+class BusyError(_SystemError):
+    """Somebody else has the file in use."""
+
+
+class DirtyError(CowcloopError):
+    """A cowfile that needs repair first."""
+
+
+class NoSpaceError(_SystemError):
+    """No space: on the medium, under a limit, or behind the end of the device."""
+
+
+class ReadOnlyError(_SystemError):
+    """A write to something read-only."""
+
+
+class InvalidInputError(CowcloopError, ValueError):
+    """A request that makes no sense: out of range, or contradictory options."""
+
+
+class PoisonedError(_SystemError):
+    """A sync failed earlier, so what is on the medium is unknown: attach again."""
+
+
+class CancelledError(CowcloopError):
+    """The caller asked to stop."""
+
+
+_PLAIN: dict[str, type[CowcloopError]] = {
+    "format": ImageFormatError,
+    "mismatch": MismatchError,
+    "dirty": DirtyError,
+    "invalid-input": InvalidInputError,
+    "cancelled": CancelledError,
+}
+
+_SYSTEM: dict[str, type[_SystemError]] = {
+    "unsupported": UnsupportedError,
+    "damaged": DamagedError,
+    "busy": BusyError,
+    "no-space": NoSpaceError,
+    "read-only": ReadOnlyError,
+    "poisoned": PoisonedError,
+}
+
+_BY_ERRNO: dict[int, type[StorageError]] = {
+    _errno.ENOENT: NotFoundError,
+    _errno.EACCES: AccessError,
+    _errno.EPERM: AccessError,
+}
+
+
+def from_engine(kind: str, errno: int, message: str) -> CowcloopError:
+    """The exception for an engine error of a kind; called by the Rust module."""
+    plain = _PLAIN.get(kind)
+    if plain is not None:
+        return plain(message)
+    system = _SYSTEM.get(kind)
+    if system is not None:
+        return system(errno, message)
+    return _BY_ERRNO.get(errno, StorageError)(errno, message)

@@ -1,0 +1,59 @@
+"""A device's state and counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["CowfileStatus", "DiskStatus"]
+
+
+@dataclass(frozen=True)
+class CowfileStatus:
+    """One cowfile of a device. Blocks are of 1 KiB."""
+
+    path: str
+    #: ``clean``, ``dirty``, ``failed`` or ``read-only``
+    state: str
+    blocks_used: int
+    blocks_total: int
+    bitmap_bytes: int
+    #: bytes that the file takes on its medium
+    allocated: int
+    reads: int
+    writes: int
+    flushes: int
+
+
+@dataclass(frozen=True)
+class DiskStatus:
+    """A device as it is now; sizes in bytes."""
+
+    image: str
+    size: int
+    read_only: bool
+    #: requests that reached the image
+    base_reads: int
+    base_read_bytes: int
+    #: decompressed blocks that were at hand, and those that had to be inflated
+    cache_hits: int
+    cache_misses: int
+    cache_bytes: int
+    #: the lowest first
+    cowfiles: tuple[CowfileStatus, ...]
+
+    @classmethod
+    def from_dict(cls, status: Mapping[str, Any]) -> DiskStatus:
+        """From the form that the engine gives it."""
+        return cls(
+            image=status["image"],
+            size=status["size"],
+            read_only=status["read_only"],
+            base_reads=status["base"]["reads"],
+            base_read_bytes=status["base"]["read_bytes"],
+            cache_hits=status["cache"]["hits"],
+            cache_misses=status["cache"]["misses"],
+            cache_bytes=status["cache"]["bytes"],
+            cowfiles=tuple(CowfileStatus(**cowfile) for cowfile in status["cowfiles"]),
+        )

@@ -1,0 +1,271 @@
+//! `Device`: the engine's device, thread-safe as it is.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use cowcloop_engine::device::{CowfileStatus, Device as Engine, DeviceOptions, DeviceStatus};
+use cowcloop_engine::image::ImageOptions;
+use cowcloop_engine::layer::ExtentKind;
+use cowcloop_engine::{Error, ErrorKind};
+use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::buffer::Buffer;
+use crate::errors::to_python;
+
+/// An image with cowfiles on it. Any number of threads may use it at a time.
+#[pyclass(frozen, module = "cowcloop._core")]
+pub struct Device {
+    /// `None` only while the object dies: see `drop`.
+    engine: Option<Engine>,
+}
+
+/// Adds the class to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Device>()
+}
+
+#[pymethods]
+impl Device {
+    #[new]
+    #[pyo3(signature = (image, cows = Vec::new(), *, read_only = false, create = false,
+        repair = false, cache = None, threads = 0, memory_limit = None, strict = false,
+        size = None))]
+    // One argument an option of the engine: they are keywords on the Python side.
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        py: Python<'_>,
+        image: PathBuf,
+        cows: Vec<PathBuf>,
+        read_only: bool,
+        create: bool,
+        repair: bool,
+        cache: Option<u64>,
+        threads: usize,
+        memory_limit: Option<u64>,
+        strict: bool,
+        size: Option<u64>,
+    ) -> PyResult<Device> {
+        let mut options = ImageOptions { threads, strict, ..ImageOptions::default() };
+        if let Some(bytes) = cache {
+            options.cache_bytes = bytes;
+        }
+        let options = DeviceOptions {
+            image: options,
+            read_only,
+            create,
+            repair,
+            memory_limit,
+            device_size: size,
+        };
+        let engine = py.detach(|| Engine::open(&image, &cows, &options)).map_err(to_python)?;
+        Ok(Device { engine: Some(engine) })
+    }
+
+    /// Size in bytes.
+    #[getter]
+    fn size(&self) -> PyResult<u64> {
+        Ok(self.engine()?.size())
+    }
+
+    /// Whether writes are refused.
+    #[getter]
+    fn read_only(&self) -> PyResult<bool> {
+        Ok(self.engine()?.read_only())
+    }
+
+    /// One line for people: image, cowfiles and size.
+    #[getter]
+    fn description(&self) -> PyResult<String> {
+        Ok(self.engine()?.description())
+    }
+
+    /// Up to `length` bytes from `offset` on: fewer only at the end of the device.
+    fn pread<'py>(
+        &self,
+        py: Python<'py>,
+        length: usize,
+        offset: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let engine = self.engine()?;
+        let length = within(engine.size(), offset, length);
+        if length == 0 {
+            return Ok(PyBytes::new(py, &[]));
+        }
+        PyBytes::new_with(py, length, |bytes| {
+            py.detach(|| engine.read_at(bytes, offset)).map_err(to_python)
+        })
+    }
+
+    /// Fills a writable buffer with the bytes from `offset` on and returns how many there
+    /// were: fewer than it holds only at the end of the device.
+    fn pread_into(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        offset: u64,
+    ) -> PyResult<usize> {
+        let engine = self.engine()?;
+        let mut buffer = Buffer::writable(buffer)?;
+        let length = within(engine.size(), offset, buffer.len());
+        let Some(bytes) = buffer.bytes_mut().and_then(|bytes| bytes.get_mut(..length)) else {
+            return Err(PyBufferError::new_err("the buffer is read-only"));
+        };
+        if length == 0 {
+            return Ok(0);
+        }
+        py.detach(|| engine.read_at(bytes, offset)).map_err(to_python)?;
+        Ok(length)
+    }
+
+    /// Writes a buffer at `offset` and returns how many bytes were written: fewer than it
+    /// holds only at the end of the device. Durable after `flush`.
+    fn pwrite(&self, py: Python<'_>, buffer: &Bound<'_, PyAny>, offset: u64) -> PyResult<usize> {
+        let engine = self.engine()?;
+        let buffer = Buffer::readable(buffer)?;
+        let length = within(engine.size(), offset, buffer.len());
+        if length == 0 {
+            return match buffer.len() {
+                0 => Ok(0),
+                _ => Err(to_python(end_of_device(engine, offset))),
+            };
+        }
+        let bytes = buffer.bytes().get(..length).unwrap_or_default();
+        py.detach(|| engine.write_at(bytes, offset)).map_err(to_python)?;
+        Ok(length)
+    }
+
+    /// Makes a range read as zeros. `fast`: fail rather than write the zeros out.
+    #[pyo3(signature = (offset, length, *, fast = false))]
+    fn write_zeroes(&self, py: Python<'_>, offset: u64, length: u64, fast: bool) -> PyResult<()> {
+        let engine = self.engine()?;
+        py.detach(|| engine.write_zeroes(offset, length, fast)).map_err(to_python)
+    }
+
+    /// Discards a range, which reads as zeros afterwards.
+    fn trim(&self, py: Python<'_>, offset: u64, length: u64) -> PyResult<()> {
+        let engine = self.engine()?;
+        py.detach(|| engine.trim(offset, length)).map_err(to_python)
+    }
+
+    /// Returns once everything written before the call is durable.
+    fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine()?;
+        py.detach(|| engine.flush()).map_err(to_python)
+    }
+
+    /// A hint that a range will be read soon.
+    fn prefetch(&self, py: Python<'_>, offset: u64, length: u64) -> PyResult<()> {
+        let engine = self.engine()?;
+        py.detach(|| engine.prefetch(offset, length));
+        Ok(())
+    }
+
+    /// What the range is made of: (offset, length, known to be zeros), in order, without
+    /// gaps, neighbours of one kind joined.
+    fn extents(&self, py: Python<'_>, offset: u64, length: u64) -> PyResult<Vec<(u64, u64, bool)>> {
+        let engine = self.engine()?;
+        let mut found: Vec<(u64, u64, bool)> = Vec::new();
+        py.detach(|| {
+            engine.extents(offset, length, &mut |extent| {
+                let zero = extent.kind == ExtentKind::Zero;
+                match found.last_mut() {
+                    Some(last) if last.2 == zero => last.1 += extent.length,
+                    _ => found.push((extent.offset, extent.length, zero)),
+                }
+                ControlFlow::Continue(())
+            })
+        })
+        .map_err(to_python)?;
+        Ok(found)
+    }
+
+    /// State and counters.
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let engine = self.engine()?;
+        status_dict(py, &py.detach(|| engine.status()))
+    }
+
+    /// Flushes and closes the cowfile cleanly; later writes are refused. May be repeated.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let engine = self.engine()?;
+        py.detach(|| engine.close()).map_err(to_python)
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err(
+            "a Device holds open files and cannot be pickled: open it again instead",
+        ))
+    }
+
+    fn __repr__(&self) -> PyResult<String> {
+        Ok(format!("<cowcloop._core.Device {}>", self.engine()?.description()))
+    }
+}
+
+impl Device {
+    fn engine(&self) -> PyResult<&Engine> {
+        self.engine.as_ref().ok_or_else(|| PyValueError::new_err("the device is closed"))
+    }
+}
+
+impl Drop for Device {
+    /// Closing may wait for the disk and for the engine's threads, which may be about to log
+    /// and so to want the GIL.
+    fn drop(&mut self) {
+        let engine = self.engine.take();
+        Python::attach(|py| py.detach(|| drop(engine)));
+    }
+}
+
+/// How much of a request of `length` bytes at `offset` lies on the device.
+fn within(size: u64, offset: u64, length: usize) -> usize {
+    usize::try_from(size.saturating_sub(offset)).map_or(length, |rest| rest.min(length))
+}
+
+/// A write that begins where the device ends: ENOSPC, as from a block device.
+fn end_of_device(engine: &Engine, offset: u64) -> Error {
+    Error::new(
+        ErrorKind::NoSpace,
+        engine.status().image,
+        format!("no room at offset {offset}: the device ends at {}", engine.size()),
+    )
+}
+
+fn status_dict<'py>(py: Python<'py>, status: &DeviceStatus) -> PyResult<Bound<'py, PyDict>> {
+    let base = PyDict::new(py);
+    base.set_item("reads", status.base_reads)?;
+    base.set_item("read_bytes", status.base_read_bytes)?;
+    let cache = PyDict::new(py);
+    cache.set_item("hits", status.cache_hits)?;
+    cache.set_item("misses", status.cache_misses)?;
+    cache.set_item("bytes", status.cache_bytes)?;
+    let cowfiles = status
+        .cowfiles
+        .iter()
+        .map(|cowfile| cowfile_dict(py, cowfile))
+        .collect::<PyResult<Vec<_>>>()?;
+    let dict = PyDict::new(py);
+    dict.set_item("image", &status.image)?;
+    dict.set_item("size", status.size)?;
+    dict.set_item("read_only", status.read_only)?;
+    dict.set_item("base", base)?;
+    dict.set_item("cache", cache)?;
+    dict.set_item("cowfiles", cowfiles)?;
+    Ok(dict)
+}
+
+fn cowfile_dict<'py>(py: Python<'py>, status: &CowfileStatus) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("path", &status.path)?;
+    dict.set_item("state", &status.state)?;
+    dict.set_item("blocks_used", status.blocks_used)?;
+    dict.set_item("blocks_total", status.blocks_total)?;
+    dict.set_item("bitmap_bytes", status.bitmap_bytes)?;
+    dict.set_item("allocated", status.allocated)?;
+    dict.set_item("reads", status.reads)?;
+    dict.set_item("writes", status.writes)?;
+    dict.set_item("flushes", status.flushes)?;
+    Ok(dict)
+}

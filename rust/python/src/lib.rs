@@ -1,0 +1,19 @@
+//! `cowcloop._core`: the engine as a Python module, and nothing besides.
+//!
+//! Every file holds one class or one group of functions with its own
+//! `register`. The GIL is released around all work; what Python adds to the
+//! engine (a file object, dataclasses, defaults) is in `python/cowcloop/`.
+
+mod buffer;
+mod device;
+mod errors;
+
+use pyo3::prelude::*;
+
+/// The Rust half of the package `cowcloop`.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    errors::register(module)?;
+    device::register(module)
+}
