@@ -14,6 +14,8 @@
 //! All sizes and offsets are in bytes unless a name says *blocks*.
 #![forbid(unsafe_code)]
 
+mod cache;
+pub mod codec;
 pub mod cowfile;
 pub mod device;
 pub mod error;

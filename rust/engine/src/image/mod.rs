@@ -1,9 +1,15 @@
 //! Base images of every kind: one way in, [`open`].
 
+pub mod cloop;
+mod raw;
+
 use std::sync::Arc;
 
 use crate::storage::Storage;
 use crate::{Layer, Result};
+
+pub use cloop::CloopImage;
+pub use raw::RawImage;
 
 /// How an image is read.
 #[derive(Debug, Clone)]
@@ -22,7 +28,42 @@ impl Default for ImageOptions {
     }
 }
 
-/// Opens an image of any kind: cloop, uzip, or, where no signature is found, raw.
-pub fn open(_storage: Arc<dyn Storage>, _options: &ImageOptions) -> Result<Arc<dyn Layer>> {
-    todo!("the formats")
+/// An image of any kind.
+#[derive(Debug, Clone)]
+pub enum Image {
+    /// cloop or uzip: compressed block by block.
+    Cloop(Arc<CloopImage>),
+    /// Anything else: the bytes as they are.
+    Raw(Arc<RawImage>),
+}
+
+impl Image {
+    /// Opens an image of any kind: cloop, uzip, or, where no signature is found, raw.
+    ///
+    /// # Errors
+    /// What [`CloopImage::open`] says of an image that has a signature; `Io`.
+    pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Image> {
+        match cloop::Header::find(&*storage)? {
+            Some(header) => {
+                CloopImage::with_header(storage, header, options).map(|i| Image::Cloop(Arc::new(i)))
+            }
+            None => RawImage::open(storage).map(|image| Image::Raw(Arc::new(image))),
+        }
+    }
+
+    /// The image as something to read.
+    pub fn layer(self) -> Arc<dyn Layer> {
+        match self {
+            Image::Cloop(image) => image,
+            Image::Raw(image) => image,
+        }
+    }
+}
+
+/// [`Image::open`], for those who want to read and nothing else.
+///
+/// # Errors
+/// Those of [`Image::open`].
+pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Arc<dyn Layer>> {
+    Image::open(storage, options).map(Image::layer)
 }

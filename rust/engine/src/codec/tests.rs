@@ -1,0 +1,245 @@
+use std::io::Write;
+
+use super::*;
+
+const ALL: [Codec; 7] =
+    [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
+
+/// Text that repeats itself, with some noise in it.
+pub(crate) fn sample(length: usize) -> Vec<u8> {
+    let mut state = 12345_u32;
+    (0..length)
+        .map(|i| {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            match state >> 28 {
+                0 => (state >> 16) as u8,
+                _ => b"the quick brown fox jumps over the lazy dog. "[i % 45],
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn encode(codec: Codec, data: &[u8]) -> Vec<u8> {
+    match codec {
+        Codec::Zlib => {
+            let mut encoder =
+                flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(9));
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        Codec::Stored => data.to_vec(),
+        Codec::Xz => {
+            let check = liblzma::stream::Check::Crc32;
+            let stream = liblzma::stream::Stream::new_easy_encoder(6, check).unwrap();
+            let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        Codec::Lz4 => lz4_flex::block::compress(data),
+        Codec::Lzo => lzokay_native::compress(data).unwrap(),
+        Codec::Lzma => {
+            let options = liblzma::stream::LzmaOptions::new_preset(6).unwrap();
+            let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+            let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        Codec::Zstd => ::zstd::bulk::compress(data, 19).unwrap(),
+    }
+}
+
+/// Whether the codec's streams carry a checksum in this module's encodings.
+fn checked(codec: Codec) -> bool {
+    matches!(codec, Codec::Zlib | Codec::Xz)
+}
+
+/// Whether the codec's streams say where they end.
+fn self_ending(codec: Codec) -> bool {
+    !matches!(codec, Codec::Stored | Codec::Lz4)
+}
+
+#[test]
+fn each_codec_gives_back_what_went_in() {
+    for codec in ALL {
+        for data in [sample(65536), vec![0; 65536], sample(512), sample(300_000)] {
+            let mut output = vec![0xaa; data.len()];
+            codec.decode_block(&encode(codec, &data), &mut output, false).unwrap();
+            assert!(output == data, "{codec} {}", data.len());
+        }
+    }
+}
+
+#[test]
+fn noise_survives_lzo() {
+    // Incompressible data and long runs use the instructions that text does not.
+    let mut data = Vec::new();
+    let mut state = 1_u64;
+    for run in 0..400 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let length = (state >> 50) as usize % 900;
+        match run % 3 {
+            0 => data.extend((0..length).map(|i| (state >> (i % 57)) as u8)),
+            1 => data.extend(std::iter::repeat_n(run as u8, length)),
+            _ => {
+                let from = data.len().saturating_sub(40_000);
+                let again = data[from..(from + length).min(data.len())].to_vec();
+                data.extend(again);
+            }
+        }
+    }
+    let mut output = vec![0; data.len()];
+    Codec::Lzo.decode_block(&encode(Codec::Lzo, &data), &mut output, false).unwrap();
+    assert!(output == data);
+}
+
+#[test]
+fn bytes_after_a_stream_are_ignored() {
+    let data = sample(4096);
+    for codec in ALL.into_iter().filter(|codec| self_ending(*codec)) {
+        for padding in [vec![0; 511], vec![0xff; 7]] {
+            let mut input = encode(codec, &data);
+            input.extend(padding);
+            let mut output = vec![0; data.len()];
+            codec.decode_block(&input, &mut output, false).unwrap();
+            assert!(output == data, "{codec}");
+        }
+    }
+}
+
+#[test]
+fn a_short_stream_is_refused_or_filled_with_zeros() {
+    let data = sample(4096);
+    for codec in ALL {
+        let input = encode(codec, &data);
+        let mut output = vec![0xaa; 8192];
+        let error = codec.decode_block(&input, &mut output, false).unwrap_err();
+        assert_eq!(error.to_string(), "it decodes to 4096 bytes, not 8192", "{codec}");
+        let mut output = vec![0xaa; 8192];
+        codec.decode_block(&input, &mut output, true).unwrap();
+        assert!(output[..4096] == data && output[4096..].iter().all(|b| *b == 0), "{codec}");
+    }
+}
+
+#[test]
+fn an_over_long_stream_is_refused() {
+    for codec in ALL {
+        for length in [4097, 8192, 1 << 20] {
+            let input = encode(codec, &sample(length));
+            let error = codec.decode_block(&input, &mut [0; 4096], true).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains("more than 4096") || text.contains("too small"),
+                "{codec} {length}: {text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_without_growing() {
+    for codec in ALL.into_iter().filter(|codec| *codec != Codec::Stored) {
+        let input = encode(codec, &vec![0; 4 << 20]);
+        assert!(codec.decode_block(&input, &mut [0; 4096], true).is_err(), "{codec}");
+    }
+}
+
+#[test]
+fn a_truncated_stream_is_refused_at_every_length() {
+    let data = sample(2048);
+    for codec in ALL {
+        let input = encode(codec, &data);
+        for length in 0..input.len() {
+            let mut output = vec![0; data.len()];
+            let result = codec.decode_block(&input[..length], &mut output, false);
+            assert!(result.is_err(), "{codec} cut to {length} of {}", input.len());
+        }
+    }
+}
+
+#[test]
+fn corruption_is_an_error_or_other_bytes_never_a_panic() {
+    let data = sample(2048);
+    for codec in ALL {
+        let input = encode(codec, &data);
+        for at in 0..input.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bad = input.clone();
+                bad[at] ^= flip;
+                let mut output = vec![0; data.len()];
+                let result = codec.decode_block(&bad, &mut output, false);
+                // An xz stream's padding and its index are not the block's bytes.
+                if checked(codec) && result.is_ok() {
+                    assert!(output == data, "{codec}: byte {at} flipped by {flip:#x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_adler_names_itself() {
+    let data = sample(4096);
+    let mut input = encode(Codec::Zlib, &data);
+    *input.last_mut().unwrap() ^= 1;
+    let error = Codec::Zlib.decode_block(&input, &mut [0; 4096], false).unwrap_err();
+    assert_eq!(error.to_string(), "zlib: incorrect data check");
+}
+
+#[test]
+fn a_dictionary_beyond_the_memory_limit_is_refused() {
+    // An .lzma header that asks for 2 GiB.
+    let mut input = encode(Codec::Lzma, &sample(4096));
+    input[1..5].copy_from_slice(&(2_u32 << 30).to_le_bytes());
+    let error = Codec::Lzma.decode_block(&input, &mut [0; 4096], false).unwrap_err();
+    assert_eq!(error.to_string(), "lzma: decoding would take more than 96 MiB of memory");
+}
+
+#[test]
+fn a_piecewise_inflate_agrees_with_a_whole_one() {
+    let data = sample(65536);
+    let input = encode(Codec::Zlib, &data);
+    for step in [1, 100, 4096, 40_000, 65536] {
+        let mut stream = zlib::Stream::new();
+        let mut output = vec![0; data.len()];
+        let mut done = 0;
+        while done < data.len() {
+            let to = (done + step).min(data.len());
+            done = stream.inflate(&input, &mut output[..to], done).unwrap();
+            assert_eq!(done, to);
+            assert!(output[..to] == data[..to], "step {step}");
+        }
+        assert_eq!(stream.finish(&input, data.len(), done), Ok(data.len()));
+    }
+}
+
+#[test]
+fn a_piecewise_inflate_finds_a_bad_end() {
+    let data = sample(65536);
+    let mut input = encode(Codec::Zlib, &data);
+    let mut output = vec![0; data.len()];
+    let half = data.len() / 2;
+
+    let mut stream = zlib::Stream::new();
+    let done = stream.inflate(&input, &mut output[..half], 0).unwrap();
+    assert!(stream.finish(&input, half, done).unwrap_err().to_string().contains("more than"));
+
+    *input.last_mut().unwrap() ^= 1;
+    let mut stream = zlib::Stream::new();
+    let done = stream.inflate(&input, &mut output[..half], 0).unwrap();
+    let end = stream.inflate(&input, &mut output, done).and_then(|done| {
+        assert_eq!(done, data.len());
+        stream.finish(&input, data.len(), done)
+    });
+    assert_eq!(end.unwrap_err().to_string(), "zlib: incorrect data check");
+}
+
+#[test]
+fn a_prefix_needs_no_more_than_its_part_of_the_stream() {
+    let data = sample(65536);
+    let input = encode(Codec::Zlib, &data);
+    let mut output = vec![0; 4096];
+    assert_eq!(zlib::decode_prefix(&input[..input.len() / 2], &mut output), Ok(4096));
+    assert!(output == data[..4096]);
+    let mut output = vec![0; data.len() + 1];
+    assert_eq!(zlib::decode_prefix(&input, &mut output), Ok(data.len()));
+}

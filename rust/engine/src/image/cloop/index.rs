@@ -1,0 +1,294 @@
+//! Where each block lies in the file.
+//!
+//! One rule serves every kind. `stored` is the end of what is stored so far; an
+//! entry at or above it is the beginning of a block that reaches to the first
+//! later entry that is not below it (an empty one is a block of zeros); an
+//! entry below it refers back to an earlier block, which must begin right there,
+//! and is legal in the de-duplicated kinds alone.
+
+use crate::codec::Codec;
+use crate::storage::Storage;
+use crate::{Error, ErrorKind, Result};
+
+use super::header::{Header, Kind};
+
+/// Bits of a V4.0 entry that are the offset; the codec lies above them.
+const OFFSET_BITS: u32 = 60;
+const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
+
+/// Bytes of index that are read and checked at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Where a block's compressed bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BlockLocation {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Number of bytes; 0: a block of zeros.
+    pub length: u32,
+    /// What compressed them.
+    pub codec: Codec,
+}
+
+impl BlockLocation {
+    /// The byte after the last.
+    pub fn end(&self) -> u64 {
+        self.offset + u64::from(self.length)
+    }
+}
+
+/// The index in memory: 8 bytes a block, 12 in the de-duplicated kinds.
+#[derive(Debug)]
+pub struct Index {
+    kind: Kind,
+    /// The entries as they stand in the file, the end among them.
+    entries: Vec<u64>,
+    /// The lengths, where they do not follow from the next entry.
+    lengths: Option<Vec<u32>>,
+    /// The end of the last block.
+    end: u64,
+    shared_blocks: u64,
+}
+
+/// The longest compressed block that is legal: every encoder stays far below.
+pub fn max_compressed_length(block_size: u32) -> u64 {
+    2 * u64::from(block_size) + 4096
+}
+
+impl Index {
+    /// Reads and checks every entry.
+    ///
+    /// # Errors
+    /// `Format`, naming the entry and its value; `Unsupported` for an unknown
+    /// codec; `Io`.
+    pub fn read(storage: &dyn Storage, header: &Header) -> Result<Index> {
+        let count = header.num_blocks as usize + 1;
+        let mut checker = Checker::new(storage.name(), header);
+        // The header was checked: the file has room for these entries.
+        let mut entries = Vec::with_capacity(count);
+        let mut bytes = vec![0; CHUNK.min(count * 8)];
+        while entries.len() < count {
+            let n = bytes.len().min((count - entries.len()) * 8);
+            let at = header.index_offset() + 8 * entries.len() as u64;
+            storage
+                .read_exact_at(&mut bytes[..n], at)
+                .map_err(|error| Error::io(storage.name(), "cannot read the index", error))?;
+            for entry in bytes[..n].chunks_exact(8) {
+                let entry = u64::from_be_bytes(entry.try_into().expect("8 bytes"));
+                if entries.len() + 1 < count {
+                    checker.block(entry, &entries)?;
+                } else {
+                    checker.end(entry)?;
+                }
+                entries.push(entry);
+            }
+        }
+        let Checker { lengths, stored_end, shared_blocks, .. } = checker;
+        Ok(Index { kind: header.kind, entries, lengths, end: stored_end, shared_blocks })
+    }
+
+    /// Number of blocks.
+    pub fn block_count(&self) -> u64 {
+        self.entries.len() as u64 - 1
+    }
+
+    /// Blocks whose bytes are those of an earlier block.
+    pub fn shared_blocks(&self) -> u64 {
+        self.shared_blocks
+    }
+
+    /// The end of the last stored block.
+    pub fn data_end(&self) -> u64 {
+        self.end
+    }
+
+    /// The entries as they stand in the file, the end among them.
+    pub fn entries(&self) -> &[u64] {
+        &self.entries
+    }
+
+    /// Where block `block` lies, which must be below [`block_count`](Self::block_count).
+    pub fn block(&self, block: u64) -> BlockLocation {
+        let block = block as usize;
+        let entry = self.entries[block];
+        let (offset, codec) = split(self.kind, entry);
+        let length = match &self.lengths {
+            Some(lengths) => lengths[block],
+            None if block + 2 == self.entries.len() => (self.end - offset) as u32,
+            None => (split(self.kind, self.entries[block + 1]).0 - offset) as u32,
+        };
+        // Checked when the index was read, for all blocks that have bytes.
+        BlockLocation { offset, length, codec: codec.unwrap_or(Codec::Zlib) }
+    }
+}
+
+/// An entry's offset, and its codec where that is known.
+fn split(kind: Kind, entry: u64) -> (u64, Option<Codec>) {
+    match kind.codec() {
+        Some(codec) => (entry, Some(codec)),
+        None => {
+            let codec = match entry >> OFFSET_BITS {
+                0 => Some(Codec::Zlib),
+                1 => Some(Codec::Stored),
+                2 => Some(Codec::Xz),
+                3 => Some(Codec::Lz4),
+                4 => Some(Codec::Lzo),
+                _ => None,
+            };
+            (entry & OFFSET_MASK, codec)
+        }
+    }
+}
+
+/// Takes the entries one by one.
+struct Checker<'a> {
+    name: &'a str,
+    kind: Kind,
+    data: std::ops::Range<u64>,
+    max_length: u64,
+    /// Entries seen.
+    count: u64,
+    /// The latest entry that is no reference back: it begins a block, whose
+    /// length the next such entry gives.
+    open: Option<Open>,
+    /// The end of what is stored, so far as it is known.
+    stored_end: u64,
+    /// De-duplicated kinds: the length of each block …
+    lengths: Option<Vec<u32>>,
+    /// … and the blocks that have bytes of their own, in order.
+    stored: Vec<u32>,
+    shared_blocks: u64,
+}
+
+struct Open {
+    block: u64,
+    offset: u64,
+    codec: Option<Codec>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(name: &'a str, header: &Header) -> Self {
+        let lengths = header.kind.shares_blocks();
+        Checker {
+            name,
+            kind: header.kind,
+            data: header.data_range(),
+            max_length: max_compressed_length(header.block_size),
+            count: 0,
+            open: None,
+            stored_end: header.data_range().start,
+            lengths: lengths.then(|| Vec::with_capacity(header.num_blocks as usize)),
+            stored: Vec::new(),
+            shared_blocks: 0,
+        }
+    }
+
+    fn bad<T>(&self, kind: ErrorKind, message: String) -> Result<T> {
+        Err(Error::new(kind, self.name, message))
+    }
+
+    /// The next entry; `earlier` are those before it.
+    fn block(&mut self, entry: u64, earlier: &[u64]) -> Result<()> {
+        let (offset, codec) = split(self.kind, entry);
+        let block = self.count;
+        if offset > self.data.end {
+            return self.beyond("offset", block, offset);
+        }
+        if offset < self.data.start {
+            return self.bad(
+                ErrorKind::Format,
+                format!(
+                    "offset {block} is {offset}, before the data, which begin at {}",
+                    self.data.start
+                ),
+            );
+        }
+        let begun = self.open.as_ref().map_or(offset, |open| open.offset);
+        if offset < begun {
+            self.refer_back(block, offset, earlier)?;
+        } else {
+            self.close(offset)?;
+            self.open = Some(Open { block, offset, codec });
+            if let Some(lengths) = &mut self.lengths {
+                lengths.push(0);
+            }
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The last entry: where the last block ends.
+    fn end(&mut self, entry: u64) -> Result<()> {
+        let (mut end, _) = split(self.kind, entry);
+        let highest = self.open.as_ref().map_or(self.data.start, |open| open.offset);
+        if end > self.data.end {
+            return self.beyond("the end of the data, offset", self.count, end);
+        }
+        if end < highest {
+            if self.kind.end_is_reliable() {
+                let message = format!(
+                    "offset {}, the end of the data, is {end}, below the offset {highest} of an \
+                     earlier block",
+                    self.count
+                );
+                return self.bad(ErrorKind::Format, message);
+            }
+            // The rest of the file may be padding: no more than a block can take.
+            end = self.data.end.min(highest + self.max_length);
+        }
+        self.close(end)
+    }
+
+    /// The open block ends here.
+    fn close(&mut self, end: u64) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let length = end - open.offset;
+        if length > self.max_length {
+            let message = format!(
+                "block {} takes {length} compressed bytes, more than any block can ({})",
+                open.block, self.max_length
+            );
+            return self.bad(ErrorKind::Format, message);
+        }
+        if length > 0 {
+            if open.codec.is_none() {
+                let message = format!("block {} has a compressor that is not known", open.block);
+                return self.bad(ErrorKind::Unsupported, message);
+            }
+            if let Some(lengths) = &mut self.lengths {
+                lengths[open.block as usize] = length as u32;
+                self.stored.push(open.block as u32);
+            }
+        }
+        self.stored_end = end;
+        Ok(())
+    }
+
+    fn refer_back(&mut self, block: u64, offset: u64, earlier: &[u64]) -> Result<()> {
+        let Some(lengths) = &mut self.lengths else {
+            let before = self.open.as_ref().map_or(0, |open| open.offset);
+            let message =
+                format!("offset {block} is {offset}, below offset {} ({before})", block - 1);
+            return self.bad(ErrorKind::Format, message);
+        };
+        // De-duplicated kinds have no flags in their entries.
+        match self.stored.binary_search_by_key(&offset, |stored| earlier[*stored as usize]) {
+            Ok(found) => lengths.push(lengths[self.stored[found] as usize]),
+            Err(_) => {
+                let message = format!("offset {block} is {offset}, where no earlier block begins");
+                return self.bad(ErrorKind::Format, message);
+            }
+        }
+        self.shared_blocks += 1;
+        Ok(())
+    }
+
+    fn beyond<T>(&self, what: &str, number: u64, value: u64) -> Result<T> {
+        let message = format!(
+            "{what} {number} is {value}, beyond the end of the file at {}: it is damaged or cut \
+             short",
+            self.data.end
+        );
+        self.bad(ErrorKind::Format, message)
+    }
+}

@@ -1,0 +1,89 @@
+//! Figures about an image.
+
+use std::collections::BTreeMap;
+
+use crate::codec::Codec;
+
+use super::{CloopImage, Kind, Layout};
+
+/// What an image holds, from its header and index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloopInfo {
+    /// Which of the family.
+    pub kind: Kind,
+    /// Where header and index are.
+    pub layout: Layout,
+    /// Bytes of a block, decoded.
+    pub block_size: u32,
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Bytes of the device.
+    pub size: u64,
+    /// Bytes of the file.
+    pub file_size: u64,
+    /// Bytes of the index in the file.
+    pub index_bytes: u64,
+    /// Bytes of all stored blocks, each counted once.
+    pub compressed_bytes: u64,
+    /// Stored blocks of each codec.
+    pub codecs: BTreeMap<Codec, u64>,
+    /// Blocks of zeros that take no bytes.
+    pub zero_blocks: u64,
+    /// Blocks whose bytes are those of an earlier block.
+    pub shared_blocks: u64,
+}
+
+impl CloopInfo {
+    /// `cloop` or `uzip`. A `V2.0` image that `mkuzip` made counts as cloop:
+    /// nothing tells them apart.
+    pub fn format(&self) -> &'static str {
+        match self.kind {
+            Kind::V2 | Kind::V4 => "cloop",
+            _ => "uzip",
+        }
+    }
+
+    /// Compressed bytes per byte of the device; 0 for an empty one.
+    pub fn ratio(&self) -> f64 {
+        match self.size {
+            0 => 0.0,
+            size => self.compressed_bytes as f64 / size as f64,
+        }
+    }
+}
+
+impl CloopImage {
+    /// Figures about the image, from its header and index.
+    pub fn info(&self) -> CloopInfo {
+        let mut codecs = BTreeMap::new();
+        let mut zero_blocks = 0;
+        let mut compressed_bytes = 0;
+        let mut stored_end = 0;
+        for block in 0..self.block_count() {
+            let location = self.location(block);
+            if location.length == 0 {
+                zero_blocks += 1;
+                continue;
+            }
+            *codecs.entry(location.codec).or_default() += 1;
+            // Blocks of their own follow each other; any other refers back.
+            if location.offset >= stored_end {
+                compressed_bytes += u64::from(location.length);
+                stored_end = location.end();
+            }
+        }
+        CloopInfo {
+            kind: self.header.kind,
+            layout: self.header.layout,
+            block_size: self.block_size(),
+            blocks: self.block_count(),
+            size: self.header.size(),
+            file_size: self.header.file_size,
+            index_bytes: self.header.index_bytes(),
+            compressed_bytes,
+            codecs,
+            zero_blocks,
+            shared_blocks: self.index.shared_blocks(),
+        }
+    }
+}

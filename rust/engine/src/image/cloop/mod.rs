@@ -1,0 +1,159 @@
+//! cloop images and their uzip relatives: read-only devices that are compressed
+//! block by block.
+
+mod extents;
+mod header;
+mod index;
+mod info;
+mod read;
+mod zeros;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::cache::BlockCache;
+use crate::layer::ExtentSink;
+use crate::storage::Storage;
+use crate::{Error, ErrorKind, Layer, LayerCounters, Result};
+
+use super::ImageOptions;
+use index::Index;
+use zeros::{BlockStates, ZeroStreams};
+
+pub use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
+pub use index::{max_compressed_length, BlockLocation};
+pub use info::CloopInfo;
+pub use read::BadBlock;
+
+/// A cloop or uzip image.
+#[derive(Debug)]
+pub struct CloopImage {
+    storage: Arc<dyn Storage>,
+    header: Header,
+    index: Index,
+    cache: BlockCache,
+    states: BlockStates,
+    zero_streams: ZeroStreams,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl CloopImage {
+    /// Opens an image that must be of this family; reads and checks its index.
+    ///
+    /// # Errors
+    /// `Format`: not a cloop image, or one that is damaged, cut short or absurd;
+    /// `Unsupported`: a version or codec that is not read; `Io`.
+    pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<CloopImage> {
+        match Header::find(&*storage)? {
+            Some(header) => Self::with_header(storage, header, options),
+            None => Err(Error::new(
+                ErrorKind::Format,
+                storage.name(),
+                "not a cloop image: it has no cloop header at its beginning or end",
+            )),
+        }
+    }
+
+    pub(super) fn with_header(
+        storage: Arc<dyn Storage>,
+        header: Header,
+        options: &ImageOptions,
+    ) -> Result<CloopImage> {
+        let index = Index::read(&*storage, &header)?;
+        Ok(CloopImage {
+            cache: BlockCache::new(options.cache_bytes, header.block_size),
+            states: BlockStates::new(index.block_count()),
+            zero_streams: ZeroStreams::default(),
+            counters: Counters::default(),
+            storage,
+            header,
+            index,
+        })
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        self.storage.name()
+    }
+
+    /// The checked header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes of a block, decoded.
+    pub fn block_size(&self) -> u32 {
+        self.header.block_size
+    }
+
+    /// Number of blocks.
+    pub fn block_count(&self) -> u64 {
+        self.index.block_count()
+    }
+
+    /// Where a block's compressed bytes are.
+    ///
+    /// # Panics
+    /// When `block` is not below [`block_count`](Self::block_count).
+    pub fn location(&self, block: u64) -> BlockLocation {
+        self.index.block(block)
+    }
+
+    fn last_may_be_short(&self, block: u64) -> bool {
+        block + 1 == self.block_count() && self.header.kind.last_may_be_short()
+    }
+}
+
+impl Layer for CloopImage {
+    fn size(&self) -> u64 {
+        self.header.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read(buf, offset)
+    }
+
+    fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
+        self.walk_extents(offset, length, sink)
+    }
+
+    /// SHA-256 over the size of the file, its header and its index.
+    fn identity(&self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        hash.update(b"cloop\0");
+        hash.update(self.header.file_size.to_le_bytes());
+        hash.update(self.header.bytes);
+        let mut bytes = [0; 4096];
+        for entries in self.index.entries().chunks(bytes.len() / 8) {
+            for (entry, place) in entries.iter().zip(bytes.chunks_exact_mut(8)) {
+                place.copy_from_slice(&entry.to_be_bytes());
+            }
+            hash.update(&bytes[..entries.len() * 8]);
+        }
+        Ok(hash.finalize().into())
+    }
+
+    fn counters(&self) -> LayerCounters {
+        LayerCounters {
+            base_reads: self.counters.reads.load(Ordering::Relaxed),
+            base_read_bytes: self.counters.read_bytes.load(Ordering::Relaxed),
+            cache_hits: self.counters.hits.load(Ordering::Relaxed),
+            cache_misses: self.counters.misses.load(Ordering::Relaxed),
+            cache_bytes: self.cache.bytes(),
+            cache_limit: self.cache.limit(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
