@@ -14,7 +14,7 @@ class CowfileStatus:
     """One cowfile of a device. Blocks are of 1 KiB."""
 
     path: str
-    #: ``clean``, ``dirty``, ``failed`` or ``read-only``
+    #: ``clean``, ``dirty``, ``read-only``, ``closed`` or ``failed``
     state: str
     blocks_used: int
     blocks_total: int
@@ -40,6 +40,7 @@ class DiskStatus:
     cache_hits: int
     cache_misses: int
     cache_bytes: int
+    cache_limit: int
     #: the lowest first
     cowfiles: tuple[CowfileStatus, ...]
 
@@ -55,5 +56,6 @@ class DiskStatus:
             cache_hits=status["cache"]["hits"],
             cache_misses=status["cache"]["misses"],
             cache_bytes=status["cache"]["bytes"],
+            cache_limit=status["cache"]["limit"],
             cowfiles=tuple(CowfileStatus(**cowfile) for cowfile in status["cowfiles"]),
         )

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use cowcloop_engine::device::{CowfileStatus, Device as Engine, DeviceOptions, DeviceStatus};
+use cowcloop_engine::cowfile::CowfileStatus;
+use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus};
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::layer::ExtentKind;
 use cowcloop_engine::{Error, ErrorKind};
@@ -235,12 +236,13 @@ fn end_of_device(engine: &Engine, offset: u64) -> Error {
 
 fn status_dict<'py>(py: Python<'py>, status: &DeviceStatus) -> PyResult<Bound<'py, PyDict>> {
     let base = PyDict::new(py);
-    base.set_item("reads", status.base_reads)?;
-    base.set_item("read_bytes", status.base_read_bytes)?;
+    base.set_item("reads", status.base.base_reads)?;
+    base.set_item("read_bytes", status.base.base_read_bytes)?;
     let cache = PyDict::new(py);
-    cache.set_item("hits", status.cache_hits)?;
-    cache.set_item("misses", status.cache_misses)?;
-    cache.set_item("bytes", status.cache_bytes)?;
+    cache.set_item("hits", status.base.cache_hits)?;
+    cache.set_item("misses", status.base.cache_misses)?;
+    cache.set_item("bytes", status.base.cache_bytes)?;
+    cache.set_item("limit", status.base.cache_limit)?;
     let cowfiles = status
         .cowfiles
         .iter()
@@ -259,7 +261,7 @@ fn status_dict<'py>(py: Python<'py>, status: &DeviceStatus) -> PyResult<Bound<'p
 fn cowfile_dict<'py>(py: Python<'py>, status: &CowfileStatus) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("path", &status.path)?;
-    dict.set_item("state", &status.state)?;
+    dict.set_item("state", status.state)?;
     dict.set_item("blocks_used", status.blocks_used)?;
     dict.set_item("blocks_total", status.blocks_total)?;
     dict.set_item("bitmap_bytes", status.bitmap_bytes)?;
