@@ -7,6 +7,7 @@
 mod buffer;
 mod device;
 mod errors;
+mod info;
 
 use pyo3::prelude::*;
 
@@ -15,5 +16,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
-    device::register(module)
+    device::register(module)?;
+    info::register(module)
 }

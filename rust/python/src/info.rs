@@ -1,0 +1,159 @@
+//! What a file is: `sniff`, `image_info`, `cow_info`. Nothing is locked, so files in use
+//! can be asked about too.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cowcloop_engine::cowfile;
+use cowcloop_engine::cowfile::bitmap::Bitmap;
+use cowcloop_engine::cowfile::head::{ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED};
+use cowcloop_engine::image::cloop::{CloopInfo, Header};
+use cowcloop_engine::image::{Image, ImageOptions};
+use cowcloop_engine::storage::{FileStorage, Storage};
+use cowcloop_engine::{Error, Layer, Result};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::to_python;
+
+/// The first four bytes of a cowfile, in either byte order.
+const COW_MAGIC: [[u8; 4]; 2] = [*b"\x7fCOW", *b"WOC\x7f"];
+
+/// Adds the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(sniff, module)?)?;
+    module.add_function(wrap_pyfunction!(image_info, module)?)?;
+    module.add_function(wrap_pyfunction!(cow_info, module)?)
+}
+
+/// What kind of file it is: "cloop" (uzip too), "cowfile" or, failing these, "raw".
+#[pyfunction]
+fn sniff(py: Python<'_>, path: PathBuf) -> PyResult<&'static str> {
+    py.detach(|| kind_of(&path)).map_err(to_python)
+}
+
+/// What an image holds, as a dict whose "type" is "cloop" or "raw". Sizes in bytes.
+#[pyfunction]
+fn image_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let (storage, image) = py
+        .detach(|| {
+            let storage = open(&path)?;
+            let image = Image::open(storage.clone(), &ImageOptions::default())?;
+            Ok((storage, image))
+        })
+        .map_err(to_python)?;
+    match image {
+        Image::Cloop(image) => cloop_dict(py, storage.name(), &py.detach(|| image.info())),
+        Image::Raw(image) => {
+            let dict = PyDict::new(py);
+            dict.set_item("type", "raw")?;
+            dict.set_item("path", storage.name())?;
+            dict.set_item("size", image.size())?;
+            Ok(dict)
+        }
+    }
+}
+
+/// What a cowfile holds, as a dict whose "type" is "cowfile". Sizes in bytes, blocks of 1 KiB.
+#[pyfunction]
+fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let cow = py.detach(|| CowInfo::read(&path)).map_err(to_python)?;
+    let head = &cow.head;
+    let dict = PyDict::new(py);
+    dict.set_item("type", "cowfile")?;
+    dict.set_item("path", &cow.path)?;
+    dict.set_item("state", cow.state())?;
+    dict.set_item("version", head.version)?;
+    dict.set_item(
+        "word_size",
+        match head.layout.word {
+            WordSize::Bits32 => 32,
+            WordSize::Bits64 => 64,
+        },
+    )?;
+    dict.set_item(
+        "byte_order",
+        match head.layout.order {
+            ByteOrder::Little => "little",
+            ByteOrder::Big => "big",
+        },
+    )?;
+    dict.set_item("mapunit", MAPUNIT)?;
+    dict.set_item("bitmap_bytes", head.mapsize)?;
+    dict.set_item("data_offset", head.doffset)?;
+    dict.set_item("blocks_used", cow.blocks_used)?;
+    dict.set_item("blocks_total", head.rdoblocks)?;
+    dict.set_item("size", head.device_size())?;
+    dict.set_item("base_size", head.mark.as_ref().map_or(head.device_size(), |m| m.base_size))?;
+    dict.set_item("fingerprint", format!("{:#010x}", head.fingerprint))?;
+    dict.set_item("allocated", cow.allocated)?;
+    Ok(dict)
+}
+
+struct CowInfo {
+    path: String,
+    head: Head,
+    blocks_used: u64,
+    allocated: u64,
+}
+
+impl CowInfo {
+    fn read(path: &Path) -> Result<CowInfo> {
+        let storage = open(path)?;
+        let (head, _) = cowfile::read_head(&*storage)?;
+        let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
+        let blocks_used = Bitmap::load(&*storage, head.mapsize).map_err(failed)?.count();
+        let allocated = storage.allocated().map_err(failed)?;
+        Ok(CowInfo { path: storage.name().to_string(), head, blocks_used, allocated })
+    }
+
+    fn state(&self) -> &'static str {
+        match &self.head {
+            head if head.packed => "packed",
+            head if head.version != VERSION_CLOSED => "in use or crashed",
+            head if head.dirty => "dirty",
+            _ => "clean",
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Arc<dyn Storage>> {
+    let storage = FileStorage::open(path);
+    let storage = storage.map_err(|e| Error::io(path.display().to_string(), "cannot open", e))?;
+    Ok(Arc::new(storage))
+}
+
+fn kind_of(path: &Path) -> Result<&'static str> {
+    let storage = open(path)?;
+    let mut magic = [0; 4];
+    let read = storage.read_at(&mut magic, 0);
+    let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;
+    if read == magic.len() && COW_MAGIC.contains(&magic) {
+        return Ok("cowfile");
+    }
+    Ok(if Header::find(&*storage)?.is_some() { "cloop" } else { "raw" })
+}
+
+fn cloop_dict<'py>(py: Python<'py>, path: &str, info: &CloopInfo) -> PyResult<Bound<'py, PyDict>> {
+    let codecs = PyDict::new(py);
+    for (codec, blocks) in &info.codecs {
+        codecs.set_item(codec.to_string(), blocks)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("type", "cloop")?;
+    dict.set_item("path", path)?;
+    dict.set_item("format", info.format())?;
+    dict.set_item("version", info.kind.version())?;
+    dict.set_item("layout", info.layout.to_string())?;
+    dict.set_item("block_size", info.block_size)?;
+    dict.set_item("blocks", info.blocks)?;
+    dict.set_item("size", info.size)?;
+    dict.set_item("file_size", info.file_size)?;
+    dict.set_item("index_bytes", info.index_bytes)?;
+    dict.set_item("compressed_bytes", info.compressed_bytes)?;
+    dict.set_item("ratio", info.ratio())?;
+    dict.set_item("codecs", codecs)?;
+    dict.set_item("zero_blocks", info.zero_blocks)?;
+    dict.set_item("shared_blocks", info.shared_blocks)?;
+    Ok(dict)
+}
