@@ -6,6 +6,7 @@ import hashlib
 import lzma
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import lz4.block
@@ -153,10 +154,11 @@ def test_the_head_lies_where_the_page_says() -> None:
         (lambda head: setattr(head, "doffset", 8192), "doffset"),
     ],
 )
-def test_the_checker_refuses(tmp_path: Path, damage: object, word: str) -> None:
+def test_the_checker_refuses(
+    tmp_path: Path, damage: Callable[[cowfile.Head], None], word: str
+) -> None:
     base = cloop.sample(20_000, 1024, 4)
     head = cowfile.head_for(base)
-    assert callable(damage)
     damage(head)
     path = tmp_path / "c"
     path.write_bytes(cowfile.build(base, {}, head=head))

@@ -62,8 +62,7 @@ def run(
     options: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     done = subprocess.run(
         [os.fspath(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=PATIENCE,
         env={**os.environ, **(env or {})},
         cwd=cwd,
@@ -118,8 +117,6 @@ def one_line(stderr: str, says: tuple[str, ...] | str = ()) -> str:
 
 def peak_memory(*arguments: Argument, expect: int = 0) -> tuple[int, str]:
     """Bytes that a cowcloop command took in memory at most, and its standard error."""
-    import resource  # noqa: PLC0415  (not on every platform)
-
     script = (
         "import os, subprocess, sys\n"
         "child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL,"
@@ -131,5 +128,4 @@ def peak_memory(*arguments: Argument, expect: int = 0) -> tuple[int, str]:
     mannered(done.stderr.decode())
     kilobytes, code = map(int, done.stdout.split())
     assert code == expect, done.stderr
-    assert resource.getpagesize() > 0
     return kilobytes * 1024, done.stderr.decode()

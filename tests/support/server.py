@@ -65,7 +65,7 @@ class Server:
 
     def __init__(self, *arguments: Argument, env: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
-            [cowcloop_path(), "serve", *map(os.fspath, arguments)],
+            [cowcloop_path(), "serve", *[os.fspath(argument) for argument in arguments]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
