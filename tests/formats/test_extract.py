@@ -1,0 +1,150 @@
+"""What extract does with OUT."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import cloop
+from support.programs import cowcloop, cowcloop_path, program, refused, run
+from support.server import wait_until
+
+BLOCK = 65536
+PLAIN = cloop.sample(20 * BLOCK, BLOCK)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "i.img"
+    path.write_bytes(cloop.build(PLAIN, BLOCK, level=1))
+    return path
+
+
+def test_an_existing_out_is_replaced(image: Path) -> None:
+    out = image.with_name("out")
+    out.write_bytes(b"old" * 10_000_000)
+    other = image.with_name("other")
+    os.link(out, other)
+    cowcloop("extract", image, out)
+    assert out.read_bytes() == PLAIN
+    assert other.read_bytes() == b"old" * 10_000_000, "the old file itself is not written to"
+
+
+def test_an_existing_out_stays_when_extract_fails(image: Path) -> None:
+    out = image.with_name("out")
+    out.write_bytes(b"old")
+    data = bytearray(image.read_bytes())
+    data[-100] ^= 1
+    image.write_bytes(data)
+    refused("extract", image, out, says="i.img")
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in image.parent.iterdir()) == ["i.img", "out"]
+
+
+def test_out_must_not_be_an_input(image: Path) -> None:
+    before = image.read_bytes()
+    alias = image.with_name("alias")
+    alias.symlink_to(image)
+    hard = image.with_name("hard")
+    os.link(image, hard)
+    for out in (image, alias, hard):
+        refused("extract", image, out, says=out.name)
+        assert image.read_bytes() == before
+
+
+def test_out_in_a_missing_or_closed_place(image: Path) -> None:
+    refused("extract", image, image.parent / "no" / "out", says="out")
+    refused("extract", image, image.parent, says=image.parent.name)
+
+
+def test_extract_into_a_pipe_in_order(image: Path) -> None:
+    shell = f"{cowcloop_path()} extract {image} - | cat"
+    assert run("/bin/bash", "-o", "pipefail", "-c", shell).stdout == PLAIN
+
+
+def test_a_reader_that_goes_away(image: Path) -> None:
+    big = image.with_name("big")
+    big.write_bytes(cloop.build(PLAIN * 20, BLOCK, level=1))
+    shell = f"{cowcloop_path()} extract {big} - | head -c 10; echo ${{PIPESTATUS[0]}} >&2"
+    done = run("/bin/bash", "-c", shell)
+    assert done.stdout == PLAIN[:10]
+    lines = done.stderr.decode().splitlines()
+    assert int(lines[-1]) in (1, 128 + signal.SIGPIPE)
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C half way: exit code 130 and no file under the final name, nor any other."""
+    image, out = tmp_path / "i.img", tmp_path / "out"
+    stream = cloop.encode("lzo", PLAIN[2 * BLOCK : 3 * BLOCK])
+    image.write_bytes(cloop.assemble("V4.0", BLOCK, [stream] * 60000, flags=[4] * 60000))
+    child = subprocess.Popen(
+        [cowcloop_path(), "extract", str(image), str(out)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_until(lambda: child.poll() is not None or len(list(tmp_path.iterdir())) > 1, "some output")
+    os.killpg(child.pid, signal.SIGINT)
+    _, stderr = child.communicate(timeout=60)
+    assert child.returncode == 130, stderr
+    assert "Traceback" not in stderr.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["i.img"]
+
+
+def test_no_progress_without_a_terminal(image: Path) -> None:
+    done = cowcloop("extract", image, image.with_name("out"))
+    assert done.stderr == b""
+
+
+def test_a_block_device_gets_its_zeros(image: Path, loop: None) -> None:
+    losetup = program("losetup", "mount")
+    backing = image.with_name("disk")
+    backing.write_bytes(b"\xee" * (len(PLAIN) + 8192))
+    device = run(losetup, "--find", "--show", backing).stdout.decode().strip()
+    try:
+        cowcloop("extract", image, device)
+        again = image.with_name("again")
+        cowcloop("extract", device, again)  # and a block device is an image too
+    finally:
+        run(losetup, "--detach", device)
+    assert backing.read_bytes() == PLAIN + b"\xee" * 8192
+    assert again.read_bytes() == PLAIN + b"\xee" * 8192
+
+
+def test_a_block_device_that_is_too_small(image: Path, loop: None) -> None:
+    losetup = program("losetup", "mount")
+    backing = image.with_name("disk")
+    backing.write_bytes(b"\xee" * (len(PLAIN) // 2))
+    device = run(losetup, "--find", "--show", backing).stdout.decode().strip()
+    try:
+        refused("extract", image, device, says=device)
+    finally:
+        run(losetup, "--detach", device)
+    assert backing.read_bytes() == b"\xee" * (len(PLAIN) // 2), "refused before anything is written"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["extract"],
+        ["extract", "one"],
+        ["extract", "--nonsense", "a", "b"],
+        ["extract", "--threads", "many", "a", "b"],
+        ["nonsense"],
+        ["info"],
+        ["verify", "a", "b", "c"],
+        ["create", "--level", "77", "a", "b"],
+        ["create", "--block-size", "wide", "a", "b"],
+        ["serve"],
+        ["serve", "--cache", "-1", "a"],
+        ["detach"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_exit_code_2(wrong: list[str]) -> None:
+    done = cowcloop(*wrong, expect=2)
+    assert done.stderr
+    assert not done.stdout

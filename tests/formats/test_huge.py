@@ -1,0 +1,130 @@
+"""Images past 2 TiB, blocks of 64 MiB, and the memory that they take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from support import cloop, cowfile, nbdclient
+from support.programs import cowcloop, peak_memory
+from support.server import serving
+
+MIB = 1 << 20
+TIB = 1 << 40
+
+
+def sparse_image(path: Path, signature: str, size: int, block_size: int, data: set[int]) -> None:
+    """An image of ``size`` bytes with data in a few blocks, the others stored as nothing."""
+    blocks = size // block_size
+    at = cloop.HEADER_BYTES + 8 * (blocks + 1)
+    entries = []
+    body = b""
+    for number in range(blocks):
+        entries.append(at + len(body))
+        if number in data:
+            body += zlib.compress((b"block %d " % number).ljust(block_size, b"\1"), 1)
+    entries.append(at + len(body))
+    path.write_bytes(cloop.header(signature, block_size, blocks) + cloop.index(entries) + body)
+
+
+@pytest.mark.parametrize("signature", ["V2.0", "V4.0", "v3.0"])
+def test_past_two_tebibytes(tmp_path: Path, signature: str) -> None:
+    block = 8 * MIB
+    size = 2 * TIB + 3 * block
+    last = size // block - 1
+    beyond = 2 * TIB // block
+    path = tmp_path / "huge"
+    sparse_image(path, signature, size, block, {0, beyond, last})
+    info = json.loads(cowcloop("info", "--json", path).stdout)
+    assert info["size"] == size
+    cow = tmp_path / "cow"
+    for day in range(2):
+        with serving(path, cow) as server:
+            handle = nbdclient.connect(server.uri, extents=True)
+            assert handle.get_size() == size
+            for number in (0, beyond, last):
+                text = b"block %d " % number
+                assert handle.pread(len(text), number * block) == text
+            assert handle.pread(MIB, TIB) == b"\0" * MIB
+            far = 2 * TIB + block + 12345
+            if day == 0:
+                handle.pwrite(b"far out", far)
+            assert handle.pread(9, far - 1) == b"\0far out\0"
+            extents = nbdclient.extents(handle, size)
+            assert sum(length for length, flags in extents if not flags) <= 3 * block + 65536
+            handle.shutdown()
+    head = cowfile.parse(cow, data=False).head
+    assert head.rdoblocks == size // 1024
+    assert cow.stat().st_blocks * 512 < 4 * MIB, "holes where nothing was written"
+
+
+def test_a_huge_raw_base_is_attached_at_once(tmp_path: Path) -> None:
+    """The fingerprint of a base of holes is found without reading them."""
+    base = tmp_path / "base"
+    with open(base, "wb") as file:
+        file.truncate(4 * TIB)
+        file.seek(3 * TIB)
+        file.write(b"\x07")
+    cow = tmp_path / "cow"
+    with serving(base, cow) as server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"x", TIB)
+        assert handle.pread(1, 3 * TIB) == b"\x07"
+        handle.shutdown()
+    assert cowfile.parse(cow, data=False).head.fingerprint == 7
+
+
+def test_blocks_of_64_mebibytes_in_bounded_memory(tmp_path: Path) -> None:
+    block = 64 * MIB
+    rng = random.Random(5)
+    digest = hashlib.sha256()
+    streams = []
+    for number in range(5):
+        raw = (rng.randbytes(4096) + b"%d" % number).ljust(8192, b"\1") * (block // 8192)
+        digest.update(raw)
+        streams.append(zlib.compress(raw, 1))
+    path, out = tmp_path / "big", tmp_path / "out"
+    path.write_bytes(cloop.assemble("V2.0", block, streams))
+    used = {
+        "verify": peak_memory("verify", path)[0],
+        "extract": peak_memory("extract", path, out)[0],
+    }
+    for command, peak in used.items():
+        assert peak < 700 * MIB, f"{command} took {peak >> 20} MiB"
+    with open(out, "rb") as file:
+        found = hashlib.sha256()
+        while piece := file.read(16 * MIB):
+            found.update(piece)
+    assert found.digest() == digest.digest()
+
+
+def test_memory_of_extract_does_not_grow_with_the_image(tmp_path: Path) -> None:
+    block = 65536
+    stream = zlib.compress(random.Random(1).randbytes(block // 2) * 2, 1)
+    path = tmp_path / "i"
+    path.write_bytes(cloop.assemble("V2.0", block, [stream] * 4000))
+    used, _ = peak_memory("extract", path, tmp_path / "out")
+    assert used < 160 * MIB, f"{used >> 20} MiB for a device of 250 MiB"
+
+
+def test_an_index_of_sixteen_million_blocks(tmp_path: Path) -> None:
+    """Eight bytes a block in memory, and little beside them."""
+    blocks = 16 << 20
+    path = tmp_path / "i"
+    at = cloop.HEADER_BYTES + 8 * (blocks + 1)
+    stream = zlib.compress(b"\1" * 65536)
+    with open(path, "wb") as file:
+        file.write(cloop.header("V2.0", 65536, blocks))
+        file.write(struct.pack(">Q", at))
+        piece = struct.pack(">Q", at + len(stream)) * (1 << 20)
+        for _ in range(16):
+            file.write(piece)
+        file.write(stream)
+    idle, _ = peak_memory("--version")
+    used, _ = peak_memory("info", path)
+    assert used - idle < 8 * blocks * 1.5, f"{(used - idle) >> 20} MiB"

@@ -1,0 +1,242 @@
+"""attach, list, sync and detach: devices in the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support import cloop, cowfile, nbdclient
+from support.programs import cowcloop, cowcloop_path, refused, run
+from support.server import alive, attach, listed, serving, socket_of, wait_until
+
+PLAIN = cloop.sample(160 * 1024, 4096)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "i.img"
+    path.write_bytes(cloop.build(PLAIN, 4096))
+    return path
+
+
+def test_attach_list_sync_detach(image: Path, tmp_path: Path, runtime: Path) -> None:
+    cow = tmp_path / "c"
+    assert listed() == []
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    handle.pread(4096, 8192)
+    handle.pwrite(b"background", 5)
+    (device,) = listed()
+    assert device["image"] == str(image)
+    assert device["uri"] == uri
+    assert device["size"] == len(PLAIN)
+    assert alive(device["pid"])
+    (file,) = device["cowfiles"]
+    assert file["path"] == str(cow)
+    assert file["state"] == "dirty"
+    assert (file["blocks_used"], file["blocks_total"]) == (1, 160)
+    assert file["writes"] == 1
+    assert device["base"]["reads"] >= 1
+    assert device["cache"]["misses"] >= 1
+    shown = cowcloop("list").stdout.decode()
+    assert str(image) in shown or "i.img" in shown
+
+    for target in (uri, str(socket_of(uri)), "--all"):
+        assert cowcloop("sync", target).stdout == b""
+    assert listed()[0]["cowfiles"][0]["flushes"] >= 1
+    handle.shutdown()
+    assert cowcloop("detach", uri).stderr == b""
+    assert not alive(device["pid"])
+    assert listed() == []
+    assert list((runtime / "cowcloop").iterdir()) == []
+    # Everything is on disk when detach returns.
+    assert cowfile.original_refuses(cow, PLAIN) is None
+    assert cowcloop("extract", image, cow, "-").stdout[5:15] == b"background"
+
+
+def test_detach_by_socket_and_all(image: Path) -> None:
+    uris = [attach(image, ":memory:") for _ in range(3)]
+    assert len(set(uris)) == 3
+    assert len(listed()) == 3
+    cowcloop("detach", socket_of(uris[1]))
+    assert sorted(device["uri"] for device in listed()) == sorted([uris[0], uris[2]])
+    cowcloop("detach", "--all")
+    assert listed() == []
+    cowcloop("detach", "--all")  # nothing to do is not an error
+
+
+def test_detach_or_sync_of_nothing(tmp_path: Path) -> None:
+    for target in ("nbd+unix:///?socket=/nowhere", tmp_path / "none.sock", "/dev/nbd77"):
+        refused("detach", target)
+        refused("sync", target)
+
+
+def test_the_next_day(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    for day in range(3):
+        uri = attach(image, cow)
+        handle = nbdclient.connect(uri)
+        assert handle.pread(day + 1, 0) == b"x" * day + PLAIN[day : day + 1]
+        handle.pwrite(b"x", day)
+        handle.shutdown()
+        cowcloop("detach", uri)
+        assert cowfile.original_refuses(cow, PLAIN) is None
+
+
+def test_detach_with_a_client_connected(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    handle.pwrite(b"in flight", 0)
+    cowcloop("detach", uri)
+    assert listed() == []
+    assert cowcloop("extract", image, cow, "-").stdout[:9] == b"in flight"
+
+
+def test_attach_survives_its_terminal(image: Path, tmp_path: Path) -> None:
+    """attach lives in a session of its own: neither Ctrl-C nor a hang-up reaches it."""
+    shell = subprocess.Popen(
+        ["/bin/bash", "-c", f"{cowcloop_path()} attach {image} {tmp_path}/c; sleep 60"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert shell.stdout is not None
+    uri = shell.stdout.readline().strip()
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.killpg(shell.pid, number)
+    shell.wait(60)
+    shell.stdout.close()
+    handle = nbdclient.connect(uri)
+    assert handle.pread(512, 0) == PLAIN[:512]
+    handle.shutdown()
+    (device,) = listed()
+    os.kill(device["pid"], signal.SIGTERM)  # as when the machine shuts down
+    wait_until(lambda: not alive(device["pid"]), "the server to end")
+    assert cowfile.original_refuses(tmp_path / "c", PLAIN) is None
+    assert listed() == []
+
+
+def test_attach_gives_its_output_back(image: Path) -> None:
+    """A script that reads attach's output to its end does not wait for the server."""
+    done = run("/bin/bash", "-c", f"uri=$({cowcloop_path()} attach {image} 2>&1); echo $uri")
+    assert done.stdout.startswith(b"nbd+unix://")
+
+
+def test_a_killed_device_is_cleaned_up(image: Path, tmp_path: Path, runtime: Path) -> None:
+    cow = tmp_path / "c"
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    handle.pwrite(b"kept", 0)
+    handle.flush()
+    os.kill(listed()[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: listed() == [], "list to drop it")
+    assert list((runtime / "cowcloop").iterdir()) == []
+    uri = attach(image, cow)
+    assert nbdclient.connect(uri).pread(4, 0) == b"kept"
+    cowcloop("detach", uri)
+
+
+def test_everything_at_once(image: Path, tmp_path: Path) -> None:
+    """attach, list, sync and detach from many at the same time."""
+
+    def one(number: int) -> str:
+        uri = attach(image, tmp_path / f"c{number}")
+        listed()
+        cowcloop("sync", "--all", expect=None)  # others may go away meanwhile
+        handle = nbdclient.connect(uri)
+        handle.pwrite(b"%d" % number, 0)
+        handle.shutdown()
+        cowcloop("detach", uri)
+        return uri
+
+    with ThreadPoolExecutor(4) as pool:
+        uris = list(pool.map(one, range(8)))
+    assert len(set(uris)) == 8
+    assert listed() == []
+    for number in range(8):
+        assert cowfile.parse(tmp_path / f"c{number}").blocks[0][:1] == b"%d" % number
+
+
+def test_two_race_for_one_cowfile(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: cowcloop("attach", image, cow, expect=None), range(4)))
+    assert sorted(each.returncode for each in done) == [0, 1, 1, 1]
+    for each in done:
+        if each.returncode:
+            assert b"in use" in each.stderr
+    assert len(listed()) == 1
+
+
+def test_served_devices_are_listed_too(image: Path) -> None:
+    with serving(image) as server:
+        (device,) = listed()
+        assert device["uri"] == server.uri
+        assert device["read_only"] is True
+        assert device["cowfiles"] == []
+        cowcloop("sync", server.uri)
+    assert listed() == []
+
+
+def test_detach_ends_a_served_device(image: Path, tmp_path: Path) -> None:
+    from support.server import Server
+
+    server = Server(image, tmp_path / "c")
+    cowcloop("detach", server.uri)
+    assert server.wait() == 0
+    assert server.errors == ""
+
+
+@pytest.mark.parametrize("kind", ["symlink", "file", "open to all"])
+def test_a_hostile_runtime_directory(image: Path, tmp_path: Path, runtime: Path, kind: str) -> None:
+    """Somebody else's directory, or a link to one, is not used."""
+    folder = runtime / "cowcloop"
+    if kind == "symlink":
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        folder.symlink_to(elsewhere)
+        refused("attach", image, says="cowcloop")
+        assert list(elsewhere.iterdir()) == []
+        folder.unlink()
+    elif kind == "file":
+        folder.write_text("")
+        refused("attach", image, says="cowcloop")
+        folder.unlink()
+    else:
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+        done = cowcloop("attach", image, expect=None)
+        assert done.returncode == 1 or folder.stat().st_mode & 0o077 == 0
+
+
+def test_names_are_never_given_to_a_shell(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    folder = tmp_path / f"a $(touch {marker.name}) ; ' \" = , \\ %s ü"
+    folder.mkdir()
+    image = folder / "i=1,cow=x.img"
+    image.write_bytes(cloop.build(PLAIN, 4096))
+    cow = folder / "-c&.cow"
+    done = cowcloop("attach", image, cow, cwd=tmp_path)
+    uri = done.stdout.decode().strip()
+    handle = nbdclient.connect(uri)
+    handle.pwrite(b"q", 0)
+    handle.shutdown()
+    (device,) = listed()
+    assert (device["image"], device["cowfiles"][0]["path"]) == (str(image), str(cow))
+    cowcloop("detach", uri)
+    assert cow.exists()
+    assert not marker.exists()
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.img"
+    with open(path, "wb") as file:
+        file.write(cloop.build(PLAIN, 4096))
+    with serving(os.fsdecode(path)) as server:
+        assert nbdclient.connect(server.uri).pread(16, 0) == PLAIN[:16]
+        assert len(listed()) == 1

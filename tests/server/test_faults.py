@@ -1,0 +1,151 @@
+"""Disks that fill up, bases that shrink: errors to the client, and a server that lives."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import cloop, cowfile, nbdclient
+from support.programs import cowcloop
+from support.server import Server, alive, serving
+
+MIB = 1 << 20
+BLOCK = 65536
+PLAIN = cloop.sample(8 * MIB, BLOCK, 6)
+
+
+def _error(call: Any, *arguments: Any) -> str | None:
+    """The errno that a request ended with."""
+    try:
+        call(*arguments)
+    except nbdclient.module().Error as error:
+        return str(error.errno)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["raw", "cloop"])
+def test_the_base_is_shortened(tmp_path: Path, kind: str) -> None:
+    image = tmp_path / "i"
+    image.write_bytes(PLAIN if kind == "raw" else cloop.build(PLAIN, BLOCK, level=1))
+    cow = tmp_path / "c"
+    # Little cache: what was read before must not hide what is gone.
+    with serving("--cache", "64K", image, cow, quiet=False) as server:
+        handle = nbdclient.connect(server.uri)
+        assert handle.pread(4096, 0) == PLAIN[:4096]
+        handle.pwrite(b"kept" * 256, 7 * MIB)
+        os.truncate(image, image.stat().st_size // 2)
+        late = 2 * BLOCK + 7 * MIB
+        assert PLAIN[late : late + 512] != b"\0" * 512
+        for _ in range(3):
+            assert _error(handle.pread, 4096, late) == "EIO"
+        assert handle.pread(1024, 7 * MIB) == b"kept" * 256
+        assert handle.pread(4096, 4096) == PLAIN[4096:8192]
+        handle.pwrite(b"still writable", 100)
+        handle.flush()
+        os.truncate(image, 0)
+        assert _error(handle.pread, 4096, 5 * MIB) == "EIO"
+        assert handle.pread(14, 100) == b"still writable"
+        assert alive(server.pid)
+        handle.shutdown()
+
+
+def test_the_base_is_replaced(tmp_path: Path) -> None:
+    """The open file is what is served, not what comes to lie under its name."""
+    image, other = tmp_path / "i", tmp_path / "o"
+    image.write_bytes(cloop.build(PLAIN, BLOCK, level=1))
+    other.write_bytes(b"another file")
+    with serving(image) as server:
+        handle = nbdclient.connect(server.uri)
+        os.rename(other, image)
+        assert nbdclient.read_all(handle) == PLAIN
+        handle.shutdown()
+
+
+def test_the_disk_fills_up_and_is_freed(tmp_path: Path, tiny_tmpfs: Path) -> None:
+    image, cow, filler = tmp_path / "i", tiny_tmpfs / "c", tiny_tmpfs / "filler"
+    image.write_bytes(cloop.build(PLAIN, BLOCK, level=1))
+    filler.write_bytes(b"f" * (2 * MIB))
+    device = bytearray(PLAIN)
+    size = 24 * 1024
+    server = Server(image, cow)
+    try:
+        handle = nbdclient.connect(server.uri)
+        full = None
+        for number in range(len(PLAIN) // size):
+            data = bytes([number % 255 + 1]) * size
+            failed = _error(handle.pwrite, data, number * size)
+            if failed:
+                assert failed == "ENOSPC"
+                full = number
+                break
+            device[number * size : (number + 1) * size] = data
+        assert full, "the file system never filled up"
+        # The range that failed may hold the old or the new bytes; all else is as it was.
+        span = slice(full * size, (full + 1) * size)
+        found = bytearray(nbdclient.read_all(handle))
+        new = bytes([full % 255 + 1])
+        assert all(a == b or new == bytes([a]) for a, b in zip(found[span], device[span]))
+        found[span] = device[span]
+        assert found == device
+        # What was written already can be written again, and read, and flushed.
+        handle.pwrite(b"again", 0)
+        device[:5] = b"again"
+        flushed = _error(handle.flush)
+        assert flushed in (None, "ENOSPC")
+        filler.unlink()
+        if flushed is None:
+            for number in range(full, full + 10):
+                data = bytes([number % 255 + 1]) * size
+                handle.pwrite(data, number * size)
+                device[number * size : (number + 1) * size] = data
+            handle.flush()
+            assert nbdclient.read_all(handle) == device
+        handle.shutdown()
+    finally:
+        code = server.stop()
+    assert code == 0, server.errors
+    assert cowfile.original_refuses(cow, PLAIN) is None
+    extracted = cowcloop("extract", image, cow, "-").stdout
+    extracted_ok = bytearray(extracted)
+    if flushed:
+        extracted_ok[span] = device[span]
+    assert extracted_ok == device
+
+
+def test_a_cowfile_is_not_made_on_a_full_disk(tmp_path: Path, tiny_tmpfs: Path) -> None:
+    image, cow = tmp_path / "i", tiny_tmpfs / "c"
+    image.write_bytes(cloop.build(PLAIN, BLOCK, level=1))
+    with open(tiny_tmpfs / "filler", "wb", buffering=0) as file:
+        with pytest.raises(OSError) as caught:  # noqa: PT012, PT011
+            while True:
+                file.write(b"f" * 4096)
+        assert caught.value.errno == errno.ENOSPC
+    line = cowcloop("serve", image, cow, expect=1).stderr.decode()
+    assert "No space" in line
+    assert not cow.exists(), "nothing half made is left"
+    (tiny_tmpfs / "filler").unlink()
+    with serving(image, cow):
+        pass
+
+
+def test_requests_that_make_no_sense(tmp_path: Path) -> None:
+    image = tmp_path / "i"
+    image.write_bytes(cloop.build(PLAIN[: 4 * BLOCK], BLOCK))
+    with serving(image, ":memory:", quiet=False) as server:
+        handle = nbdclient.connect(server.uri)
+        handle.set_strict_mode(0)  # let libnbd send them
+        size = 4 * BLOCK
+        for call in (
+            lambda: handle.pread(512, size),
+            lambda: handle.pread(512, size - 1),
+            lambda: handle.pwrite(b"x" * 512, size - 511),
+            lambda: handle.pwrite(b"x", 1 << 62),
+            lambda: handle.zero(1024, size - 1),
+            lambda: handle.trim(1024, size - 1),
+        ):
+            assert _error(call) in ("EINVAL", "ENOSPC", "EIO")
+        assert handle.pread(size, 0) == PLAIN[:size]
+        handle.shutdown()
