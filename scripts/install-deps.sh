@@ -20,6 +20,7 @@ mount:/usr/bin/mount|/bin/mount
 fuse3:/usr/bin/fusermount3|/bin/fusermount3
 qemu-utils:/usr/bin/qemu-io
 fio:/usr/bin/fio
+lzop:/usr/bin/lzop
 genisoimage:/usr/bin/genisoimage
 "
 missing=

@@ -175,7 +175,7 @@ def test_a_directory_becomes_a_filesystem(tmp_path: Path) -> None:
     for path in folder.rglob("*"):
         other = copy / path.relative_to(folder)
         if path.is_symlink():
-            assert os.readlink(other) == os.readlink(path)
+            assert other.readlink() == path.readlink()
         elif path.is_file():
             assert other.read_bytes() == path.read_bytes()
     assert [path.name for path in tmp_path.iterdir() if "cowcloop" in path.name] == []
@@ -247,7 +247,7 @@ def test_a_block_device_as_source(raw: Path, tmp_path: Path, loop: None) -> None
 
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
     big = tmp_path / "raw"
-    with open(big, "wb") as file:
+    with big.open("wb") as file:
         for _ in range(8):
             file.write(PLAIN * 16)
     used, _ = peak_memory("create", "--level", "1", big, tmp_path / "i")
@@ -256,7 +256,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
 
 def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
     big, out = tmp_path / "raw", tmp_path / "out"
-    with open(big, "wb") as file:
+    with big.open("wb") as file:
         file.truncate(4 << 30)
         file.write(PLAIN)
     child = subprocess.Popen(

@@ -66,7 +66,7 @@ def test_past_two_tebibytes(tmp_path: Path, signature: str) -> None:
 def test_a_huge_raw_base_is_attached_at_once(tmp_path: Path) -> None:
     """The fingerprint of a base of holes is found without reading them."""
     base = tmp_path / "base"
-    with open(base, "wb") as file:
+    with base.open("wb") as file:
         file.truncate(4 * TIB)
         file.seek(3 * TIB)
         file.write(b"\x07")
@@ -96,7 +96,7 @@ def test_blocks_of_64_mebibytes_in_bounded_memory(tmp_path: Path) -> None:
     }
     for command, peak in used.items():
         assert peak < 700 * MIB, f"{command} took {peak >> 20} MiB"
-    with open(out, "rb") as file:
+    with out.open("rb") as file:
         found = hashlib.sha256()
         while piece := file.read(16 * MIB):
             found.update(piece)
@@ -118,7 +118,7 @@ def test_an_index_of_sixteen_million_blocks(tmp_path: Path) -> None:
     path = tmp_path / "i"
     at = cloop.HEADER_BYTES + 8 * (blocks + 1)
     stream = zlib.compress(b"\1" * 65536)
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         file.write(cloop.header("V2.0", 65536, blocks))
         file.write(struct.pack(">Q", at))
         piece = struct.pack(">Q", at + len(stream)) * (1 << 20)

@@ -234,9 +234,8 @@ def test_names_are_never_given_to_a_shell(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path) + b"/caf\xe9.img"
-    with open(path, "wb") as file:
-        file.write(cloop.build(PLAIN, 4096))
-    with serving(os.fsdecode(path)) as server:
+    path = tmp_path / os.fsdecode(b"caf\xe9.img")
+    path.write_bytes(cloop.build(PLAIN, 4096))
+    with serving(path) as server:
         assert nbdclient.connect(server.uri).pread(16, 0) == PLAIN[:16]
         assert len(listed()) == 1

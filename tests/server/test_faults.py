@@ -59,7 +59,7 @@ def test_the_base_is_replaced(tmp_path: Path) -> None:
     other.write_bytes(b"another file")
     with serving(image) as server:
         handle = nbdclient.connect(server.uri)
-        os.rename(other, image)
+        other.rename(image)
         assert nbdclient.read_all(handle) == PLAIN
         handle.shutdown()
 
@@ -118,7 +118,7 @@ def test_the_disk_fills_up_and_is_freed(tmp_path: Path, tiny_tmpfs: Path) -> Non
 def test_a_cowfile_is_not_made_on_a_full_disk(tmp_path: Path, tiny_tmpfs: Path) -> None:
     image, cow = tmp_path / "i", tiny_tmpfs / "c"
     image.write_bytes(cloop.build(PLAIN, BLOCK, level=1))
-    with open(tiny_tmpfs / "filler", "wb", buffering=0) as file:
+    with (tiny_tmpfs / "filler").open("wb", buffering=0) as file:
         with pytest.raises(OSError) as caught:  # noqa: PT012, PT011
             while True:
                 file.write(b"f" * 4096)

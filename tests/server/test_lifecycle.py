@@ -34,7 +34,8 @@ def _leftovers(runtime: Path) -> list[str]:
 def test_ends_cleanly(image: Path, tmp_path: Path, runtime: Path, ending: str) -> None:
     """With a client connected and unflushed writes: all is on disk, and nothing is left."""
     cow = tmp_path / "c"
-    before = set(os.listdir(tempfile.gettempdir()))
+    temporary = Path(tempfile.gettempdir())
+    before = set(temporary.iterdir())
     server = Server(image, cow)
     inside = server.nbdkit_pid()
     handle = nbdclient.connect(server.uri)
@@ -45,7 +46,7 @@ def test_ends_cleanly(image: Path, tmp_path: Path, runtime: Path, ending: str) -
     assert not alive(inside)
     assert not server.socket.exists()
     assert _leftovers(runtime) == []
-    made = set(os.listdir(tempfile.gettempdir())) - before
+    made = {path.name for path in set(temporary.iterdir()) - before}
     assert not [name for name in made if "cowcloop" in name or "nbdkit" in name]
     assert cowfile.original_refuses(cow, PLAIN) is None
     assert cowcloop("extract", image, cow, "-").stdout[1000:1013] == b"never flushed"
@@ -126,15 +127,13 @@ def test_the_errors_of_the_start_are_one_line(image: Path, tmp_path: Path) -> No
 
 
 def test_a_missing_nbdkit_is_named_with_its_package(image: Path) -> None:
-    bare = tempfile.mkdtemp(prefix="cct-bare-", dir="/tmp")
-    try:
-        done = run(cowcloop_path(), "serve", image, env={"PATH": bare}, expect=1)
-        line = done.stderr.decode()
-        assert line.count("\n") == 1
-        assert "nbdkit" in line
-        assert "install" in line
-    finally:
-        os.rmdir(bare)
+    bare = image.parent / "bare"
+    bare.mkdir()
+    done = run(cowcloop_path(), "serve", image, env={"PATH": str(bare)}, expect=1)
+    line = done.stderr.decode()
+    assert line.count("\n") == 1
+    assert "nbdkit" in line
+    assert "install" in line
 
 
 def test_nbdkits_own_options_pass_through(image: Path) -> None:
@@ -217,7 +216,7 @@ def test_mounted_through_fuse(
     """The main job: mount it read-write, copy a file in, go on tomorrow."""
     cow, raw, mounted = tmp_path / "c", tmp_path / "raw", tmp_path / "mnt"
     mounted.mkdir()
-    nbdfuse, mount = program("nbdfuse", "nbdfuse"), program("mount", "mount")
+    nbdfuse, mount = program("nbdfuse", "libnbd-bin"), program("mount", "mount")
     before = chicken.read_bytes()
     for day in range(2):
         with serving(chicken, cow) as server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -153,7 +152,7 @@ def set_bits(bitmap: bytes) -> Iterable[int]:
 
 def parse(path: Path | str, *, data: bool = True) -> Cowfile:
     """Reads a cowfile (packed or not) with nothing but the format page."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         first = file.read(UNIT)
         layout = layout_of(first)
         magic, version, flags, mapunit, mapsize, doffset, blocks, print_, used = _head_format(
@@ -171,7 +170,7 @@ def parse(path: Path | str, *, data: bool = True) -> Cowfile:
 
 def original_refuses(path: Path | str, base: bytes) -> str | None:
     """Why the original driver, on the machine that the file is of, would refuse it; or None."""
-    size = os.stat(path).st_size
+    size = Path(path).stat().st_size
     if size < UNIT:
         return "shorter than a head"
     try:

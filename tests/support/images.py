@@ -20,12 +20,12 @@ EXT2_KIB = 6144
 def once(path: Path, make: Callable[[Path], None]) -> Path:
     """``path``, made by the first of all test processes that needs it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{path}.lock", "w") as lock:
+    with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             part = path.with_name(path.name + ".part")
             make(part)
-            os.rename(part, path)
+            part.rename(path)
     return path
 
 
