@@ -55,13 +55,13 @@ impl Overlay {
         // A block that is written in part and does not live in the cowfile yet
         // needs the rest of its bytes from below.
         let mut at = offset;
-        if offset % MAPUNIT != 0 && !self.cow.bitmap().get(first) {
+        if !offset.is_multiple_of(MAPUNIT) && !self.cow.bitmap().get(first) {
             let n = (MAPUNIT - offset % MAPUNIT).min(end - offset);
             self.fill_block(&change, &buf[..n as usize], offset)?;
             at += n;
         }
         let mut stop = end;
-        if at < end && end % MAPUNIT != 0 && !self.cow.bitmap().get(last) {
+        if at < end && !end.is_multiple_of(MAPUNIT) && !self.cow.bitmap().get(last) {
             stop = (last * MAPUNIT).max(at);
             self.fill_block(&change, &buf[(stop - offset) as usize..], stop)?;
         }

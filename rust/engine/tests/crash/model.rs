@@ -1,0 +1,83 @@
+//! What the promise allows: every value that a sector has held since the last flush.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::disk::SECTOR;
+
+type Sector = Arc<[u8; SECTOR as usize]>;
+
+/// The device as its user knows it, at the sectors that the test looks at.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// By sector: the values since the last flush, oldest first; the last is current.
+    sectors: BTreeMap<u64, Vec<Sector>>,
+}
+
+impl Model {
+    /// A device that holds what `read` finds in the given sectors.
+    pub fn new(sectors: impl Iterator<Item = u64>, mut read: impl FnMut(u64, &mut [u8])) -> Model {
+        let load = |number| {
+            let mut sector = [0; SECTOR as usize];
+            read(number * SECTOR, &mut sector);
+            (number, vec![Arc::new(sector)])
+        };
+        Model { sectors: sectors.map(load).collect() }
+    }
+
+    /// A write of `length` bytes at `offset` is under way: `byte(i)` is the i-th.
+    pub fn write(&mut self, offset: u64, length: u64, byte: impl Fn(u64) -> u8) {
+        let end = offset + length;
+        for (number, values) in self.sectors.range_mut(offset / SECTOR..end.div_ceil(SECTOR)) {
+            let mut sector = **values.last().expect("a sector has a value");
+            for (i, slot) in sector.iter_mut().enumerate() {
+                let at = number * SECTOR + i as u64;
+                if (offset..end).contains(&at) {
+                    *slot = byte(at - offset);
+                }
+            }
+            values.push(Arc::new(sector));
+        }
+    }
+
+    /// A write failed: each sector of it has the value that `read` finds, which
+    /// must be the one before or the one written.
+    pub fn settle(&mut self, offset: u64, length: u64, mut read: impl FnMut(u64, &mut [u8])) {
+        let end = offset + length;
+        for (number, values) in self.sectors.range_mut(offset / SECTOR..end.div_ceil(SECTOR)) {
+            let mut found = [0; SECTOR as usize];
+            read(number * SECTOR, &mut found);
+            let n = values.len();
+            assert!(
+                values[n - 2..].iter().any(|value| **value == found),
+                "sector {number} is neither as before nor as written after a failed write"
+            );
+            values.push(Arc::new(found));
+        }
+    }
+
+    /// A flush was acknowledged: only the current values are allowed from now on.
+    pub fn flush(&mut self) {
+        for values in self.sectors.values_mut() {
+            values.drain(..values.len() - 1);
+        }
+    }
+
+    /// The first sector that `read` finds to hold something not allowed.
+    pub fn violation(&self, mut read: impl FnMut(u64, &mut [u8])) -> Option<u64> {
+        let mut found = [0; SECTOR as usize];
+        self.sectors.iter().find_map(|(number, values)| {
+            read(number * SECTOR, &mut found);
+            values.iter().all(|value| **value != found).then_some(*number)
+        })
+    }
+
+    /// The first sector that `read` finds to hold something else than the current value.
+    pub fn difference(&self, mut read: impl FnMut(u64, &mut [u8])) -> Option<u64> {
+        let mut found = [0; SECTOR as usize];
+        self.sectors.iter().find_map(|(number, values)| {
+            read(number * SECTOR, &mut found);
+            (**values.last().expect("a sector has a value") != found).then_some(*number)
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! Overlays against plain byte arrays.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use cowcloop_engine::cowfile::{Access, Cowfile};
+use cowcloop_engine::image::{self, ImageOptions};
+use cowcloop_engine::overlay::Overlay;
+use cowcloop_engine::storage::{MemoryStorage, Storage};
+use cowcloop_engine::{ExtentKind, Layer};
+use proptest::prelude::*;
+
+const SIZE: usize = 200 << 10;
+
+/// A raw base of 200 KiB (and a bit) with data and holes.
+fn base() -> (Arc<dyn Layer>, Vec<u8>) {
+    let storage = MemoryStorage::new("base", u64::MAX);
+    let mut bytes = vec![0; SIZE + 100];
+    for (i, chunk) in bytes.chunks_mut(8192).enumerate() {
+        if i % 3 != 1 {
+            chunk.iter_mut().enumerate().for_each(|(j, byte)| *byte = (i * 7 + j) as u8);
+            storage.write_all_at(chunk, i as u64 * 8192).unwrap();
+        }
+    }
+    storage.write_all_at(&[9], SIZE as u64 + 99).unwrap();
+    bytes.truncate(SIZE);
+    (image::open(Arc::new(storage), &ImageOptions::default()).unwrap(), bytes)
+}
+
+fn new_overlay(lower: &Arc<dyn Layer>) -> (Arc<MemoryStorage>, Overlay) {
+    let storage = Arc::new(MemoryStorage::new("cow", u64::MAX));
+    Cowfile::create(&*storage, &**lower, lower.size()).unwrap();
+    let overlay = Overlay::open(storage.clone(), lower.clone(), Access::Writable).unwrap();
+    (storage, overlay)
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Read(usize, usize),
+    Write(usize, usize, u8),
+    Zero(usize, usize),
+    Flush,
+    Reopen,
+    /// The overlay becomes the lower layer of a new one.
+    Stack,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let range = || {
+        (0..SIZE, 0..9000_usize).prop_map(|(at, length)| (at, length.min(SIZE - at)))
+    };
+    prop_oneof![
+        4 => range().prop_map(|(at, length)| Op::Read(at, length)),
+        6 => (range(), any::<u8>()).prop_map(|((at, length), seed)| Op::Write(at, length, seed)),
+        3 => range().prop_map(|(at, length)| Op::Zero(at, length)),
+        1 => Just(Op::Flush),
+        1 => Just(Op::Reopen),
+        1 => Just(Op::Stack),
+    ]
+}
+
+/// Extents cover the device, and what they call zero is zero.
+fn check_extents(layer: &dyn Layer, expected: &[u8]) {
+    let mut at = 0;
+    let mut check = |extent: cowcloop_engine::Extent| {
+        assert_eq!(extent.offset, at, "extents leave no gap");
+        assert!(extent.length > 0);
+        at = extent.end();
+        if extent.kind == ExtentKind::Zero {
+            let range = extent.offset as usize..extent.end() as usize;
+            assert!(expected[range].iter().all(|byte| *byte == 0), "{extent:?} is not zero");
+        }
+        ControlFlow::Continue(())
+    };
+    layer.extents(0, expected.len() as u64, &mut check).unwrap();
+    assert_eq!(at, expected.len() as u64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_overlay_is_a_byte_array(ops in prop::collection::vec(op(), 1..60)) {
+        let (base, mut expected) = base();
+        let mut lower = base;
+        let (mut storage, mut overlay) = new_overlay(&lower);
+        for op in ops {
+            match op {
+                Op::Read(at, length) => {
+                    let mut buf = vec![0xaa; length];
+                    overlay.read_at(&mut buf, at as u64).unwrap();
+                    prop_assert!(buf == expected[at..at + length], "{length} bytes at {at}");
+                }
+                Op::Write(at, length, seed) => {
+                    let bytes: Vec<u8> = (0..length).map(|i| seed.wrapping_add(i as u8)).collect();
+                    overlay.write_at(&bytes, at as u64).unwrap();
+                    expected[at..at + length].copy_from_slice(&bytes);
+                }
+                Op::Zero(at, length) => {
+                    overlay.write_zeroes(at as u64, length as u64, false).unwrap();
+                    expected[at..at + length].fill(0);
+                }
+                Op::Flush => overlay.flush().unwrap(),
+                Op::Reopen => {
+                    overlay.close().unwrap();
+                    overlay = Overlay::open(storage.clone(), lower.clone(), Access::Writable).unwrap();
+                }
+                Op::Stack => {
+                    overlay.close().unwrap();
+                    lower = Arc::new(
+                        Overlay::open(storage.clone(), lower.clone(), Access::ReadOnly).unwrap(),
+                    );
+                    (storage, overlay) = new_overlay(&lower);
+                }
+            }
+        }
+        let mut whole = vec![0xaa; SIZE];
+        overlay.read_at(&mut whole, 0).unwrap();
+        prop_assert!(whole == expected);
+        check_extents(&overlay, &expected);
+    }
+}
+
+#[test]
+fn zeros_over_zeros_take_no_block() {
+    let (base, _) = base();
+    let (_, overlay) = new_overlay(&base);
+    overlay.write_zeroes(8192, 8192, false).unwrap();
+    assert_eq!(overlay.cowfile().bitmap().count(), 0, "the base has zeros there already");
+    overlay.write_zeroes(0, 16384, false).unwrap();
+    assert_eq!(overlay.cowfile().bitmap().count(), 8);
+}
+
+#[test]
+fn a_cowfile_of_another_base_is_refused() {
+    let (base, _) = base();
+    let (storage, overlay) = new_overlay(&base);
+    overlay.write_at(b"x", 5).unwrap();
+    overlay.close().unwrap();
+    let other = MemoryStorage::new("other", u64::MAX);
+    other.write_all_at(&[1; SIZE + 100], 0).unwrap();
+    let other = image::open(Arc::new(other), &ImageOptions::default()).unwrap();
+    let error = Overlay::open(storage.clone(), other, Access::Writable).err().unwrap();
+    assert!(error.to_string().contains("another base"), "{error}");
+
+    // And a lower cowfile that has changed since is another base too.
+    let lower: Arc<dyn Layer> =
+        Arc::new(Overlay::open(storage.clone(), base.clone(), Access::ReadOnly).unwrap());
+    let (upper, _) = new_overlay(&lower);
+    drop(lower);
+    let changed = Overlay::open(storage.clone(), base.clone(), Access::Writable).unwrap();
+    changed.write_at(b"y", 5).unwrap();
+    changed.close().unwrap();
+    let lower = Arc::new(Overlay::open(storage, base, Access::ReadOnly).unwrap());
+    let error = Overlay::open(upper, lower, Access::Writable).err().unwrap();
+    assert!(error.to_string().contains("identity"), "{error}");
+}
+
+/// Writers own the even or the odd half-blocks; a read-modify-write that undid a
+/// neighbour's acknowledged write would show.
+#[test]
+fn unaligned_writers_do_not_undo_each_other() {
+    let (base, _) = base();
+    let (_, overlay) = new_overlay(&base);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (overlay, stop) = (&overlay, &stop);
+        for writer in 0..4_u64 {
+            scope.spawn(move || {
+                for round in 0..300_u64 {
+                    // 256 bytes each of the same 64 blocks.
+                    let block = round * 13 % 64;
+                    let at = block * 1024 + writer * 256;
+                    let mine = [(round % 251) as u8 + 1; 256];
+                    overlay.write_at(&mine, at).unwrap();
+                    let mut found = [0; 256];
+                    overlay.read_at(&mut found, at).unwrap();
+                    assert_eq!(found, mine, "writer {writer}, round {round}");
+                }
+            });
+        }
+        let flusher = scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                overlay.flush().unwrap();
+            }
+        });
+        // Fresh blocks, so that every first write is a read-modify-write, while
+        // others write and zero whole blocks beside it.
+        for round in 0..600_u64 {
+            let at = (100 + round % 100) * 1024;
+            std::thread::scope(|inner| {
+                inner.spawn(move || overlay.write_at(&[1; 512], at).unwrap());
+                inner.spawn(move || overlay.write_at(&[2; 512], at + 512).unwrap());
+            });
+            let mut block = [0; 1024];
+            overlay.read_at(&mut block, at).unwrap();
+            assert!(block[..512].iter().all(|b| *b == 1) && block[512..].iter().all(|b| *b == 2));
+            if round % 100 == 99 {
+                overlay.write_zeroes(100 * 1024, 100 * 1024, false).unwrap();
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        flusher.join().unwrap();
+    });
+}
+
+#[test]
+fn a_full_memory_overlay_says_so_and_stays_readable() {
+    let (base, expected) = base();
+    let storage = Arc::new(MemoryStorage::new(":memory:", 32 << 10));
+    Cowfile::create(&*storage, &*base, base.size()).unwrap();
+    let overlay = Overlay::open(storage, base, Access::Writable).unwrap();
+    let mut error = None;
+    for at in (0..SIZE as u64).step_by(4096) {
+        if let Err(failed) = overlay.write_at(&[7; 4096], at) {
+            error = Some((at, failed));
+            break;
+        }
+    }
+    let (at, error) = error.expect("32 KiB do not hold 200 KiB");
+    assert_eq!(error.kind(), cowcloop_engine::ErrorKind::NoSpace);
+    let mut buf = vec![0; SIZE];
+    overlay.read_at(&mut buf, 0).unwrap();
+    assert!(buf[..at as usize].iter().all(|byte| *byte == 7));
+    assert!(buf[at as usize..] == expected[at as usize..]);
+    // Space is made again by a discard.
+    overlay.write_zeroes(0, 8192, false).unwrap();
+    overlay.write_at(&[7; 4096], at).unwrap();
+}
