@@ -47,9 +47,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let range = || {
-        (0..SIZE, 0..9000_usize).prop_map(|(at, length)| (at, length.min(SIZE - at)))
-    };
+    let range = || (0..SIZE, 0..9000_usize).prop_map(|(at, length)| (at, length.min(SIZE - at)));
     prop_oneof![
         4 => range().prop_map(|(at, length)| Op::Read(at, length)),
         6 => (range(), any::<u8>()).prop_map(|((at, length), seed)| Op::Write(at, length, seed)),
