@@ -216,8 +216,10 @@ class Disk(io.RawIOBase):
         try:
             super().close()
         finally:
-            if self._device is not None:
-                self._device.close()
+            # Forgotten, so that the files are closed and another may have the cowfile.
+            device, self._device = self._device, None
+            if device is not None:
+                device.close()
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
         raise TypeError("a Disk holds open files and cannot be pickled: open it again instead")
