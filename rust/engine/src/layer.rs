@@ -72,6 +72,12 @@ pub trait Layer: Send + Sync {
     /// answer; `Zero` is given only where the layer knows.
     fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()>;
 
+    /// Reads of whole blocks of this many bytes, at multiples of it, cost least:
+    /// the block size of what is compressed. May not divide the size.
+    fn read_unit(&self) -> u64 {
+        4096
+    }
+
     /// A hint that the range will be read soon. May do nothing.
     fn prefetch(&self, _offset: u64, _length: u64) {}
 

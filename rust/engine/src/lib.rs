@@ -22,6 +22,7 @@ pub mod error;
 pub mod image;
 pub mod layer;
 pub mod overlay;
+pub mod pipeline;
 pub mod storage;
 
 pub use error::{Error, ErrorKind, Result};

@@ -249,6 +249,10 @@ impl Layer for Overlay {
         Ok(())
     }
 
+    fn read_unit(&self) -> u64 {
+        self.lower.read_unit().max(MAPUNIT)
+    }
+
     fn prefetch(&self, offset: u64, length: u64) {
         let end = (offset + length).min(self.lower.size());
         let mut at = offset;

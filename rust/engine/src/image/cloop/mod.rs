@@ -127,6 +127,10 @@ impl Layer for CloopImage {
         self.walk_extents(offset, length, sink)
     }
 
+    fn read_unit(&self) -> u64 {
+        u64::from(self.header.block_size)
+    }
+
     /// SHA-256 over the size of the file, its header and its index.
     fn identity(&self) -> Result<[u8; 32]> {
         let mut hash = Sha256::new();

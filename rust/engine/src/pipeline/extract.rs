@@ -1,0 +1,256 @@
+//! Writing out a device as a plain image.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use super::output::Output;
+use super::pool::Pool;
+use super::progress::check;
+use super::{is_zero, ordered, thread_count, window, Progress};
+use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, Result};
+
+/// How much is read at once where the device does not ask for more, in bytes.
+const READ: u64 = 64 << 10;
+
+/// How much one thread works on before it asks for more, in bytes, unless one
+/// read is more.
+const PIECE: u64 = 1 << 20;
+
+/// How far ahead extents are asked for, in bytes.
+const LOOK_AHEAD: u64 = 64 << 20;
+
+/// The unit in which zeros become holes, in bytes.
+const HOLE: usize = 4096;
+
+/// How a device is written out.
+#[derive(Debug, Clone)]
+pub struct ExtractOptions {
+    /// Threads that read and write; 0: one a core.
+    pub threads: usize,
+    /// Leave holes where the device holds zeros, in files.
+    pub sparse: bool,
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        ExtractOptions { threads: 0, sparse: true }
+    }
+}
+
+/// What came of an [`extract()`], in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtractSummary {
+    /// Size of the device and of the output.
+    pub size: u64,
+    /// Of these, zeros that are a hole in the output.
+    pub holes: u64,
+}
+
+/// A range of the device, and what was read of it.
+struct Piece {
+    length: u64,
+    holes: u64,
+    /// What is still to be appended to a stream; `None`: zeros.
+    data: Option<Vec<u8>>,
+}
+
+/// Writes the whole content of `device` into `output`.
+///
+/// # Errors
+/// The device's error for the first range that cannot be read; `Cancelled`; the
+/// output's. A file is as it was before then.
+pub fn extract(
+    device: &dyn Layer,
+    output: Output,
+    options: &ExtractOptions,
+    progress: &dyn Progress,
+) -> Result<ExtractSummary> {
+    let size = device.size();
+    let mut output = output;
+    output.set_size(size)?;
+    progress.total(size);
+    let name = output.name().to_string();
+    let check = || check(progress, &name);
+
+    let unit = device.read_unit().clamp(512, size.max(512));
+    let read = unit * (READ / unit).max(1);
+    let piece = read * (PIECE / read).max(1);
+    let piece_length = usize::try_from(piece).map_err(|_| {
+        Error::new(ErrorKind::Unsupported, &name, "its blocks are too large for this machine")
+    })?;
+    let threads = thread_count(options.threads);
+    let window = window(threads, piece_length);
+    let mut holes = 0;
+
+    if output.is_stream() {
+        let pool = Pool::new(piece_length);
+        ordered::run(
+            threads,
+            window,
+            Plan::new(device, piece, read).pieces(),
+            || (),
+            |(), extent| {
+                let mut data = None;
+                if extent.kind == ExtentKind::Data {
+                    let mut buffer = pool.take();
+                    device.read_at(&mut buffer[..extent.length as usize], extent.offset)?;
+                    data = Some(buffer);
+                }
+                Ok(Piece { length: extent.length, holes: 0, data })
+            },
+            |piece| {
+                match piece.data {
+                    Some(buffer) => {
+                        output.append(&buffer[..piece.length as usize], &check)?;
+                        pool.give(buffer);
+                    }
+                    None => output.append_zeros(piece.length, &check)?,
+                }
+                progress.advance(piece.length);
+                Ok(())
+            },
+            &check,
+        )?;
+    } else {
+        let sparse = options.sparse && !output.is_block_device();
+        let target = &output;
+        ordered::run(
+            threads,
+            window,
+            Plan::new(device, piece, read).pieces(),
+            || vec![0; read as usize],
+            |buffer, extent| {
+                let holes = match extent.kind {
+                    ExtentKind::Zero => zero(target, extent, sparse)?,
+                    ExtentKind::Data => copy(device, target, extent, buffer, sparse)?,
+                };
+                Ok(Piece { length: extent.length, holes, data: None })
+            },
+            |piece| {
+                holes += piece.holes;
+                progress.advance(piece.length);
+                Ok(())
+            },
+            &check,
+        )?;
+    }
+    output.finish_sized(size)?;
+    Ok(ExtractSummary { size, holes })
+}
+
+/// Zeros a range; how much of it is a hole.
+fn zero(output: &Output, extent: Extent, sparse: bool) -> Result<u64> {
+    if sparse {
+        return Ok(extent.length);
+    }
+    output.zero_at(extent.offset, extent.length)?;
+    Ok(0)
+}
+
+/// Copies a range one read at a time, so that what was decoded is written
+/// while it is in the processor's cache; how much of it is a hole.
+fn copy(
+    device: &dyn Layer,
+    output: &Output,
+    extent: Extent,
+    buffer: &mut [u8],
+    sparse: bool,
+) -> Result<u64> {
+    let mut offset = extent.offset;
+    let mut holes = 0;
+    while offset < extent.end() {
+        // The first read ends where reads of whole blocks end.
+        let step = buffer.len() as u64;
+        let length = (step - offset % step).min(extent.end() - offset) as usize;
+        let data = &mut buffer[..length];
+        device.read_at(data, offset)?;
+        holes += match sparse {
+            true => write_sparse(output, data, offset)?,
+            false => output.write_at(data, offset).map(|()| 0)?,
+        };
+        offset += length as u64;
+    }
+    Ok(holes)
+}
+
+/// Writes what is not zeros; how many bytes were left out.
+fn write_sparse(output: &Output, data: &[u8], offset: u64) -> Result<u64> {
+    let mut holes = 0;
+    let mut run = 0;
+    let mut at = 0;
+    while at < data.len() {
+        let until_boundary = HOLE - ((offset + at as u64) % HOLE as u64) as usize;
+        let end = (at + until_boundary).min(data.len());
+        if is_zero(&data[at..end]) {
+            if run < at {
+                output.write_at(&data[run..at], offset + run as u64)?;
+            }
+            holes += (end - at) as u64;
+            run = end;
+        }
+        at = end;
+    }
+    if run < data.len() {
+        output.write_at(&data[run..], offset + run as u64)?;
+    }
+    Ok(holes)
+}
+
+/// The device in pieces: in order, without gaps, each of one kind.
+struct Plan<'a> {
+    device: &'a dyn Layer,
+    piece: u64,
+    /// Zeros shorter than this are not worth a piece of their own.
+    least: u64,
+    found: VecDeque<Extent>,
+    /// Where to look on.
+    next: u64,
+}
+
+impl<'a> Plan<'a> {
+    fn new(device: &'a dyn Layer, piece: u64, least: u64) -> Self {
+        Plan { device, piece, least, found: VecDeque::new(), next: 0 }
+    }
+
+    fn pieces(mut self) -> impl FnMut() -> Result<Option<Extent>> + Send + 'a {
+        move || self.take()
+    }
+
+    fn take(&mut self) -> Result<Option<Extent>> {
+        while self.found.is_empty() && self.next < self.device.size() {
+            self.look()?;
+        }
+        let Some(first) = self.found.front_mut() else { return Ok(None) };
+        let mut taken = *first;
+        if taken.kind == ExtentKind::Data {
+            let until_boundary = self.piece - taken.offset % self.piece;
+            taken.length = taken.length.min(until_boundary);
+        }
+        if taken.length == first.length {
+            self.found.pop_front();
+        } else {
+            first.offset += taken.length;
+            first.length -= taken.length;
+        }
+        Ok(Some(taken))
+    }
+
+    /// Asks for the extents of the next stretch.
+    fn look(&mut self) -> Result<()> {
+        let stretch = self.piece * (LOOK_AHEAD / self.piece).max(1);
+        let length = stretch.min(self.device.size() - self.next);
+        let Plan { device, found, least, .. } = self;
+        device.extents(self.next, length, &mut |mut extent| {
+            if extent.length < *least {
+                extent.kind = ExtentKind::Data;
+            }
+            match found.back_mut() {
+                Some(last) if last.kind == extent.kind => last.length += extent.length,
+                _ => found.push_back(extent),
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.next += length;
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Where the bytes to compress come from: a file, a block device, or a stream.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::event::PollFlags;
+
+use super::output::{wait, FileIdentity};
+use crate::storage::{FileStorage, Storage};
+use crate::{Error, ErrorKind, Result};
+
+/// The bytes to compress.
+#[derive(Debug)]
+pub struct Input {
+    name: String,
+    pub(super) source: Source,
+    /// Bytes; `None` where only the end tells.
+    size: Option<u64>,
+    identity: Option<FileIdentity>,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Storage(Arc<dyn Storage>),
+    Stream(File),
+}
+
+impl Input {
+    /// Opens the file, block device, FIFO or the like at `path`; `-` is
+    /// standard input.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a directory, or the system's error.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path == Path::new("-") || path == Path::new("/dev/stdin") {
+            let name = "standard input".to_string();
+            let file = io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|source| Error::io(&name, "cannot be opened", source))?;
+            return Self::stream(name, file.into());
+        }
+        let name = path.display().to_string();
+        let error = |message: &str, source| Error::io(&name, message, source);
+        let metadata =
+            std::fs::metadata(path).map_err(|source| error("cannot be opened", source))?;
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            let message = "is a directory, not an image";
+            return Err(Error::new(ErrorKind::InvalidInput, name, message));
+        }
+        if !kind.is_file() && !kind.is_block_device() {
+            let file = OpenOptions::new()
+                .read(true)
+                .open(path)
+                .map_err(|source| error("cannot be opened", source))?;
+            return Self::stream(name, file);
+        }
+        let storage =
+            FileStorage::open(path).map_err(|source| error("cannot be opened", source))?;
+        let mut input = Self::storage(Arc::new(storage))?;
+        input.identity = Some(FileIdentity::of(&metadata));
+        Ok(input)
+    }
+
+    /// Takes a storage as it is, with the size that it has now.
+    ///
+    /// # Errors
+    /// The system's error when the size cannot be had.
+    pub fn storage(storage: Arc<dyn Storage>) -> Result<Self> {
+        let name = storage.name().to_string();
+        let size = storage.len().map_err(|source| Error::io(&name, "has no size", source))?;
+        Ok(Input { name, source: Source::Storage(storage), size: Some(size), identity: None })
+    }
+
+    /// Takes a stream from where it stands to its end.
+    ///
+    /// # Errors
+    /// The system's error when it cannot be examined.
+    pub fn stream(name: impl Into<String>, mut file: File) -> Result<Self> {
+        let name = name.into();
+        let error = |source| Error::io(&name, "cannot be examined", source);
+        let metadata = file.metadata().map_err(error)?;
+        let size = match metadata.is_file() {
+            true => {
+                let position = file.stream_position().map_err(error)?;
+                Some(metadata.len().saturating_sub(position))
+            }
+            false => None,
+        };
+        let identity = Some(FileIdentity::of(&metadata));
+        Ok(Input { name, source: Source::Stream(file), size, identity })
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Size in bytes; `None` where only the end tells.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// What an output must not be; `None` where the input is no file.
+    pub fn identity(&self) -> Option<FileIdentity> {
+        self.identity
+    }
+}
+
+/// Fills `buf` from a stream; less only at its end. `check` is asked while
+/// nothing comes.
+pub(super) fn fill(
+    name: &str,
+    mut file: &File,
+    buf: &mut [u8],
+    check: &dyn Fn() -> Result<()>,
+) -> Result<usize> {
+    let error = |source| Error::io(name, "cannot be read", source);
+    let mut done = 0;
+    while done < buf.len() {
+        // A read that blocks could not be stopped.
+        while !wait(file, PollFlags::IN).map_err(error)? {
+            check()?;
+        }
+        match file.read(&mut buf[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(source) => match source.kind() {
+                io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => check()?,
+                _ => return Err(error(source)),
+            },
+        }
+    }
+    Ok(done)
+}

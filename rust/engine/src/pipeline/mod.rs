@@ -1,0 +1,51 @@
+//! Whole images at once, on every core: [`extract()`], [`create()`].
+//!
+//! Each is a pipeline of three stages that overlap: pieces are handed out in
+//! order, worked on by any number of threads, and taken in order again (see
+//! `ordered`). Memory is bounded by the number of pieces in flight, whatever
+//! the size of the image.
+
+mod create;
+mod encode;
+mod extract;
+mod input;
+mod ordered;
+mod output;
+mod pool;
+mod progress;
+mod spool;
+mod writer;
+
+pub use create::{create, CreateOptions, CreateSummary, Format};
+pub use encode::Level;
+pub use extract::{extract, ExtractOptions, ExtractSummary};
+pub use input::Input;
+pub use output::{FileIdentity, Output};
+pub use progress::{NoProgress, Progress};
+
+/// The number of threads to use when `wanted` are asked for; 0: one a core.
+fn thread_count(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        // More than this only costs memory.
+        n => n.min(1024),
+    }
+}
+
+/// How many pieces of this many bytes may be in flight: enough that no thread
+/// waits for another's, but no memory wasted on large blocks.
+fn window(threads: usize, piece: usize) -> usize {
+    match piece {
+        ..=0x80_0000 => 2 * threads + 2,
+        _ => threads + 1,
+    }
+}
+
+/// Whether all bytes are 0. Where data begins with something else, which is
+/// most often, that is seen at once.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(output::ZEROS.len()).all(|chunk| *chunk == output::ZEROS[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests;

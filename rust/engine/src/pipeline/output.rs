@@ -1,0 +1,411 @@
+//! Where a result goes: a file that appears when it is whole, a block device,
+//! or a stream.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid};
+use rustix::io::Errno;
+
+use crate::{Error, ErrorKind, Result};
+
+/// What is written where zeros have to be written.
+pub(super) static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// Tells files apart whatever their paths: by device and inode number, block
+/// devices by the device that they stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileIdentity {
+    /// A file of any kind but a block device: device and inode number.
+    File(u64, u64),
+    /// A block device's number.
+    BlockDevice(u64),
+}
+
+impl FileIdentity {
+    /// The identity of what `metadata` describes.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        match metadata.file_type().is_block_device() {
+            true => FileIdentity::BlockDevice(metadata.rdev()),
+            false => FileIdentity::File(metadata.dev(), metadata.ino()),
+        }
+    }
+
+    /// The identity of what lies at `path`, symbolic links followed.
+    pub fn of_path(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self::of(&metadata))
+    }
+}
+
+/// An output under way. Dropped before [`finish`](Self::finish), a file is as
+/// if nothing had happened.
+#[derive(Debug)]
+pub struct Output {
+    name: String,
+    sink: Sink,
+    /// Where [`append`](Self::append) goes on, in bytes.
+    position: u64,
+}
+
+#[derive(Debug)]
+enum Sink {
+    File { file: File, pending: Pending },
+    BlockDevice { file: File, size: u64 },
+    Stream { file: File },
+}
+
+impl Output {
+    /// Opens the output at `path`; `-` is standard output.
+    ///
+    /// A regular file is written beside its place and moved there by `finish`;
+    /// one that exists keeps its mode. What the path stands for must not be one
+    /// of the `inputs`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an input or a directory, or the system's error.
+    pub fn open(path: &Path, inputs: &[FileIdentity]) -> Result<Self> {
+        // Reopening a standard stream by its name would begin at its first byte.
+        if path == Path::new("-") || path == Path::new("/dev/stdout") {
+            return Self::standard_output(inputs);
+        }
+        let name = path.display().to_string();
+        let error = |message: &str, source| Error::io(&name, message, source);
+        let existing = match fs::metadata(path) {
+            Ok(metadata) => Some(metadata),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(source) => return Err(error("cannot be opened", source)),
+        };
+        if let Some(metadata) = &existing {
+            refuse_input(&name, metadata, inputs)?;
+            let kind = metadata.file_type();
+            if kind.is_dir() {
+                let message = "is a directory: name a file in it";
+                return Err(Error::new(ErrorKind::InvalidInput, name, message));
+            }
+            if !kind.is_file() {
+                let file = OpenOptions::new()
+                    .write(true)
+                    .open(path)
+                    .map_err(|source| error("cannot be opened for writing", source))?;
+                let sink = match kind.is_block_device() {
+                    true => {
+                        let size = rustix::fs::seek(&file, SeekFrom::End(0))
+                            .map_err(|errno| error("has no size", errno.into()))?;
+                        Sink::BlockDevice { file, size }
+                    }
+                    false => Sink::Stream { file },
+                };
+                return Ok(Output { name, sink, position: 0 });
+            }
+        } else if fs::symlink_metadata(path).is_ok() {
+            let message = "is a symbolic link to nothing: remove it, or make what it points to";
+            return Err(Error::new(ErrorKind::InvalidInput, name, message));
+        }
+        // What a symbolic link points to is replaced, not the link. The system
+        // has agreed, by the call above, to follow it.
+        let place = match existing {
+            Some(_) => {
+                fs::canonicalize(path).map_err(|source| error("cannot be found again", source))?
+            }
+            None => path.to_path_buf(),
+        };
+        let (file, pending) = Pending::create(&place, existing.as_ref())
+            .map_err(|source| error("cannot create a file beside it", source))?;
+        Ok(Output { name, sink: Sink::File { file, pending }, position: 0 })
+    }
+
+    fn standard_output(inputs: &[FileIdentity]) -> Result<Self> {
+        let name = "standard output".to_string();
+        let file = io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map(File::from)
+            .map_err(|source| Error::io(&name, "cannot be opened", source))?;
+        let metadata =
+            file.metadata().map_err(|source| Error::io(&name, "cannot be examined", source))?;
+        refuse_input(&name, &metadata, inputs)?;
+        Ok(Output { name, sink: Sink::Stream { file }, position: 0 })
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it can only be written in order, by [`append`](Self::append).
+    pub fn is_stream(&self) -> bool {
+        matches!(self.sink, Sink::Stream { .. })
+    }
+
+    /// Whether it is a block device: it has old content, and a size of its own.
+    pub fn is_block_device(&self) -> bool {
+        matches!(self.sink, Sink::BlockDevice { .. })
+    }
+
+    /// The directory that a file is made in; `None` for the other kinds.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match &self.sink {
+            Sink::File { pending, .. } => Some(&pending.directory),
+            _ => None,
+        }
+    }
+
+    /// Makes it `size` bytes long: a file grows by a hole, a block device must
+    /// be large enough. Nothing for a stream.
+    ///
+    /// # Errors
+    /// `NoSpace` when a block device is too small, or the system's error.
+    pub fn set_size(&self, size: u64) -> Result<()> {
+        match &self.sink {
+            Sink::File { file, .. } => {
+                let message = format!("cannot be made {size} bytes long");
+                file.set_len(size).map_err(|source| Error::io(&self.name, message, source))
+            }
+            Sink::BlockDevice { size: available, .. } if size > *available => Err(Error::new(
+                ErrorKind::NoSpace,
+                &self.name,
+                format!("the device has {available} bytes, and {size} are needed"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes `buf` at `offset`, from any thread.
+    ///
+    /// # Errors
+    /// The system's error; `InvalidInput` on a stream.
+    pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        match &self.sink {
+            Sink::File { file, .. } | Sink::BlockDevice { file, .. } => {
+                file.write_all_at(buf, offset).map_err(|source| self.write_error(offset, source))
+            }
+            Sink::Stream { .. } => {
+                let message = "can only be written in order";
+                Err(Error::new(ErrorKind::InvalidInput, &self.name, message))
+            }
+        }
+    }
+
+    /// Makes a range that nobody has written read as zeros, from any thread.
+    /// A hole of a file is left as it is.
+    ///
+    /// # Errors
+    /// As [`write_at`](Self::write_at).
+    pub fn zero_at(&self, offset: u64, length: u64) -> Result<()> {
+        let Sink::BlockDevice { file, .. } = &self.sink else { return Ok(()) };
+        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        if length > 0 && rustix::fs::fallocate(file, flags, offset, length).is_ok() {
+            return Ok(());
+        }
+        // Older kernels, and ranges that are not whole sectors.
+        let mut done = 0;
+        while done < length {
+            let n = (length - done).min(ZEROS.len() as u64);
+            self.write_at(&ZEROS[..n as usize], offset + done)?;
+            done += n;
+        }
+        Ok(())
+    }
+
+    /// Writes `buf` after what was appended before. `check` is asked when a
+    /// signal interrupts a write that blocks.
+    ///
+    /// # Errors
+    /// The system's error, or that of `check`.
+    pub fn append(&mut self, buf: &[u8], check: &dyn Fn() -> Result<()>) -> Result<()> {
+        if let Sink::Stream { file } = &self.sink {
+            write_stream(file, buf, check).map_err(|failure| match failure {
+                StreamError::Write(source) => self.write_error(self.position, source),
+                StreamError::Stop(error) => error,
+            })?;
+        } else {
+            self.write_at(buf, self.position)?;
+        }
+        self.position += buf.len() as u64;
+        Ok(())
+    }
+
+    /// Appends `length` zeros.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_zeros(&mut self, length: u64, check: &dyn Fn() -> Result<()>) -> Result<()> {
+        let mut left = length;
+        while left > 0 {
+            let n = left.min(ZEROS.len() as u64);
+            self.append(&ZEROS[..n as usize], check)?;
+            left -= n;
+        }
+        Ok(())
+    }
+
+    /// Where the next [`append`](Self::append) goes, in bytes.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on at `offset`; what lies before is written by position.
+    pub(super) fn seek(&mut self, offset: u64) {
+        debug_assert!(!self.is_stream());
+        self.position = offset;
+    }
+
+    /// Completes the output: a file is durable and in its place afterwards, a
+    /// block device is durable.
+    ///
+    /// # Errors
+    /// The system's error; a file's place is unchanged then.
+    pub fn finish(self) -> Result<()> {
+        let error = |message: &str, source| Error::io(&self.name, message, source);
+        match self.sink {
+            Sink::File { file, pending } => {
+                pending.settle(&file).map_err(|source| error("cannot be completed", source))
+            }
+            Sink::BlockDevice { file, .. } => {
+                file.sync_all().map_err(|source| error("cannot be written to the medium", source))
+            }
+            Sink::Stream { .. } => Ok(()),
+        }
+    }
+
+    /// [`finish`](Self::finish), after a look at whether a file has `size` bytes.
+    pub(super) fn finish_sized(self, size: u64) -> Result<()> {
+        if let Sink::File { file, .. } = &self.sink {
+            let found = file.metadata().map_err(|source| self.write_error(0, source))?.len();
+            if found != size {
+                let message = format!("has {found} bytes instead of {size}: somebody changed it");
+                return Err(Error::new(ErrorKind::Io, &self.name, message));
+            }
+        }
+        self.finish()
+    }
+
+    fn write_error(&self, offset: u64, source: io::Error) -> Error {
+        Error::io(&self.name, format!("cannot be written at byte {offset}"), source)
+    }
+}
+
+fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) -> Result<()> {
+    // A terminal or /dev/null may be both.
+    let kind = metadata.file_type();
+    if (kind.is_file() || kind.is_block_device()) && inputs.contains(&FileIdentity::of(metadata)) {
+        let message = "is also an input: name another output";
+        return Err(Error::new(ErrorKind::InvalidInput, name, message));
+    }
+    Ok(())
+}
+
+enum StreamError {
+    Write(io::Error),
+    Stop(Error),
+}
+
+fn write_stream(
+    mut file: &File,
+    mut buf: &[u8],
+    check: &dyn Fn() -> Result<()>,
+) -> std::result::Result<(), StreamError> {
+    while !buf.is_empty() {
+        match file.write(buf) {
+            Ok(0) => return Err(StreamError::Write(io::ErrorKind::WriteZero.into())),
+            Ok(n) => buf = &buf[n..],
+            Err(error) => match error.kind() {
+                io::ErrorKind::Interrupted => check().map_err(StreamError::Stop)?,
+                // Somebody who shares the stream has made it non-blocking.
+                io::ErrorKind::WouldBlock => {
+                    check().map_err(StreamError::Stop)?;
+                    wait(file, PollFlags::OUT).map_err(StreamError::Write)?;
+                }
+                _ => return Err(StreamError::Write(error)),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// How long one [`wait`] lasts at most.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Waits for a while until `file` may be ready; whether it is.
+pub(super) fn wait(file: &File, flags: PollFlags) -> io::Result<bool> {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(WAIT.subsec_nanos()) };
+    match rustix::event::poll(&mut [PollFd::new(file, flags)], Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A file that is not yet in its place.
+#[derive(Debug)]
+struct Pending {
+    directory: PathBuf,
+    handle: File,
+    temporary: String,
+    place: PathBuf,
+    /// Mode that the file gets in the end; `None`: that which it was made with.
+    mode: Option<Mode>,
+    settled: bool,
+}
+
+impl Pending {
+    fn create(place: &Path, replaced: Option<&fs::Metadata>) -> io::Result<(File, Self)> {
+        let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
+        let file_name = place.file_name().ok_or_else(no_name)?;
+        let directory = match place.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let handle = File::open(&directory)?;
+        let temporary = temporary_name()?;
+        // What replaces a private file is private from its first byte on.
+        let mode = if replaced.is_some() { 0o600 } else { 0o666 };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file: File = rustix::fs::openat(&handle, &temporary, flags, Mode::from(mode))?.into();
+        let pending = Pending {
+            directory,
+            handle,
+            temporary,
+            place: PathBuf::from(file_name),
+            mode: replaced.map(|metadata| Mode::from(metadata.mode() & 0o777)),
+            settled: false,
+        };
+        if let Some(old) = replaced {
+            // For root, whom the file would belong to otherwise; nobody else may.
+            let (owner, group) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
+            let _ = rustix::fs::fchown(&file, Some(owner), Some(group));
+        }
+        Ok((file, pending))
+    }
+
+    fn settle(mut self, file: &File) -> io::Result<()> {
+        if let Some(mode) = self.mode {
+            rustix::fs::fchmod(file, mode)?;
+        }
+        file.sync_all()?;
+        rustix::fs::renameat(&self.handle, &self.temporary, &self.handle, &self.place)?;
+        self.settled = true;
+        self.handle.sync_all()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.settled {
+            let _ = rustix::fs::unlinkat(&self.handle, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// A name that nobody can foresee.
+pub(super) fn temporary_name() -> io::Result<String> {
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!(".cowcloop-{digits}.part"))
+}

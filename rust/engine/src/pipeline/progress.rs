@@ -1,0 +1,33 @@
+//! How far a long job is, and whether it is still wanted.
+
+use crate::{Error, ErrorKind, Result};
+
+/// Told of the progress of a job, in bytes of the device, from any thread.
+pub trait Progress: Sync {
+    /// The job is of this many bytes. Not called where nobody knows: a pipe.
+    fn total(&self, _bytes: u64) {}
+
+    /// This many more bytes are done.
+    fn advance(&self, bytes: u64);
+
+    /// Whether to stop. Asked some ten times a second at least.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody is watching.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn advance(&self, _bytes: u64) {}
+}
+
+/// Fails with `Cancelled` when the job about `subject` is no longer wanted.
+pub(super) fn check(progress: &dyn Progress, subject: &str) -> Result<()> {
+    match progress.cancelled() {
+        true => Err(Error::new(ErrorKind::Cancelled, subject, "stopped before it was complete")),
+        false => Ok(()),
+    }
+}

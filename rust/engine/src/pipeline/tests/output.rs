@@ -1,0 +1,109 @@
+use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+
+use super::*;
+use crate::ErrorKind;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+fn fill(output: &mut Output, data: &[u8]) {
+    output.append(data, &|| Ok(())).unwrap();
+}
+
+#[test]
+fn a_file_appears_when_it_is_whole() {
+    let directory = directory();
+    let path = directory.path().join("out");
+    let mut output = open(&path);
+    fill(&mut output, b"first");
+    assert!(!path.exists());
+    output.finish().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"first");
+
+    let mut output = open(&path);
+    fill(&mut output, b"second");
+    assert_eq!(std::fs::read(&path).unwrap(), b"first");
+    assert_eq!(names(directory.path()).len(), 2);
+    drop(output);
+    assert_eq!(std::fs::read(&path).unwrap(), b"first");
+    assert_eq!(names(directory.path()), ["out"]);
+}
+
+#[test]
+fn a_replaced_file_keeps_its_mode_and_a_new_one_has_the_usual() {
+    let directory = directory();
+    let old = write(&directory, "old", b"old");
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let output = open(&old);
+    let partial = names(directory.path()).into_iter().find(|name| name != "old").unwrap();
+    assert_eq!(mode(&directory.path().join(partial)), 0o600, "private while it is written");
+    output.finish().unwrap();
+    assert_eq!(mode(&old), 0o640);
+
+    let usual = write(&directory, "usual", b"");
+    let new = directory.path().join("new");
+    open(&new).finish().unwrap();
+    assert_eq!(mode(&new), mode(&usual));
+}
+
+#[test]
+fn an_input_is_refused_by_any_name() {
+    let directory = directory();
+    let input = write(&directory, "input", b"data");
+    let hard = directory.path().join("hard");
+    let soft = directory.path().join("soft");
+    std::fs::hard_link(&input, &hard).unwrap();
+    symlink("input", &soft).unwrap();
+    let identity = FileIdentity::of_path(&input).unwrap();
+    for path in [&input, &hard, &soft] {
+        let error = Output::open(path, &[identity]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("is also an input"), "{error}");
+    }
+    assert_eq!(names(directory.path()), ["hard", "input", "soft"]);
+    assert!(Output::open(&directory.path().join("other"), &[identity]).is_ok());
+}
+
+#[test]
+fn a_symbolic_link_stays_and_its_file_is_replaced() {
+    let directory = directory();
+    let file = write(&directory, "file", b"old");
+    let link = directory.path().join("link");
+    symlink("file", &link).unwrap();
+    let mut output = open(&link);
+    fill(&mut output, b"new");
+    output.finish().unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(std::fs::read(file).unwrap(), b"new");
+
+    let dangling = directory.path().join("dangling");
+    symlink("nowhere", &dangling).unwrap();
+    assert!(line(Output::open(&dangling, &[])).contains("symbolic link to nothing"));
+}
+
+#[test]
+fn places_that_cannot_be_written_are_told() {
+    let directory = directory();
+    let message = line(Output::open(directory.path(), &[]));
+    assert!(message.ends_with("is a directory: name a file in it"), "{message}");
+    let message = line(Output::open(&directory.path().join("no/such/out"), &[]));
+    assert!(message.ends_with("cannot create a file beside it: No such file or directory"));
+    let file = write(&directory, "file", b"");
+    assert!(line(Output::open(&file.join("out"), &[])).ends_with("Not a directory"));
+}
+
+#[test]
+fn a_stream_is_written_in_order_only() {
+    let directory = directory();
+    let (mut output, reader) = pipe_out(&directory);
+    assert!(output.is_stream());
+    assert!(output.write_at(b"x", 0).is_err());
+    fill(&mut output, b"one ");
+    fill(&mut output, b"two");
+    output.append_zeros(700_000, &|| Ok(())).unwrap();
+    output.finish().unwrap();
+    let data = reader.join().unwrap();
+    assert_eq!(&data[..7], b"one two");
+    assert!(data.len() == 700_007 && data[7..].iter().all(|byte| *byte == 0));
+}
