@@ -29,6 +29,7 @@ from .errors import (
     StorageError,
     UnsupportedError,
 )
+from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
 from .status import CowfileStatus, DiskStatus
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessError",
+    "BadBlock",
     "BusyError",
     "CancelledError",
+    "CloopImage",
     "CowcloopError",
+    "CowfileInfo",
     "CowfileStatus",
     "DamagedError",
     "DirtyError",
@@ -48,6 +52,7 @@ __all__ = [
     "DiskStatus",
     "Extent",
     "ImageFormatError",
+    "ImageInfo",
     "InvalidInputError",
     "MismatchError",
     "NoSpaceError",
@@ -57,7 +62,9 @@ __all__ = [
     "Server",
     "StorageError",
     "UnsupportedError",
+    "VerifyReport",
     "__version__",
+    "cow_info",
     "open",
     "serve",
 ]

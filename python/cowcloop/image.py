@@ -1,0 +1,137 @@
+"""What a file holds, without opening it as a device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from . import _core
+from .errors import ImageFormatError
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+__all__ = ["BadBlock", "CloopImage", "CowfileInfo", "ImageInfo", "VerifyReport", "cow_info"]
+
+#: Called about ten times a second with the bytes done and, once it is known, their total.
+ProgressFunction = Callable[[int, Optional[int]], object]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """A cloop or uzip image; sizes in bytes."""
+
+    path: str
+    #: ``cloop`` or ``uzip``
+    format: str
+    #: the signature, such as ``V2.0``
+    version: str
+    #: where header and index are: ``header`` or ``footer``
+    layout: str
+    block_size: int
+    blocks: int
+    #: of the device
+    size: int
+    file_size: int
+    index_bytes: int
+    compressed_bytes: int
+    #: compressed bytes per byte of the device
+    ratio: float
+    #: how many blocks each codec has
+    codecs: Mapping[str, int]
+    #: blocks of zeros that take no bytes
+    zero_blocks: int
+    #: blocks whose bytes are those of an earlier one
+    shared_blocks: int
+
+
+@dataclass(frozen=True)
+class CowfileInfo:
+    """A cowfile; sizes in bytes, blocks of ``mapunit`` bytes."""
+
+    path: str
+    #: ``clean``, ``in use or crashed``, ``dirty`` or ``packed``
+    state: str
+    version: int
+    #: bits of a ``long`` on the machine that made it: 64 or 32
+    word_size: int
+    #: ``little`` or ``big``
+    byte_order: str
+    mapunit: int
+    bitmap_bytes: int
+    data_offset: int
+    blocks_used: int
+    blocks_total: int
+    #: of the device that it makes
+    size: int
+    base_size: int
+    #: of the base, in hexadecimal
+    fingerprint: str
+    #: bytes that the file takes on its medium
+    allocated: int
+
+
+@dataclass(frozen=True)
+class BadBlock:
+    """A block that cannot be read."""
+
+    block: int
+    #: where its compressed bytes lie in the file, and how many they are
+    offset: int
+    length: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What :meth:`CloopImage.verify` found."""
+
+    blocks: int
+    bad: tuple[BadBlock, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every block is good."""
+        return not self.bad
+
+
+class CloopImage:
+    """A cloop or uzip image as a file; :func:`cowcloop.open` reads the device in it.
+
+    Every method opens the file anew, so an object keeps nothing open and is used by any
+    number of threads.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        """Name the image; nothing is read yet."""
+        self.path = os.fspath(path)
+
+    def info(self) -> ImageInfo:
+        """What the header and the index say.
+
+        Raises :class:`ImageFormatError` when the file is not such an image.
+        """
+        info = _core.image_info(self.path)
+        if info.pop("type") != "cloop":
+            raise ImageFormatError(f"{self.path}: not a cloop or uzip image")
+        return ImageInfo(**info)
+
+    def verify(
+        self, *, threads: int | None = None, progress: ProgressFunction | None = None
+    ) -> VerifyReport:
+        """Check the index and every block, on all cores unless ``threads`` says how many."""
+        found = _core.verify(self.path, threads=threads, progress=progress)
+        bad = tuple(BadBlock(**block) for block in found["bad"])
+        return VerifyReport(blocks=found["blocks"], bad=bad)
+
+    def __repr__(self) -> str:
+        return f"cowcloop.CloopImage({self.path!r})"
+
+
+def cow_info(path: StrPath) -> CowfileInfo:
+    """What a cowfile's head and bitmap say; a file in use can be asked about too."""
+    info: dict[str, Any] = _core.cow_info(path)
+    del info["type"]
+    return CowfileInfo(**info)
