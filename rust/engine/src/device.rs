@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cowfile::head::MAPUNIT;
+use crate::cowfile::repair::{self, RepairOptions};
 use crate::cowfile::CowfileStatus;
 use crate::cowfile::{files, Access, Cowfile};
 use crate::image::{self, ImageOptions};
@@ -104,6 +105,12 @@ impl Device {
         let missing = || !cow.try_exists().unwrap_or(true);
         if last && options.create && access == Access::Writable && missing() {
             return files::create(cow, &*self.top, size);
+        }
+        if last && options.repair && access == Access::Writable {
+            let report = repair::repair(cow, RepairOptions::default())?;
+            if report.changed {
+                log::warn!("{}", report.summary(cow));
+            }
         }
         files::open(cow, access)
     }

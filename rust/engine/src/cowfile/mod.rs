@@ -16,6 +16,7 @@ mod flush;
 pub mod head;
 pub mod mark;
 mod ranges;
+pub mod repair;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};

@@ -1,0 +1,110 @@
+//! Repair of what the original driver leaves behind in a crash: data that its
+//! bitmap does not know.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use cowcloop_engine::cowfile::repair::{repair, RepairOptions};
+use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::ErrorKind;
+
+const SIZE: u64 = 300 << 10;
+
+struct Files {
+    _dir: tempfile::TempDir,
+    base: PathBuf,
+    cow: PathBuf,
+}
+
+/// A base, and a cowfile as the original driver leaves it: block 3 in data and
+/// bitmap, blocks 7 and 250 in the data alone, block 9 written with zeros.
+fn crashed() -> Files {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, cow) = (dir.path().join("base"), dir.path().join("my.cow"));
+    fs::write(&base, vec![0xbb; SIZE as usize]).unwrap();
+    let device = open(&base, &cow, false).unwrap();
+    device.write_at(&[3; 1024], 3 << 10).unwrap();
+    device.close().unwrap();
+    drop(device);
+    let file = fs::OpenOptions::new().write(true).open(&cow).unwrap();
+    file.write_all_at(&[7; 1024], 4096 + (7 << 10)).unwrap();
+    file.write_all_at(&[0; 1024], 4096 + (9 << 10)).unwrap();
+    file.write_all_at(&[0, 0, 0, 25], 4096 + (250 << 10)).unwrap();
+    // Version 1, dirty.
+    file.write_all_at(&[1, 0, 1, 0], 4).unwrap();
+    Files { _dir: dir, base, cow }
+}
+
+fn open(base: &Path, cow: &Path, repair: bool) -> cowcloop_engine::Result<Device> {
+    let options = DeviceOptions { create: true, repair, ..DeviceOptions::default() };
+    Device::open(base, &[cow.to_path_buf()], &options)
+}
+
+fn first_byte(device: &Device, block: u64) -> u8 {
+    let mut byte = [0];
+    device.read_at(&mut byte, (block << 10) + 3).unwrap();
+    byte[0]
+}
+
+#[test]
+fn a_dirty_cowfile_is_refused_and_repaired_when_asked() {
+    let files = crashed();
+    let error = open(&files.base, &files.cow, false).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Dirty);
+    assert!(error.to_string().contains("--repair"), "{error}");
+
+    let device = open(&files.base, &files.cow, true).unwrap();
+    let found: Vec<u8> = [3, 7, 9, 250, 8].map(|block| first_byte(&device, block)).into();
+    // Block 9 cannot be known: it shows the base.
+    assert_eq!(found, [3, 7, 0xbb, 25, 0xbb]);
+    device.close().unwrap();
+    drop(device);
+    assert!(open(&files.base, &files.cow, false).is_ok());
+}
+
+#[test]
+fn a_dry_run_tells_and_changes_nothing() {
+    let files = crashed();
+    let before = fs::read(&files.cow).unwrap();
+    let options = RepairOptions { dry_run: true, ..RepairOptions::default() };
+    let report = repair(&files.cow, options).unwrap();
+    assert_eq!((report.known, report.found), (1, 2));
+    assert!(report.needed && !report.changed && report.backup.is_none());
+    assert!(fs::read(&files.cow).unwrap() == before);
+}
+
+#[test]
+fn head_and_bitmap_are_kept_as_they_were() {
+    let files = crashed();
+    let before = fs::read(&files.cow).unwrap();
+    let report = repair(&files.cow, RepairOptions::default()).unwrap();
+    let backup = report.backup.unwrap();
+    assert!(fs::read(&backup).unwrap()[..2048] == before[..2048]);
+    // Data is never touched; only the last block, which was cut short, is made whole.
+    let after = fs::read(&files.cow).unwrap();
+    assert!(after[4096..].starts_with(&before[4096..]));
+    assert_eq!(after.len(), 4096 + (251 << 10));
+    // Once more, by force: another copy, and nothing new to find.
+    let options = RepairOptions { force: true, ..RepairOptions::default() };
+    let again = repair(&files.cow, options).unwrap();
+    assert_eq!((again.known, again.found), (3, 0));
+    assert_ne!(again.backup.unwrap(), backup);
+}
+
+#[test]
+fn what_needs_no_repair_is_left_alone() {
+    let files = crashed();
+    repair(&files.cow, RepairOptions::default()).unwrap();
+    let before = fs::read(&files.cow).unwrap();
+    assert!(!repair(&files.cow, RepairOptions::default()).unwrap().needed);
+    // A crash of ours: the bitmap is right as of the last flush.
+    let device = open(&files.base, &files.cow, false).unwrap();
+    assert_eq!(repair(&files.cow, RepairOptions::default()).unwrap_err().kind(), ErrorKind::Busy);
+    device.write_at(&[1; 5], 0).unwrap();
+    drop(device);
+    let options = RepairOptions { force: true, ..RepairOptions::default() };
+    assert!(!repair(&files.cow, options).unwrap().needed);
+    assert_eq!(fs::read(&files.cow).unwrap()[4], 2);
+    assert_eq!(before[4], 1);
+}
