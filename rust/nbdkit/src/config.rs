@@ -23,6 +23,10 @@ memory-limit=<SIZE>  What :memory: may take (default: half of the memory).
 cache=<SIZE>       Decompressed blocks to keep (default: 64M).
 threads=<N>        Threads that inflate ahead (default: one a core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
+sessions=<DIR>     Each export name NAME is a session with the cowfile
+                   DIR/NAME.cow, made by its first write.
+max-sessions=<N>   Sessions that there may be (default: 1000).
+session-quota=<SIZE>  Space that a session's cowfile may take.
 control=<PATH>     Unix socket to create for status and sync requests.
 lifeline=<FD>      Shut down once this inherited file descriptor is at its end.";
 
@@ -40,6 +44,11 @@ pub struct Config {
     cache: Option<u64>,
     threads: Option<usize>,
     strict: Option<bool>,
+    /// Where the sessions' cowfiles are.
+    pub sessions: Option<PathBuf>,
+    /// How many sessions there may be.
+    pub max_sessions: Option<usize>,
+    session_quota: Option<u64>,
     /// Where the control socket is to be.
     pub control: Option<PathBuf>,
     /// The descriptor whose end is ours.
@@ -67,6 +76,9 @@ impl Config {
             "cache" => once(&mut self.cache, key, size(key, value)?),
             "threads" => once(&mut self.threads, key, number(key, value, 0..=1024)?),
             "strict" => once(&mut self.strict, key, boolean(key, value)?),
+            "sessions" => once(&mut self.sessions, key, path(key, value)?),
+            "max-sessions" => once(&mut self.max_sessions, key, number(key, value, 1..=100_000)?),
+            "session-quota" => once(&mut self.session_quota, key, size(key, value)?),
             "control" => once(&mut self.control, key, path(key, value)?),
             "lifeline" => {
                 once(&mut self.lifeline, key, number(key, value, 3..=i32::MAX as usize)? as i32)
@@ -78,6 +90,16 @@ impl Config {
     /// Checks what only the whole of the parameters can tell.
     pub fn check(&self) -> Result<(), String> {
         self.image()?;
+        if self.sessions.is_some() {
+            if !self.cows.is_empty() {
+                return Err("sessions: each has its own cowfile; leave out cow=PATH".into());
+            }
+            if self.size.is_some() {
+                return Err("size: not with sessions, which are as large as the image".into());
+            }
+        } else if self.max_sessions.is_some() || self.session_quota.is_some() {
+            return Err("max-sessions, session-quota: only with sessions=DIR".into());
+        }
         if self.size.is_some() && self.cows.is_empty() {
             return Err("size: only a cowfile makes a device larger; add cow=PATH".into());
         }
@@ -273,5 +295,15 @@ mod tests {
         config.check().unwrap();
         set(&mut config, "size", "1G").unwrap();
         assert!(config.check().unwrap_err().starts_with("size: "));
+        set(&mut config, "sessions", "d").unwrap();
+        assert!(config.check().unwrap_err().starts_with("size: not with sessions"));
+        set(&mut config, "cow", "c").unwrap();
+        assert!(config.check().unwrap_err().starts_with("sessions: "));
+        let mut config = Config::default();
+        set(&mut config, "image", "a").unwrap();
+        set(&mut config, "max-sessions", "3").unwrap();
+        assert!(config.check().unwrap_err().contains("only with sessions=DIR"));
+        set(&mut config, "sessions", "d").unwrap();
+        config.check().unwrap();
     }
 }

@@ -17,7 +17,7 @@ pub use real::*;
 
 #[cfg(not(test))]
 mod real {
-    use std::ffi::{c_char, c_int, CString};
+    use std::ffi::{c_char, c_int, CStr, CString};
     use std::io;
     use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -29,6 +29,7 @@ mod real {
         fn nbdkit_debug(format: *const c_char, ...);
         fn nbdkit_set_error(errno: c_int);
         fn nbdkit_shutdown();
+        fn nbdkit_export_name() -> *const c_char;
         fn nbdkit_strdup_intern(text: *const c_char) -> *const c_char;
         fn nbdkit_add_extent(
             extents: *mut abi::Extents,
@@ -69,6 +70,15 @@ mod real {
         // SAFETY: may be called from any thread once the server serves, which
         // is when the threads that call it are started.
         unsafe { nbdkit_shutdown() }
+    }
+
+    /// The export that the connection now being opened asked for.
+    pub fn export_name() -> Option<Vec<u8>> {
+        // SAFETY: null, or a C string that outlives the callback.
+        unsafe {
+            let name = nbdkit_export_name();
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_bytes().to_vec())
+        }
     }
 
     /// A copy of `text` that lives as long as the connection; null when out of memory.
@@ -177,6 +187,9 @@ mod stand_in {
     }
     pub fn shutdown() {
         tell("shutdown", "");
+    }
+    pub fn export_name() -> Option<Vec<u8>> {
+        None
     }
     pub fn intern(_text: &str) -> *const c_char {
         std::ptr::null()

@@ -23,3 +23,4 @@ mod report;
 mod request;
 mod server;
 mod service;
+mod sessions;

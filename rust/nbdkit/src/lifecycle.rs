@@ -84,13 +84,14 @@ pub fn after_fork() -> Result<(), String> {
 /// A client has connected.
 pub fn open(read_only: bool) -> Result<Connection, String> {
     let server = state().server.clone().ok_or("the server is not ready")?;
-    Ok(Connection::open(&server, read_only))
+    let name = host::export_name().ok_or("the client's export name is not known")?;
+    Connection::open(&server, &name, read_only)
 }
 
 /// What a client that lists the exports is told: names and descriptions.
 pub fn exports() -> Vec<(String, String)> {
     let server = state().server.clone();
-    server.map_or_else(Vec::new, |server| vec![(String::new(), server.device().description())])
+    server.map_or_else(Vec::new, |server| server.exports())
 }
 
 /// Ends it all: threads, then the device. May be called again, and then does nothing.

@@ -8,29 +8,54 @@ use cowcloop_engine::{Error, ErrorKind, ExtentKind, Result};
 
 use crate::abi;
 use crate::host::ExtentList;
-use crate::server::{ConnectionCount, Server};
+use crate::server::{ConnectionCount, Export, Server};
 
 /// Extents that one answer may hold; the client asks again for what follows.
 const MAX_EXTENTS: usize = 1 << 16;
 
 /// What nbdkit holds for a client.
 pub struct Connection {
-    device: Arc<Device>,
+    export: Export,
     writable: bool,
     _counted: ConnectionCount,
 }
 
 impl Connection {
     /// A connection to the export that the client named; `read_only` by nbdkit's own option.
-    pub fn open(server: &Arc<Server>, read_only: bool) -> Connection {
-        let device = server.device().clone();
-        let writable = !read_only && !device.read_only();
-        Connection { device, writable, _counted: server.count_connection() }
+    pub fn open(
+        server: &Arc<Server>,
+        name: &[u8],
+        read_only: bool,
+    ) -> std::result::Result<Connection, String> {
+        let export = server.export(name)?;
+        let writable = !read_only
+            && match &export {
+                Export::Device(device) => !device.read_only(),
+                Export::Session(session) => !session.read_only(),
+            };
+        Ok(Connection { export, writable, _counted: server.count_connection() })
+    }
+
+    fn reader(&self) -> &Device {
+        match &self.export {
+            Export::Device(device) => device,
+            Export::Session(session) => session.reader(),
+        }
+    }
+
+    fn writer(&self) -> Result<&Device> {
+        match &self.export {
+            Export::Device(device) => Ok(device),
+            Export::Session(session) => session.writer(),
+        }
     }
 
     /// The device's size in bytes.
     pub fn size(&self) -> u64 {
-        self.device.size()
+        match &self.export {
+            Export::Device(device) => device.size(),
+            Export::Session(session) => session.size(),
+        }
     }
 
     /// Whether the client may write.
@@ -40,29 +65,37 @@ impl Connection {
 
     /// One line for people.
     pub fn description(&self) -> String {
-        self.device.description()
+        match &self.export {
+            Export::Device(device) => device.description(),
+            Export::Session(session) => session.description(),
+        }
     }
 
     /// Fills `buf` from `offset` on.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.device.read_at(buf, offset)
+        self.reader().read_at(buf, offset)
     }
 
     /// Writes `buf`; with FUA in `flags` it is durable on return.
     pub fn write(&self, buf: &[u8], offset: u64, flags: u32) -> Result<()> {
-        self.device.write_at(buf, offset)?;
-        self.flush_if_asked(flags)
+        let device = self.writer()?;
+        device.write_at(buf, offset)?;
+        flush_if_asked(device, flags)
     }
 
     /// Makes everything acknowledged before durable, on every connection.
     pub fn flush(&self) -> Result<()> {
-        self.device.flush()
+        match &self.export {
+            Export::Device(device) => device.flush(),
+            Export::Session(session) => session.flush(),
+        }
     }
 
     /// Discards a range.
     pub fn trim(&self, offset: u64, length: u64, flags: u32) -> Result<()> {
-        self.device.trim(offset, length)?;
-        self.flush_if_asked(flags)
+        let device = self.writer()?;
+        device.trim(offset, length)?;
+        flush_if_asked(device, flags)
     }
 
     /// Makes a range read as zeros.
@@ -73,8 +106,9 @@ impl Connection {
             let message = "zeros without a hole have to be written";
             return Err(Error::new(ErrorKind::Unsupported, "zero request", message));
         }
-        self.device.write_zeroes(offset, length, flags & abi::FLAG_FAST_ZERO != 0)?;
-        self.flush_if_asked(flags)
+        let device = self.writer()?;
+        device.write_zeroes(offset, length, flags & abi::FLAG_FAST_ZERO != 0)?;
+        flush_if_asked(device, flags)
     }
 
     /// Reports which parts of a range are zeros.
@@ -95,7 +129,7 @@ impl Connection {
             accepted = list.add(offset, length, kind);
             accepted && !first_only
         });
-        self.device.extents(offset, length, &mut |extent| {
+        self.reader().extents(offset, length, &mut |extent| {
             runs.add(extent.offset, extent.length, extent.kind)
         })?;
         runs.finish();
@@ -104,14 +138,14 @@ impl Connection {
 
     /// A hint that a range will be read.
     pub fn cache(&self, offset: u64, length: u64) {
-        self.device.prefetch(offset, length);
+        self.reader().prefetch(offset, length);
     }
+}
 
-    fn flush_if_asked(&self, flags: u32) -> Result<()> {
-        match flags & abi::FLAG_FUA != 0 {
-            true => self.device.flush(),
-            false => Ok(()),
-        }
+fn flush_if_asked(device: &Device, flags: u32) -> Result<()> {
+    match flags & abi::FLAG_FUA != 0 {
+        true => device.flush(),
+        false => Ok(()),
     }
 }
 

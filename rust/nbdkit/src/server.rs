@@ -3,16 +3,30 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use cowcloop_engine::cowfile::CowfileStatus;
 use cowcloop_engine::device::{Device, DeviceStatus};
 use serde_json::{json, Value};
 
 use crate::config::Config;
+use crate::sessions::{Session, Sessions};
+
+/// Sessions when no limit is given.
+const MAX_SESSIONS: usize = 1000;
 
 /// The open device, and what is known of its users.
 pub struct Server {
+    /// What a client gets that names no session.
     device: Arc<Device>,
-    cache_limit: u64,
+    sessions: Option<Arc<Sessions>>,
     connections: AtomicU64,
+}
+
+/// What an export name leads to.
+pub enum Export {
+    /// The one device that all clients share.
+    Device(Arc<Device>),
+    /// A cowfile of its own on the shared base.
+    Session(Arc<Session>),
 }
 
 impl Server {
@@ -21,16 +35,30 @@ impl Server {
         let options = config.device_options();
         let device = Device::open(config.image()?, &config.cows, &options)
             .map_err(|error| error.to_string())?;
-        Ok(Server {
-            device: Arc::new(device),
-            cache_limit: options.image.cache_bytes,
-            connections: AtomicU64::new(0),
-        })
+        let device = Arc::new(device);
+        let sessions = match &config.sessions {
+            None => None,
+            Some(folder) => {
+                let limit = config.max_sessions.unwrap_or(MAX_SESSIONS);
+                Some(Arc::new(Sessions::new(folder, device.clone(), options, limit)?))
+            }
+        };
+        Ok(Server { device, sessions, connections: AtomicU64::new(0) })
     }
 
-    /// The device that every export name leads to.
-    pub fn device(&self) -> &Arc<Device> {
-        &self.device
+    /// The export that a client named. The error is a line for the log.
+    pub fn export(&self, name: &[u8]) -> Result<Export, String> {
+        match &self.sessions {
+            Some(sessions) if !name.is_empty() => sessions.join(name).map(Export::Session),
+            _ => Ok(Export::Device(self.device.clone())),
+        }
+    }
+
+    /// The exports to choose from: names and descriptions.
+    pub fn exports(&self) -> Vec<(String, String)> {
+        let mut exports = vec![(String::new(), self.device.description())];
+        exports.extend(self.sessions.iter().flat_map(|sessions| sessions.list()));
+        exports
     }
 
     /// Counts a connection for as long as the result lives.
@@ -41,7 +69,10 @@ impl Server {
 
     /// The reply to a status request.
     pub fn status(&self) -> Value {
-        let mut status = device_status(&self.device.status(), self.cache_limit);
+        let mut status = device_status(&self.device.status());
+        if let Some(sessions) = &self.sessions {
+            status["sessions"] = sessions.status().into();
+        }
         status["pid"] = std::process::id().into();
         status["connections"] = self.connections.load(Ordering::Relaxed).into();
         status
@@ -49,10 +80,12 @@ impl Server {
 
     /// Brings everything acknowledged to the medium. The error is a line for the user.
     pub fn sync(&self) -> Result<(), String> {
-        self.device.flush().map_err(|error| error.to_string())
+        let result = self.device.flush();
+        let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.flush());
+        result.and(sessions).map_err(|error| error.to_string())
     }
 
-    /// Closes the cowfile cleanly. The error is a line for the user.
+    /// Closes the cowfile cleanly; sessions close with their last client. The error is a line for the user.
     pub fn close(&self) -> Result<(), String> {
         self.device.close().map_err(|error| error.to_string())
     }
@@ -67,35 +100,34 @@ impl Drop for ConnectionCount {
     }
 }
 
-fn device_status(status: &DeviceStatus, cache_limit: u64) -> Value {
-    let cowfiles: Vec<Value> = status
-        .cowfiles
-        .iter()
-        .map(|cow| {
-            json!({
-                "path": cow.path,
-                "state": cow.state,
-                "blocks_used": cow.blocks_used,
-                "blocks_total": cow.blocks_total,
-                "bitmap_bytes": cow.bitmap_bytes,
-                "allocated": cow.allocated,
-                "reads": cow.reads,
-                "writes": cow.writes,
-                "flushes": cow.flushes,
-            })
-        })
-        .collect();
+fn device_status(status: &DeviceStatus) -> Value {
+    let base = &status.base;
     json!({
         "image": status.image,
         "size": status.size,
         "read_only": status.read_only,
-        "base": { "reads": status.base.base_reads, "read_bytes": status.base.base_read_bytes },
+        "base": { "reads": base.base_reads, "read_bytes": base.base_read_bytes },
         "cache": {
-            "hits": status.base.cache_hits,
-            "misses": status.base.cache_misses,
-            "bytes": status.base.cache_bytes,
-            "limit": cache_limit,
+            "hits": base.cache_hits,
+            "misses": base.cache_misses,
+            "bytes": base.cache_bytes,
+            "limit": base.cache_limit,
         },
-        "cowfiles": cowfiles,
+        "cowfiles": status.cowfiles.iter().map(cowfile_status).collect::<Vec<_>>(),
+    })
+}
+
+/// A cowfile's part of the reply to a status request.
+pub fn cowfile_status(cow: &CowfileStatus) -> Value {
+    json!({
+        "path": cow.path,
+        "state": cow.state,
+        "blocks_used": cow.blocks_used,
+        "blocks_total": cow.blocks_total,
+        "bitmap_bytes": cow.bitmap_bytes,
+        "allocated": cow.allocated,
+        "reads": cow.reads,
+        "writes": cow.writes,
+        "flushes": cow.flushes,
     })
 }
