@@ -32,6 +32,8 @@ pub struct DeviceOptions {
     pub memory_limit: Option<u64>,
     /// Size in bytes of the device of a cowfile that is created, when larger than its base.
     pub device_size: Option<u64>,
+    /// Bytes that the last cowfile may take on its medium; writes beyond fail with `NoSpace`.
+    pub cow_limit: Option<u64>,
 }
 
 /// A block device: any number of threads may call any method at any time.
@@ -82,6 +84,9 @@ impl Device {
             };
             let storage = device.open_cow(cow, access, last, options)?;
             let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
+            if let Some(limit) = options.cow_limit.filter(|_| last) {
+                overlay.cowfile().limit_space(limit);
+            }
             device.overlays.push(overlay.clone());
             device.top = overlay;
         }

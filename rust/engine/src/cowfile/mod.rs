@@ -15,12 +15,13 @@ mod fingerprint;
 mod flush;
 pub mod head;
 pub mod mark;
+mod quota;
 mod ranges;
 pub mod repair;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -30,6 +31,7 @@ use bitmap::Bitmap;
 use flush::Rounds;
 use head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use mark::Mark;
+use quota::Quota;
 use ranges::{RangeGuard, RangeLocks};
 
 pub use fingerprint::fingerprint;
@@ -80,6 +82,7 @@ pub struct Cowfile {
     durable: AtomicU64,
     rounds: Rounds,
     counters: Counters,
+    quota: OnceLock<Quota>,
 }
 
 /// How a cowfile is opened.
@@ -184,6 +187,7 @@ impl Cowfile {
             durable: AtomicU64::new(0),
             rounds: Rounds::default(),
             counters: Counters::default(),
+            quota: OnceLock::new(),
             storage,
         })
     }
@@ -257,6 +261,12 @@ impl Cowfile {
             writes: self.counters.writes.load(Ordering::Relaxed),
             flushes: self.counters.flushes.load(Ordering::Relaxed),
         }
+    }
+
+    /// Limits the space, in bytes, that data may take on the medium: writes
+    /// beyond fail with `NoSpace`. To be called once, before the first write.
+    pub fn limit_space(&self, bytes: u64) {
+        self.quota.get_or_init(|| Quota::new(bytes));
     }
 
     fn current(&self) -> State {
@@ -500,9 +510,21 @@ impl Change<'_> {
     /// Writes bytes of the device into the cowfile; sets no bit.
     pub fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let cow = self.cow;
-        cow.storage
-            .write_all_at(bytes, cow.doffset + offset)
-            .map_err(|error| Error::io(cow.name(), format!("cannot write at {offset}"), error))
+        let failed = |error| Error::io(cow.name(), format!("cannot write at {offset}"), error);
+        let _promise = match cow.quota.get() {
+            None => None,
+            Some(quota) => {
+                let admitted = quota
+                    .admit(&*cow.storage, cow.doffset + offset, bytes.len() as u64)
+                    .map_err(failed)?;
+                if admitted.is_none() {
+                    let message = format!("its quota of {} bytes is used up", quota.limit());
+                    return Err(Error::new(ErrorKind::NoSpace, cow.name(), message));
+                }
+                admitted
+            }
+        };
+        cow.storage.write_all_at(bytes, cow.doffset + offset).map_err(failed)
     }
 
     /// Makes `length` blocks from `first` on zeros in the cowfile, where it can
