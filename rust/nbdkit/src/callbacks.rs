@@ -156,7 +156,7 @@ extern "C" fn open(readonly: c_int) -> *mut c_void {
     match report::guard(|| lifecycle::open(readonly != 0).map(Box::new)) {
         Some(Ok(connection)) => Box::into_raw(connection).cast(),
         Some(Err(line)) => {
-            host::error(&line);
+            report::client_failed(&line);
             ptr::null_mut()
         }
         None => ptr::null_mut(),

@@ -125,6 +125,7 @@ impl Config {
             repair: self.repair.unwrap_or(false),
             memory_limit: self.memory_limit,
             device_size: self.size,
+            cow_limit: self.session_quota,
         }
     }
 }
@@ -304,6 +305,8 @@ mod tests {
         set(&mut config, "max-sessions", "3").unwrap();
         assert!(config.check().unwrap_err().contains("only with sessions=DIR"));
         set(&mut config, "sessions", "d").unwrap();
+        set(&mut config, "session-quota", "1M").unwrap();
         config.check().unwrap();
+        assert_eq!(config.device_options().cow_limit, Some(1 << 20));
     }
 }

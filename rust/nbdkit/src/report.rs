@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cowcloop_engine::{Error, ErrorKind};
@@ -62,21 +62,21 @@ pub fn reason(error: &io::Error) -> String {
 /// Tells nbdkit why a data request failed: the errno for its client, and a line for the log.
 pub fn request_failed(error: &Error) {
     host::set_error(client_errno(error));
-    if to_be_shown(error) {
-        static LIMIT: Mutex<Limit> = Mutex::new(Limit::new());
-        let allowed = match LIMIT.lock() {
-            Ok(mut limit) => limit.take(Instant::now()),
-            Err(_) => None,
-        };
-        match allowed {
-            Some(0) => return host::error(&error.to_string()),
-            Some(held_back) => {
-                return host::error(&format!("{error} ({held_back} errors before it not shown)"));
-            }
-            None => {}
-        }
+    match to_be_shown(error) {
+        true => client_failed(&error.to_string()),
+        false => host::debug(&error.to_string()),
     }
-    host::debug(&error.to_string());
+}
+
+/// Tells nbdkit of what a client brought about, which must not flood the log.
+pub fn client_failed(line: &str) {
+    static LIMIT: Mutex<Limit> = Mutex::new(Limit::new());
+    let allowed = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+    match allowed {
+        Some(0) => host::error(line),
+        Some(held_back) => host::error(&format!("{line} ({held_back} errors before it not shown)")),
+        None => host::debug(line),
+    }
 }
 
 /// Whether a failed request deserves a line of its own.
