@@ -1,4 +1,5 @@
-//! Whole images at once, on every core: [`extract()`], [`create()`].
+//! Whole images at once, on every core: [`extract()`], [`create()`],
+//! [`verify()`].
 //!
 //! Each is a pipeline of three stages that overlap: pieces are handed out in
 //! order, worked on by any number of threads, and taken in order again (see
@@ -14,6 +15,7 @@ mod output;
 mod pool;
 mod progress;
 mod spool;
+mod verify;
 mod writer;
 
 pub use create::{create, CreateOptions, CreateSummary, Format};
@@ -22,6 +24,7 @@ pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::Input;
 pub use output::{FileIdentity, Output};
 pub use progress::{NoProgress, Progress};
+pub use verify::{verify, VerifyReport, MAX_BAD};
 
 /// The number of threads to use when `wanted` are asked for; 0: one a core.
 fn thread_count(wanted: usize) -> usize {

@@ -3,6 +3,7 @@
 mod create;
 mod extract;
 mod output;
+mod verify;
 
 use std::fs::File;
 use std::io::{Read, Write};
