@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cowfile::head::MAPUNIT;
-use crate::cowfile::repair::{self, RepairOptions};
 use crate::cowfile::CowfileStatus;
 use crate::cowfile::{files, Access, Cowfile};
+use crate::cowtools::{repair, RepairOptions};
 use crate::image::{self, ImageOptions};
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::Overlay;
@@ -112,7 +112,7 @@ impl Device {
             return files::create(cow, &*self.top, size);
         }
         if last && options.repair && access == Access::Writable {
-            let report = repair::repair(cow, RepairOptions::default())?;
+            let report = repair(cow, RepairOptions::default())?;
             if report.changed {
                 log::warn!("{}", report.summary(cow));
             }

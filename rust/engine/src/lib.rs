@@ -17,6 +17,7 @@
 mod cache;
 pub mod codec;
 pub mod cowfile;
+pub mod cowtools;
 pub mod device;
 pub mod error;
 pub mod image;

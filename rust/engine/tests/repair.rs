@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use cowcloop_engine::cowfile::repair::{repair, RepairOptions};
+use cowcloop_engine::cowtools::{repair, RepairOptions};
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::ErrorKind;
 

@@ -54,9 +54,17 @@ impl Bitmap {
         }
     }
 
-    /// Reads the bitmap of a cowfile; what lies in holes or past the end is 0.
+    /// Reads the bitmap of a cowfile.
+    ///
+    /// # Errors
+    /// `UnexpectedEof`, before any memory is taken, when the file ends before
+    /// the bitmap does.
     pub fn load(storage: &dyn Storage, mapsize: u64) -> io::Result<Bitmap> {
-        let end = (HEAD_BYTES + mapsize).min(storage.len()?);
+        let end = HEAD_BYTES + mapsize;
+        if storage.len()? < end {
+            let message = format!("the file ends before its {mapsize} bytes of bitmap");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+        }
         let bitmap = Bitmap::new(mapsize);
         let mut buf = vec![0; 256 * PAGE_BYTES as usize];
         let mut at = 0;
@@ -65,8 +73,7 @@ impl Bitmap {
             at = data - data % PAGE_BYTES;
             while at < stop {
                 let n = buf.len().min((end - at) as usize);
-                let read = storage.read_at(&mut buf[..n], at)?;
-                buf[read..].fill(0);
+                storage.read_exact_at(&mut buf[..n], at)?;
                 for (i, bytes) in buf[..n].chunks(PAGE_BYTES as usize).enumerate() {
                     bitmap.fill_page((at / PAGE_BYTES) as usize + i, bytes);
                 }
@@ -74,6 +81,45 @@ impl Bitmap {
             }
         }
         Ok(bitmap)
+    }
+
+    /// Reads a bitmap from a stream that stands at its beginning.
+    pub fn read_from(reader: &mut dyn io::Read, mapsize: u64) -> io::Result<Bitmap> {
+        let bitmap = Bitmap::new(mapsize);
+        let end = HEAD_BYTES + mapsize;
+        let mut page = [0; PAGE_BYTES as usize];
+        let mut at = HEAD_BYTES;
+        while at < end {
+            let start = at - at % PAGE_BYTES;
+            let bytes = &mut page[..(end - start).min(PAGE_BYTES) as usize];
+            reader.read_exact(&mut bytes[(at - start) as usize..])?;
+            bitmap.fill_page((start / PAGE_BYTES) as usize, bytes);
+            at = start + PAGE_BYTES;
+        }
+        Ok(bitmap)
+    }
+
+    /// Every run of set bits, in order: first block and number of blocks.
+    pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let end = self.mapsize * 8;
+        let mut block = 0;
+        std::iter::from_fn(move || {
+            while block < end {
+                let (set, length) = self.run(block, end - block);
+                let first = block;
+                block += length;
+                if set {
+                    return Some((first, length));
+                }
+            }
+            None
+        })
+    }
+
+    /// The pages that hold a bit, and where in the file they belong.
+    pub fn pages(&self) -> impl Iterator<Item = PageCopy> + '_ {
+        let used = self.pages.iter().enumerate().filter(|(_, page)| page.get().is_some());
+        used.map(|(page, _)| self.copy(page))
     }
 
     fn fill_page(&self, page: usize, bytes: &[u8]) {
@@ -212,7 +258,8 @@ mod tests {
 
     fn store(bitmap: &Bitmap) -> MemoryStorage {
         let storage = MemoryStorage::new("m", u64::MAX);
-        for copy in bitmap.take_changed() {
+        storage.write_all_at(&[0], HEAD_BYTES + bitmap.mapsize - 1).unwrap();
+        for copy in bitmap.pages() {
             storage.write_all_at(&copy.bytes, copy.offset).unwrap();
         }
         storage

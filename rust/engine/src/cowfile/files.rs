@@ -62,7 +62,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
 }
 
 /// Makes a name in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = File::open(parent(path))?;
     match rustix::fs::fsync(&directory) {
         // Some network and FUSE file systems cannot; their names are durable at once.

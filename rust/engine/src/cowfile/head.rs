@@ -19,6 +19,14 @@ pub const HEAD_BYTES: u64 = 1024;
 pub const MAPUNIT: u64 = 1024;
 
 const MAGIC: u32 = 0x574f_437f;
+/// The largest device, in blocks: 256 TiB. More is nobody's image, and would
+/// only cost memory.
+const MAX_BLOCKS: u64 = 1 << 38;
+
+/// The widest gap between bitmap and data, in bytes. The reference rounds up to
+/// 4096; some room is left for others.
+const MAX_GAP: u64 = 1 << 20;
+
 const FLAG_DIRTY: u16 = 0x01;
 const FLAG_PACKED: u16 = 0x02;
 
@@ -181,7 +189,7 @@ impl Head {
         if mapunit != MAPUNIT {
             return bad(format!("cowfile head: mapunit is {mapunit}, not {MAPUNIT}"));
         }
-        if rdoblocks == 0 || rdoblocks > layout.max_long() / MAPUNIT {
+        if rdoblocks == 0 || rdoblocks > MAX_BLOCKS.min(layout.max_long()) {
             return bad(format!("cowfile head: rdoblocks {rdoblocks} is out of range"));
         }
         let needed = self::mapsize(rdoblocks);
@@ -190,8 +198,8 @@ impl Head {
                 "cowfile head: mapsize is {mapsize}, but {rdoblocks} blocks need {needed}"
             ));
         }
-        let data_bytes = rdoblocks * MAPUNIT;
-        if doffset < HEAD_BYTES + mapsize || doffset > i64::MAX as u64 - data_bytes {
+        let bitmap_end = HEAD_BYTES + mapsize;
+        if doffset < bitmap_end || doffset > bitmap_end + MAX_GAP {
             return bad(format!("cowfile head: doffset {doffset} is out of range"));
         }
         Ok(Head {
@@ -245,7 +253,13 @@ mod tests {
     use super::*;
 
     fn mark() -> Mark {
-        Mark { id: [7; 16], generation: 3, base_size: 123_456, base_identity: [9; 32] }
+        Mark {
+            id: [7; 16],
+            generation: 3,
+            base_size: 123_456,
+            base_identity: [9; 32],
+            merging: true,
+        }
     }
 
     fn new_sector() -> [u8; HEAD_SECTOR] {

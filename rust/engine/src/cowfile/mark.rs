@@ -10,7 +10,8 @@
 //! | 160 | 8 | generation: counts the times that the file went from clean to in use |
 //! | 168 | 8 | size of the base in bytes |
 //! | 176 | 32 | strong identity of the base |
-//! | 208 | 48 | zero |
+//! | 208 | 1 | 1: being merged into its base |
+//! | 209 | 47 | zero |
 
 use super::head::HEAD_SECTOR;
 use crate::{Error, Result};
@@ -26,6 +27,9 @@ pub struct Mark {
     pub base_size: u64,
     /// The base's [`Layer::identity`](crate::Layer::identity).
     pub base_identity: [u8; 32],
+    /// A merge into the base has begun, and not ended: the base holds some of
+    /// the blocks already, and may have another fingerprint.
+    pub merging: bool,
 }
 
 const MARK_AT: usize = 128;
@@ -39,7 +43,7 @@ impl Mark {
         let mut id = [0; 16];
         getrandom::fill(&mut id)
             .map_err(|error| Error::io("cowfile", "no random bytes to be had", error.into()))?;
-        Ok(Mark { id, generation: 0, base_size, base_identity })
+        Ok(Mark { id, generation: 0, base_size, base_identity, merging: false })
     }
 
     /// The mark in a head's sector, when a whole one of a known version is there.
@@ -53,6 +57,7 @@ impl Mark {
             generation: u64::from_le_bytes(field(&bytes, 32)),
             base_size: u64::from_le_bytes(field(&bytes, 40)),
             base_identity: field(&bytes, 48),
+            merging: bytes[80] == 1,
         })
     }
 
@@ -66,6 +71,7 @@ impl Mark {
         bytes[32..40].copy_from_slice(&self.generation.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.base_size.to_le_bytes());
         bytes[48..80].copy_from_slice(&self.base_identity);
+        bytes[80] = u8::from(self.merging);
         let sum = libdeflater::crc32(bytes);
         bytes[12..16].copy_from_slice(&sum.to_le_bytes());
     }

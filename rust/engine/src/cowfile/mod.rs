@@ -17,7 +17,6 @@ pub mod head;
 pub mod mark;
 mod quota;
 mod ranges;
-pub mod repair;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};

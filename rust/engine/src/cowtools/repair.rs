@@ -10,9 +10,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::bitmap::{Bitmap, PAGE_BYTES};
-use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
-use super::{files, read_head, Access};
+use crate::cowfile::bitmap::{Bitmap, PAGE_BYTES};
+use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use crate::cowfile::{files, read_head, Access};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 

@@ -1,0 +1,142 @@
+//! Merging a cowfile into the raw base that it was made for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{check_count, refuse_dirty};
+use crate::cowfile::bitmap::Bitmap;
+use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use crate::cowfile::mark::Mark;
+use crate::cowfile::{files, fingerprint, read_head, Access};
+use crate::image::{Image, ImageOptions};
+use crate::pipeline::Progress;
+use crate::storage::{FileStorage, Storage};
+use crate::{Error, ErrorKind, Layer, Result};
+
+/// Bytes that are copied in one go.
+const CHUNK: u64 = 1 << 20;
+
+/// What was merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MergeSummary {
+    /// Blocks of 1 KiB that were written into the base.
+    pub blocks: u64,
+    /// An earlier merge of this cowfile had been interrupted, and was completed.
+    pub resumed: bool,
+}
+
+/// Writes every block of the cowfile into the raw file or block device `base`.
+///
+/// The cowfile says durably that a merge is under way before the first block is
+/// written, and says so no more once all of them are durable: an interrupted
+/// merge is completed by running it again.
+///
+/// # Errors
+/// `Mismatch` when size or fingerprint of the base are not the cowfile's;
+/// `Unsupported` for a compressed base or a packed cowfile; `Dirty`, `Busy`.
+pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSummary> {
+    let storage = files::open(cow, Access::Writable)?;
+    let name = storage.name();
+    let (head, sector) = read_head(&*storage)?;
+    if head.packed {
+        let message = "this cowfile is packed; unpack it first with `cowcloop cow unpack`";
+        return Err(Error::new(ErrorKind::Unsupported, name, message));
+    }
+    refuse_dirty(name, &head)?;
+    let failed = |error| Error::io(name, "cannot read the cowfile", error);
+    let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
+    check_count(name, &head, bitmap.count())?;
+
+    let base_name = base.display().to_string();
+    let base_failed = |error| Error::io(&base_name, "cannot open the base for writing", error);
+    let target = Arc::new(FileStorage::open_writable(base).map_err(base_failed)?);
+    if !target.try_lock(true).map_err(base_failed)? {
+        return Err(Error::new(ErrorKind::Busy, base_name, "the base is in use"));
+    }
+    let raw = match Image::open(target.clone(), &ImageOptions::default())? {
+        Image::Raw(raw) => raw,
+        Image::Cloop(_) => {
+            let message = "a compressed image cannot be merged into; make a new one with \
+                           `cowcloop commit`";
+            return Err(Error::new(ErrorKind::Unsupported, base_name, message));
+        }
+    };
+    let resumed = head.mark.as_ref().is_some_and(|mark| mark.merging);
+    check_base(name, &head, &*raw, resumed)?;
+
+    let mut file = MergedFile { storage: &*storage, sector };
+    let mut open = head.clone();
+    let mark = match open.mark.take() {
+        Some(mark) => mark,
+        None => Mark::new(raw.size(), raw.identity()?)?,
+    };
+    open.mark = Some(Mark { merging: true, ..mark.clone() });
+    (open.version, open.dirty) = (VERSION_OPEN, true);
+    file.write_head(&open)?;
+
+    progress.total(bitmap.count() * MAPUNIT);
+    let mut buf = vec![0; CHUNK as usize];
+    for (first, length) in bitmap.runs() {
+        let (mut at, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
+        while at < end {
+            if progress.cancelled() {
+                let message = "stopped before the merge was complete; run it again to complete it";
+                return Err(Error::new(ErrorKind::Cancelled, base_name, message));
+            }
+            let piece = &mut buf[..CHUNK.min(end - at) as usize];
+            storage.read_exact_at(piece, head.doffset + at).map_err(failed)?;
+            target
+                .write_all_at(piece, at)
+                .map_err(|error| Error::io(&base_name, format!("cannot write at {at}"), error))?;
+            progress.advance(piece.len() as u64);
+            at += piece.len() as u64;
+        }
+    }
+    target.sync().map_err(|error| Error::io(&base_name, "sync failed", error))?;
+
+    let closed = Head {
+        version: VERSION_CLOSED,
+        dirty: false,
+        cowused: bitmap.count(),
+        mark: Some(Mark { merging: false, ..mark }),
+        ..head
+    };
+    file.write_head(&closed)?;
+    Ok(MergeSummary { blocks: bitmap.count(), resumed })
+}
+
+/// By size and fingerprint; a base that holds a part of the blocks already has
+/// no fingerprint to go by.
+fn check_base(name: &str, head: &Head, base: &dyn Layer, resumed: bool) -> Result<()> {
+    let blocks = base.size() / MAPUNIT;
+    let mismatch = |message: String| {
+        let message = format!("this cowfile belongs to another base ({message}); use that one");
+        Err(Error::new(ErrorKind::Mismatch, name, message))
+    };
+    if head.rdoblocks != blocks {
+        return mismatch(format!("of {} blocks, not {blocks}", head.rdoblocks));
+    }
+    if resumed {
+        return Ok(());
+    }
+    let found = fingerprint(base, blocks)?;
+    if head.fingerprint != found {
+        let stored = head.fingerprint;
+        return mismatch(format!("with fingerprint {stored:#010x}, not {found:#010x}"));
+    }
+    Ok(())
+}
+
+struct MergedFile<'a> {
+    storage: &'a dyn Storage,
+    sector: [u8; HEAD_SECTOR],
+}
+
+impl MergedFile<'_> {
+    fn write_head(&mut self, head: &Head) -> Result<()> {
+        head.encode_into(&mut self.sector);
+        self.storage.write_all_at(&self.sector, 0).and_then(|()| self.storage.sync()).map_err(
+            |error| Error::io(self.storage.name(), "cannot write the cowfile's head", error),
+        )
+    }
+}
