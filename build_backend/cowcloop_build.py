@@ -41,7 +41,8 @@ def prepare_metadata_for_build_wheel(
     directory: str, config_settings: dict[str, Any] | None = None
 ) -> str:
     """The wheel's metadata, without a build."""
-    return maturin.prepare_metadata_for_build_wheel(directory, config_settings)
+    name: str = maturin.prepare_metadata_for_build_wheel(directory, config_settings)
+    return name
 
 
 prepare_metadata_for_build_editable = prepare_metadata_for_build_wheel
@@ -54,7 +55,8 @@ def build_wheel(
 ) -> str:
     """Build a wheel with the module and the plugin in it."""
     build_plugin()
-    return maturin.build_wheel(directory, config_settings, metadata_directory)
+    name: str = maturin.build_wheel(directory, config_settings, metadata_directory)
+    return name
 
 
 def build_editable(
@@ -64,12 +66,14 @@ def build_editable(
 ) -> str:
     """As a wheel, with both libraries placed in the source tree."""
     build_plugin()
-    return maturin.build_editable(directory, config_settings, metadata_directory)
+    name: str = maturin.build_editable(directory, config_settings, metadata_directory)
+    return name
 
 
 def build_sdist(directory: str, config_settings: dict[str, Any] | None = None) -> str:
     """Pack every file of the repository."""
-    return maturin.build_sdist(directory, config_settings)
+    name: str = maturin.build_sdist(directory, config_settings)
+    return name
 
 
 def build_plugin() -> None:

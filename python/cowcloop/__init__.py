@@ -109,13 +109,15 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     )
 
 
-def __getattr__(name: str) -> Any:
-    # The server's half of the package is loaded when it is first asked for.
-    if name in {"serve", "Server"}:
-        from . import server
+if not TYPE_CHECKING:  # a checker that saw it would take any name for an attribute
 
-        return getattr(server, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        # The server's half of the package is loaded when it is first asked for.
+        if name in {"serve", "Server"}:
+            from . import server
+
+            return getattr(server, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

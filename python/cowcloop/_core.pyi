@@ -1,9 +1,21 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NoReturn, final
 
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
 
 from cowcloop.errors import CowcloopError as CowcloopError
+
+__all__ = [
+    "CowcloopError",
+    "Device",
+    "__version__",
+    "cow_info",
+    "create",
+    "extract",
+    "image_info",
+    "sniff",
+    "verify",
+]
 
 __version__: str
 
@@ -44,3 +56,30 @@ class Device:
 def sniff(path: StrPath) -> Literal["cloop", "cowfile", "raw"]: ...
 def image_info(path: StrPath) -> dict[str, Any]: ...
 def cow_info(path: StrPath) -> dict[str, Any]: ...
+def extract(
+    image: StrPath,
+    cows: Sequence[StrPath],
+    out: StrPath,
+    *,
+    threads: int | None = None,
+    sparse: bool = True,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def create(
+    source: StrPath,
+    out: StrPath,
+    *,
+    block_size: int = 65536,
+    level: int | str | None = None,
+    format: str = "v2",
+    codec: str = "zlib",
+    footer: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def verify(
+    image: StrPath,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...

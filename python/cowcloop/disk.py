@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
 
@@ -195,6 +196,8 @@ class Disk(io.RawIOBase):
         offset = _natural("offset", offset)
         rest = max(0, device.size - offset)
         length = rest if length is None else min(rest, _natural("length", length))
+        if length == 0:
+            return []
         return [Extent(*extent) for extent in device.extents(offset, length)]
 
     def status(self) -> DiskStatus:
@@ -220,6 +223,11 @@ class Disk(io.RawIOBase):
             device, self._device = self._device, None
             if device is not None:
                 device.close()
+
+    def __del__(self) -> None:
+        if self._device is not None and not self.closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        super().__del__()
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
         raise TypeError("a Disk holds open files and cannot be pickled: open it again instead")

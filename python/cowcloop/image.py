@@ -89,12 +89,14 @@ class VerifyReport:
     """What :meth:`CloopImage.verify` found."""
 
     blocks: int
+    bad_blocks: int
+    #: the first 100,000 of the bad ones
     bad: tuple[BadBlock, ...]
 
     @property
     def ok(self) -> bool:
         """Whether every block is good."""
-        return not self.bad
+        return self.bad_blocks == 0
 
 
 class CloopImage:
@@ -124,7 +126,7 @@ class CloopImage:
         """Check the index and every block, on all cores unless ``threads`` says how many."""
         found = _core.verify(self.path, threads=threads, progress=progress)
         bad = tuple(BadBlock(**block) for block in found["bad"])
-        return VerifyReport(blocks=found["blocks"], bad=bad)
+        return VerifyReport(found["blocks"], found["bad_blocks"], bad)
 
     def __repr__(self) -> str:
         return f"cowcloop.CloopImage({self.path!r})"

@@ -117,7 +117,8 @@ impl CowInfo {
     }
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Storage>> {
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<Arc<dyn Storage>> {
     let storage = FileStorage::open(path);
     let storage = storage.map_err(|e| Error::io(path.display().to_string(), "cannot open", e))?;
     Ok(Arc::new(storage))

@@ -8,6 +8,8 @@ mod buffer;
 mod device;
 mod errors;
 mod info;
+mod jobs;
+mod work;
 
 use pyo3::prelude::*;
 
@@ -17,5 +19,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::register(module)?;
     device::register(module)?;
-    info::register(module)
+    info::register(module)?;
+    jobs::register(module)
 }

@@ -1,0 +1,173 @@
+//! Whole images at once: `extract`, `create`, `verify`.
+
+use std::path::{Path, PathBuf};
+
+use cowcloop_engine::codec::Codec;
+use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::image::{CloopImage, ImageOptions};
+use cowcloop_engine::pipeline::{
+    self, CreateOptions, ExtractOptions, FileIdentity, Format, Input, Level, Output,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::info;
+use crate::work::run;
+
+/// Adds the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(extract, module)?)?;
+    module.add_function(wrap_pyfunction!(create, module)?)?;
+    module.add_function(wrap_pyfunction!(verify, module)?)
+}
+
+/// Writes the device that an image and its cowfiles make into a plain image; "-" is standard
+/// output. Returns {"bytes", "holes"}: its size, and how much of it is holes.
+///
+/// `threads`: None is one a core. `progress`: called ten times a second with the bytes done
+/// and, once it is known, their total; what it raises ends the work.
+#[pyfunction]
+#[pyo3(signature = (image, cows, out, *, threads = None, sparse = true, progress = None))]
+fn extract<'py>(
+    py: Python<'py>,
+    image: PathBuf,
+    cows: Vec<PathBuf>,
+    out: PathBuf,
+    threads: Option<usize>,
+    sparse: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = ExtractOptions { threads: threads.unwrap_or(0), sparse };
+    let done = run(py, progress, |progress| {
+        let read_only = DeviceOptions { read_only: true, ..DeviceOptions::default() };
+        let device = Device::open(&image, &cows, &read_only)?;
+        let inputs: Vec<_> =
+            cows.iter().chain([&image]).filter_map(|path| identity(path)).collect();
+        let output = Output::open(&out, &inputs)?;
+        pipeline::extract(&**device.layer(), output, &options, progress)
+    })?;
+    let dict = PyDict::new(py);
+    dict.set_item("bytes", done.size)?;
+    dict.set_item("holes", done.holes)?;
+    Ok(dict)
+}
+
+/// How hard to compress: 1 to 9, or "best".
+#[derive(FromPyObject)]
+enum LevelName {
+    Number(u8),
+    Name(String),
+}
+
+/// Compresses a plain image into a cloop image; "-" is standard input and output. Returns
+/// {"bytes_in", "bytes_out", "size", "blocks", "compressed_bytes"}.
+///
+/// `level` is 1 to 9 or "best", `format` "v2" or "v4", `codec` "zlib", "none", "xz", "lz4"
+/// or "lzo" (others than zlib with v4 only); `threads` and `progress` as for `extract`.
+#[pyfunction]
+#[pyo3(signature = (source, out, *, block_size = 65536, level = None, format = "v2",
+    codec = "zlib", footer = false, threads = None, progress = None))]
+// One argument an option of the engine: they are keywords on the Python side.
+#[allow(clippy::too_many_arguments)]
+fn create<'py>(
+    py: Python<'py>,
+    source: PathBuf,
+    out: PathBuf,
+    block_size: u32,
+    level: Option<LevelName>,
+    format: &str,
+    codec: &str,
+    footer: bool,
+    threads: Option<usize>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = CreateOptions {
+        block_size,
+        level: level.map_or(Ok(Level::default()), level_of)?,
+        format: format_of(format)?,
+        codec: codec_of(codec)?,
+        footer,
+        threads: threads.unwrap_or(0),
+    };
+    let done = run(py, progress, |progress| {
+        let input = Input::open(&source)?;
+        let inputs: Vec<_> = input.identity().into_iter().collect();
+        let output = Output::open(&out, &inputs)?;
+        pipeline::create(&input, output, &options, progress)
+    })?;
+    let dict = PyDict::new(py);
+    dict.set_item("bytes_in", done.input_size)?;
+    dict.set_item("bytes_out", done.file_size)?;
+    dict.set_item("size", done.size)?;
+    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("compressed_bytes", done.compressed_bytes)?;
+    Ok(dict)
+}
+
+/// Checks every block of a cloop or uzip image. Returns {"blocks", "bad_blocks", "bad"}: how
+/// many there are, how many are bad, and a list of the first 100,000 of these, each as
+/// {"block", "offset", "length", "reason"}.
+#[pyfunction]
+#[pyo3(signature = (image, *, threads = None, progress = None))]
+fn verify<'py>(
+    py: Python<'py>,
+    image: PathBuf,
+    threads: Option<usize>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let report = run(py, progress, |progress| {
+        let image = CloopImage::open(info::open(&image)?, &ImageOptions::default())?;
+        pipeline::verify(&image, threads.unwrap_or(0), progress)
+    })?;
+    let bad = report
+        .bad
+        .iter()
+        .map(|bad| {
+            let dict = PyDict::new(py);
+            dict.set_item("block", bad.block)?;
+            dict.set_item("offset", bad.offset)?;
+            dict.set_item("length", bad.length)?;
+            dict.set_item("reason", &bad.reason)?;
+            Ok(dict)
+        })
+        .collect::<PyResult<Vec<_>>>()?;
+    let dict = PyDict::new(py);
+    dict.set_item("blocks", report.blocks)?;
+    dict.set_item("bad_blocks", report.bad_blocks)?;
+    dict.set_item("bad", bad)?;
+    Ok(dict)
+}
+
+/// What the output must not be. None for what is no file of its own, such as `:memory:`.
+fn identity(path: &Path) -> Option<FileIdentity> {
+    FileIdentity::of_path(path).ok()
+}
+
+fn level_of(level: LevelName) -> PyResult<Level> {
+    let shown = match level {
+        LevelName::Name(name) if name == "best" => return Ok(Level::BEST),
+        LevelName::Name(name) => name,
+        LevelName::Number(number) => match Level::new(number) {
+            Some(level) => return Ok(level),
+            None => number.to_string(),
+        },
+    };
+    Err(PyValueError::new_err(format!("level {shown} is not one of 1 to 9 and \"best\"")))
+}
+
+fn format_of(format: &str) -> PyResult<Format> {
+    match format {
+        "v2" => Ok(Format::V2),
+        "v4" => Ok(Format::V4),
+        _ => Err(PyValueError::new_err(format!("format {format} is not one of v2 and v4"))),
+    }
+}
+
+fn codec_of(name: &str) -> PyResult<Codec> {
+    let written = [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo];
+    written.into_iter().find(|codec| codec.name() == name).ok_or_else(|| {
+        let names = written.map(Codec::name).join(", ");
+        PyValueError::new_err(format!("codec {name} is not one of {names}"))
+    })
+}

@@ -1,0 +1,94 @@
+//! Long work on a thread of its own, while the calling one reports progress and
+//! lets Python see to its signals.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{sync_channel, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use cowcloop_engine::pipeline::Progress;
+use cowcloop_engine::Result;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::errors::to_python;
+
+/// How often the caller's function is called and Ctrl-C is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How far the work is, shared between the two threads.
+#[derive(Default)]
+struct Meter {
+    done: AtomicU64,
+    /// 0: not known.
+    total: AtomicU64,
+    cancelled: AtomicBool,
+}
+
+impl Progress for Meter {
+    fn total(&self, bytes: u64) {
+        self.total.store(bytes, Ordering::Relaxed);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Does `work` with the GIL released. Ten times a second, and once when it is done,
+/// `progress(done, total)` is called, `total` being `None` while it is not known.
+///
+/// # Errors
+/// The work's own. What a signal handler or `progress` raises ends the work early, and
+/// cleanly, and is what the caller sees.
+pub fn run<T: Send>(
+    py: Python<'_>,
+    progress: Option<&Bound<'_, PyAny>>,
+    work: impl FnOnce(&dyn Progress) -> Result<T> + Send,
+) -> PyResult<T> {
+    let meter = Meter::default();
+    let meter = &meter;
+    let report = || -> PyResult<()> {
+        py.check_signals()?;
+        let Some(progress) = progress else { return Ok(()) };
+        let total = Some(meter.total.load(Ordering::Relaxed)).filter(|total| *total != 0);
+        progress.call1((meter.done.load(Ordering::Relaxed), total)).map(drop)
+    };
+    thread::scope(|scope| {
+        let (ended, mut end) = sync_channel(1);
+        let worker = scope.spawn(move || {
+            let result = work(meter);
+            // The receiver lives until the scope's end; and if not, nobody waits.
+            let _ = ended.send(());
+            result
+        });
+        let mut interrupted = None;
+        loop {
+            let state;
+            // A receiver may be lent to no other thread, but it may be given.
+            (state, end) = py.detach(move || (end.recv_timeout(TICK), end));
+            if state != Err(RecvTimeoutError::Timeout) {
+                break;
+            }
+            if let Err(error) = report() {
+                meter.cancelled.store(true, Ordering::Relaxed);
+                interrupted = Some(error);
+                break;
+            }
+        }
+        let result = py.detach(|| worker.join());
+        if let Some(error) = interrupted {
+            return Err(error);
+        }
+        let Ok(result) = result else {
+            return Err(PyRuntimeError::new_err("cowcloop: a worker thread panicked"));
+        };
+        let value = result.map_err(to_python)?;
+        report()?;
+        Ok(value)
+    })
+}

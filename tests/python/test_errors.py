@@ -1,0 +1,149 @@
+"""Exceptions: their classes, their errno and their one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import cowcloop
+import pytest
+from cowcloop import errors
+from support import cloop, cowfile
+
+PLAIN = cloop.sample(16 * 4096, 4096)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "base.img"
+    path.write_bytes(cloop.build(PLAIN, 4096))
+    return path
+
+
+def one_line(error: BaseException, path: Path) -> None:
+    assert str(error).startswith(os.fspath(path))
+    assert "\n" not in str(error)
+
+
+def test_every_error_is_a_cowcloop_error() -> None:
+    for name in errors.__all__:
+        error = getattr(errors, name)
+        assert issubclass(error, cowcloop.CowcloopError)
+        assert getattr(cowcloop, name) is error
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "missing"
+    with pytest.raises(cowcloop.NotFoundError) as caught:
+        cowcloop.open(path)
+    assert isinstance(caught.value, (FileNotFoundError, cowcloop.StorageError))
+    assert caught.value.errno == errno.ENOENT
+    one_line(caught.value, path)
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="directory") as caught:
+        cowcloop.open(tmp_path)
+    assert isinstance(caught.value, cowcloop.CowcloopError)
+    one_line(caught.value, tmp_path)
+
+
+def test_a_bad_image(tmp_path: Path) -> None:
+    path = tmp_path / "bad"
+    path.write_bytes(cloop.header("V2.0", 1000, 1) + bytes(100))
+    with pytest.raises(cowcloop.ImageFormatError, match="block_size 1000") as caught:
+        cowcloop.open(path)
+    assert isinstance(caught.value, ValueError)
+    one_line(caught.value, path)
+
+
+def test_what_is_no_cowfile(image: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cow"
+    path.write_bytes(bytes(8192))
+    with pytest.raises(cowcloop.ImageFormatError, match="not a cowfile") as caught:
+        cowcloop.open(image, path)
+    one_line(caught.value, path)
+
+
+def test_the_cowfile_of_another_base(image: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cow"
+    path.write_bytes(cowfile.build(cloop.sample(16 * 4096, 4096, seed=2), {}))
+    with pytest.raises(cowcloop.MismatchError, match="another base") as caught:
+        cowcloop.open(image, path)
+    assert isinstance(caught.value, ValueError)
+    one_line(caught.value, path)
+
+
+def test_a_cowfile_in_use(image: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cow"
+    with cowcloop.open(image, path), pytest.raises(cowcloop.BusyError) as caught:
+        cowcloop.open(image, path)
+    assert caught.value.errno == errno.EBUSY
+    one_line(caught.value, path)
+    cowcloop.open(image, path).close()
+
+
+def test_a_cowfile_that_the_original_driver_left_dirty(image: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cow"
+    made = bytearray(cowfile.build(PLAIN, {1: b"x" * 1024}))
+    made[6] |= 1
+    path.write_bytes(made)
+    with pytest.raises(cowcloop.DirtyError, match="repair") as caught:
+        cowcloop.open(image, path)
+    one_line(caught.value, path)
+
+
+def test_a_missing_cowfile_is_made_only_when_it_may_be(image: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cow"
+    with pytest.raises(cowcloop.NotFoundError) as caught:
+        cowcloop.open(image, path, create=False)
+    one_line(caught.value, path)
+    assert not path.exists()
+
+
+def test_a_full_throw_away_overlay(image: Path) -> None:
+    with cowcloop.open(image, ":memory:", memory_limit=8192) as disk:
+        with pytest.raises(cowcloop.NoSpaceError) as caught:
+            disk.pwrite(os.urandom(32768), 0)
+        assert caught.value.errno == errno.ENOSPC
+        assert len(disk.pread(4096, 32768)) == 4096
+
+
+def test_arguments_of_the_wrong_type(image: Path) -> None:
+    with pytest.raises(TypeError):
+        cowcloop.open(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        cowcloop.open(image, cache="much")  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        cowcloop.open(image, cache=-1)
+
+
+def test_errors_are_pickled_as_they_are() -> None:
+    for error in (
+        cowcloop.BusyError(errno.EBUSY, "a.cow: in use"),
+        cowcloop.NotFoundError(errno.ENOENT, "a.img: missing"),
+        cowcloop.MismatchError("a.cow: of another base"),
+    ):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert getattr(again, "errno", None) == getattr(error, "errno", None)
+
+
+def test_an_unknown_kind_is_told_by_its_errno() -> None:
+    error = errors.from_engine("invented", errno.EACCES, "x: no")
+    assert isinstance(error, PermissionError)
+    assert str(error) == "x: no"
+
+
+def test_the_server_is_loaded_only_when_asked_for() -> None:
+    code = "import sys, cowcloop; print('cowcloop.server' in sys.modules, 'click' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+    assert {"serve", "open"} <= set(dir(cowcloop))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = cowcloop.nothing  # type: ignore[attr-defined]
