@@ -80,8 +80,10 @@ def build_plugin() -> None:
     """Build the plugin's crate and put the library beside the Python files."""
     need("cmake", "install it (Debian, Ubuntu: cmake; or pip install cmake)")
     cargo = need("cargo", "install Rust from https://rustup.rs or your distribution (cargo)")
-    command = [cargo, "build", "--release", "--locked", "--package", CRATE]
-    command.append("--message-format=json-render-diagnostics")
+    command = [cargo, "rustc", "--release", "--locked", "--package", CRATE]
+    # As maturin does it for the module: symbols are left out at the last link alone, so that
+    # everything before is shared with other builds.
+    command += ["--message-format=json-render-diagnostics", "--", "-C", "link-arg=-s"]
     print("Running", *command, file=sys.stderr, flush=True)
     build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if build.returncode != 0:
