@@ -59,7 +59,6 @@ impl Device {
             repair,
             memory_limit,
             device_size: size,
-            ..DeviceOptions::default()
             cow_limit: None,
         };
         let engine = py.detach(|| Engine::open(&image, &cows, &options)).map_err(to_python)?;
