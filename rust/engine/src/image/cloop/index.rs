@@ -164,6 +164,8 @@ struct Open {
     block: u64,
     offset: u64,
     codec: Option<Codec>,
+    /// What names the codec in a V4.0 entry.
+    flags: u64,
 }
 
 impl<'a> Checker<'a> {
@@ -208,7 +210,7 @@ impl<'a> Checker<'a> {
             self.refer_back(block, offset, earlier)?;
         } else {
             self.close(offset)?;
-            self.open = Some(Open { block, offset, codec });
+            self.open = Some(Open { block, offset, codec, flags: entry >> OFFSET_BITS });
             if let Some(lengths) = &mut self.lengths {
                 lengths.push(0);
             }
@@ -252,7 +254,10 @@ impl<'a> Checker<'a> {
         }
         if length > 0 {
             if open.codec.is_none() {
-                let message = format!("block {} has a compressor that is not known", open.block);
+                let message = format!(
+                    "block {} is of compressor {}, and only 0 to 4 are known",
+                    open.block, open.flags
+                );
                 return self.bad(ErrorKind::Unsupported, message);
             }
             if let Some(lengths) = &mut self.lengths {

@@ -127,7 +127,7 @@ fn an_unknown_compressor_is_refused() {
     let builder =
         Builder::new(b"V4.0", 512).block(Codec::Zlib, &sample(512)).bytes_block(&sample(300), 9);
     let text = open_error(&builder.build());
-    assert_eq!(text, "test.img: block 1 has a compressor that is not known");
+    assert_eq!(text, "test.img: block 1 is of compressor 9, and only 0 to 4 are known");
 }
 
 #[test]
