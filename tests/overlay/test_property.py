@@ -51,7 +51,7 @@ def _closed_right(cow: Path, device: bytearray) -> None:
     assert cowfile.merged(PLAIN, cowfile.parse(cow).blocks) == device
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(layouts, operations)
 def test_open_behaves_like_a_byte_array(
     layout: str, steps: list[tuple[str, int, int, int]]
@@ -184,7 +184,7 @@ def test_qemu_io_agrees(tmp_path: Path) -> None:
                 program("qemu-io", "qemu-utils"), "-f", "raw", "-d", "unmap", *arguments, server.uri
             )
             assert b"verification failed" not in done.stdout
-    assert len(everything) > 20
+    assert len(everything) > 5
     assert cowfile.original_refuses(cow, PLAIN) is None
 
 
