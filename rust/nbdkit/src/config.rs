@@ -23,6 +23,7 @@ memory-limit=<SIZE>  What :memory: may take (default: half of the memory).
 cache=<SIZE>       Decompressed blocks to keep (default: 64M).
 threads=<N>        Threads that inflate ahead (default: one a core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
+preload=<N>        Read the first N blocks of the image into the cache at once.
 sessions=<DIR>     Each export name NAME is a session with the cowfile
                    DIR/NAME.cow, made by its first write.
 max-sessions=<N>   Sessions that there may be (default: 1000).
@@ -44,6 +45,8 @@ pub struct Config {
     cache: Option<u64>,
     threads: Option<usize>,
     strict: Option<bool>,
+    /// Blocks of the image to read into the cache at the start.
+    pub preload: Option<u64>,
     /// Where the sessions' cowfiles are.
     pub sessions: Option<PathBuf>,
     /// How many sessions there may be.
@@ -76,6 +79,9 @@ impl Config {
             "cache" => once(&mut self.cache, key, size(key, value)?),
             "threads" => once(&mut self.threads, key, number(key, value, 0..=1024)?),
             "strict" => once(&mut self.strict, key, boolean(key, value)?),
+            "preload" => {
+                once(&mut self.preload, key, number(key, value, 0..=u32::MAX as usize)? as u64)
+            }
             "sessions" => once(&mut self.sessions, key, path(key, value)?),
             "max-sessions" => once(&mut self.max_sessions, key, number(key, value, 1..=100_000)?),
             "session-quota" => once(&mut self.session_quota, key, size(key, value)?),
@@ -235,6 +241,7 @@ mod tests {
             ("memory-limit", "16M"),
             ("control", "/a/control.sock"),
             ("lifeline", "7"),
+            ("preload", "100"),
         ] {
             set(&mut config, key, value).unwrap();
         }
@@ -243,6 +250,7 @@ mod tests {
         assert_eq!(config.cows, [Path::new("/a/low.cow"), Path::new(":memory:")]);
         assert_eq!(config.control.as_deref(), Some(Path::new("/a/control.sock")));
         assert_eq!(config.lifeline, Some(7));
+        assert_eq!(config.preload, Some(100));
         let options = config.device_options();
         assert_eq!(options.image.cache_bytes, 1 << 20);
         assert_eq!(options.image.threads, 3);

@@ -19,6 +19,7 @@ mod control;
 #[allow(unsafe_code)]
 mod host;
 mod lifecycle;
+mod preload;
 mod report;
 mod request;
 mod server;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::host;
+use crate::preload::Preload;
 use crate::report::reason;
 use crate::request::Connection;
 use crate::server::Server;
@@ -18,11 +19,12 @@ struct State {
     lifeline: Option<OwnedFd>,
     server: Option<Arc<Server>>,
     service: Option<Service>,
+    preload: Option<Preload>,
 }
 
 impl State {
     const fn new() -> Self {
-        State { config: None, lifeline: None, server: None, service: None }
+        State { config: None, lifeline: None, server: None, service: None, preload: None }
     }
 
     fn config(&mut self) -> &mut Config {
@@ -73,10 +75,12 @@ pub fn after_fork() -> Result<(), String> {
     let Some(server) = state.server.clone() else {
         return Err("the server was never made ready".into());
     };
+    let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
+    if let Some(blocks) = state.config().preload {
+        state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
+    }
     if control.is_some() || lifeline.is_some() {
-        let service = Service::start(server, control, lifeline)
-            .map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
-        state.service = Some(service);
+        state.service = Some(Service::start(server, control, lifeline).map_err(no_thread)?);
     }
     Ok(())
 }
@@ -96,10 +100,13 @@ pub fn exports() -> Vec<(String, String)> {
 
 /// Ends it all: threads, then the device. May be called again, and then does nothing.
 pub fn end() -> Result<(), String> {
-    let (service, server) = {
+    let (service, preload, server) = {
         let mut state = state();
-        (state.service.take(), state.server.take())
+        (state.service.take(), state.preload.take(), state.server.take())
     };
+    if let Some(preload) = preload {
+        preload.stop();
+    }
     if let Some(service) = service {
         service.stop();
     }

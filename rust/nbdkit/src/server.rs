@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cowcloop_engine::cowfile::CowfileStatus;
 use cowcloop_engine::device::{Device, DeviceStatus};
+use cowcloop_engine::Layer;
 use serde_json::{json, Value};
 
 use crate::config::Config;
@@ -59,6 +60,11 @@ impl Server {
         let mut exports = vec![(String::new(), self.device.description())];
         exports.extend(self.sessions.iter().flat_map(|sessions| sessions.list()));
         exports
+    }
+
+    /// The image without any cowfile.
+    pub fn base(&self) -> Arc<dyn Layer> {
+        self.device.base().clone()
     }
 
     /// Counts a connection for as long as the result lives.
