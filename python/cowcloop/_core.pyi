@@ -10,6 +10,10 @@ __all__ = [
     "Device",
     "__version__",
     "cow_info",
+    "cow_merge",
+    "cow_pack",
+    "cow_repair",
+    "cow_unpack",
     "create",
     "extract",
     "image_info",
@@ -81,5 +85,25 @@ def verify(
     image: StrPath,
     *,
     threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def cow_repair(path: StrPath, *, dry_run: bool = False, force: bool = False) -> dict[str, Any]: ...
+def cow_merge(
+    base: StrPath,
+    cow: StrPath,
+    *,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def cow_pack(
+    source: StrPath,
+    target: StrPath,
+    *,
+    gzip: bool = False,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def cow_unpack(
+    source: StrPath,
+    target: StrPath,
+    *,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...

@@ -5,6 +5,7 @@
 //! engine (a file object, dataclasses, defaults) is in `python/cowcloop/`.
 
 mod buffer;
+mod cow;
 mod device;
 mod errors;
 mod info;
@@ -20,5 +21,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     device::register(module)?;
     info::register(module)?;
-    jobs::register(module)
+    jobs::register(module)?;
+    cow::register(module)
 }

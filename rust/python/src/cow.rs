@@ -1,0 +1,94 @@
+//! What the original tools did with cowfiles: `cow_repair`, `cow_merge`, `cow_pack`,
+//! `cow_unpack`. Blocks are of 1 KiB; `progress` is called as for `extract`.
+
+use std::path::PathBuf;
+
+use cowcloop_engine::cowtools::{self, PackSummary, RepairOptions};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::work::run;
+
+/// Adds the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(cow_repair, module)?)?;
+    module.add_function(wrap_pyfunction!(cow_merge, module)?)?;
+    module.add_function(wrap_pyfunction!(cow_pack, module)?)?;
+    module.add_function(wrap_pyfunction!(cow_unpack, module)?)
+}
+
+/// Repairs a cowfile that the original driver did not close. Returns {"needed", "changed",
+/// "known", "found", "cowused_before", "backup", "summary"}: blocks that the bitmap knew and
+/// those that it did not, and the path of a copy of head and bitmap, or None.
+#[pyfunction]
+#[pyo3(signature = (path, *, dry_run = false, force = false))]
+fn cow_repair(
+    py: Python<'_>,
+    path: PathBuf,
+    dry_run: bool,
+    force: bool,
+) -> PyResult<Bound<'_, PyDict>> {
+    let options = RepairOptions { dry_run, force };
+    let report = run(py, None, |_| cowtools::repair(&path, options))?;
+    let dict = PyDict::new(py);
+    dict.set_item("needed", report.needed)?;
+    dict.set_item("changed", report.changed)?;
+    dict.set_item("known", report.known)?;
+    dict.set_item("found", report.found)?;
+    dict.set_item("cowused_before", report.cowused_before)?;
+    dict.set_item("backup", report.backup.as_ref().map(|backup| backup.display().to_string()))?;
+    dict.set_item("summary", report.summary(&path))?;
+    Ok(dict)
+}
+
+/// Writes every block of a cowfile into the raw base that it was made for. Returns
+/// {"blocks", "resumed"}; an interrupted merge is completed by another.
+#[pyfunction]
+#[pyo3(signature = (base, cow, *, progress = None))]
+fn cow_merge<'py>(
+    py: Python<'py>,
+    base: PathBuf,
+    cow: PathBuf,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let done = run(py, progress, |progress| cowtools::merge(&base, &cow, progress))?;
+    let dict = PyDict::new(py);
+    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("resumed", done.resumed)?;
+    Ok(dict)
+}
+
+/// Packs a cowfile, its blocks one after the other; "-" is standard output. Returns
+/// {"blocks", "bytes"}.
+#[pyfunction]
+#[pyo3(signature = (source, target, *, gzip = false, progress = None))]
+fn cow_pack<'py>(
+    py: Python<'py>,
+    source: PathBuf,
+    target: PathBuf,
+    gzip: bool,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let done = run(py, progress, |progress| cowtools::pack(&source, &target, gzip, progress))?;
+    summary_dict(py, &done)
+}
+
+/// Unpacks a packed cowfile, gzipped or not. Returns {"blocks", "bytes"}.
+#[pyfunction]
+#[pyo3(signature = (source, target, *, progress = None))]
+fn cow_unpack<'py>(
+    py: Python<'py>,
+    source: PathBuf,
+    target: PathBuf,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let done = run(py, progress, |progress| cowtools::unpack(&source, &target, progress))?;
+    summary_dict(py, &done)
+}
+
+fn summary_dict<'py>(py: Python<'py>, done: &PackSummary) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("bytes", done.bytes)?;
+    Ok(dict)
+}
