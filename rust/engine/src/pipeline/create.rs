@@ -1,12 +1,12 @@
 //! Compressing a device image into a cloop image.
 
-use super::encode::{bound, Encoder, Level};
+use super::encode::{EncodeError, Level, Scheme};
 use super::input::{fill, Input, Source};
 use super::output::Output;
 use super::pool::Pool;
 use super::progress::check;
 use super::writer::CloopWriter;
-use super::{is_zero, ordered, thread_count, window, Progress};
+use super::{ordered, thread_count, window, Progress};
 use crate::codec::Codec;
 use crate::image::cloop::MAX_BLOCK_SIZE;
 use crate::{Error, ErrorKind, Result};
@@ -124,24 +124,9 @@ pub fn create(
     }
     let block_size = options.block_size as usize;
     let piece = PIECE.max(options.block_size) as usize / block_size * block_size;
-    let unsupported = || {
-        let message = format!("the codec {} cannot be written", options.codec);
-        Error::new(ErrorKind::Unsupported, "create", message)
-    };
-    let encoder = || Encoder::new(options.codec, options.level, options.block_size);
     let name = output.name().to_string();
     let check = || check(progress, &name);
-
-    let bound = bound(options.codec, options.block_size);
-    let zeros = {
-        let mut stream = vec![0; bound];
-        let length = encoder()
-            .ok_or_else(unsupported)?
-            .encode(&vec![0; block_size], &mut stream)
-            .map_err(|reason| failed(input, 0, &reason.0))?;
-        stream.truncate(length);
-        stream
-    };
+    let scheme = Scheme::new(options.codec, options.level, options.block_size)?;
     let blocks = input.size().map(|size| size.div_ceil(block_size as u64));
     let mut writer = CloopWriter::new(
         output,
@@ -158,13 +143,13 @@ pub fn create(
     let threads = thread_count(options.threads);
     let jobs = Jobs { input, piece, check: &check };
     let read = Pool::new(piece);
-    let compressed = Pool::new(piece / block_size * bound);
+    let compressed = Pool::new(piece / block_size * scheme.bound());
     let mut total = 0;
     ordered::run(
         threads,
         window(threads, piece),
         jobs.iterate(&read),
-        || encoder().expect("it could be made before"),
+        || scheme.encoder(),
         |encoder, job| {
             let mut data = job.data.unwrap_or_else(|| read.take());
             let known_zero = jobs.fetch(&mut data[..job.length], job.offset)?;
@@ -174,14 +159,15 @@ pub fn create(
             let mut lengths = Vec::with_capacity(padded / block_size);
             let mut end = 0;
             for (number, block) in data[..padded].chunks_exact(block_size).enumerate() {
-                let length = if known_zero || is_zero(block) {
-                    buffer[end..end + zeros.len()].copy_from_slice(&zeros);
-                    zeros.len()
-                } else {
-                    encoder.encode(block, &mut buffer[end..]).map_err(|reason| {
-                        failed(input, job.offset + (number * block_size) as u64, &reason.0)
-                    })?
-                };
+                let block = (!known_zero).then_some(block);
+                let length = scheme.encode(encoder, block, &mut buffer[end..]).map_err(
+                    |EncodeError(reason)| {
+                        let at = job.offset + (number * block_size) as u64;
+                        let message =
+                            format!("the block at byte {at} cannot be compressed: {reason}");
+                        Error::new(ErrorKind::InvalidInput, input.name(), message)
+                    },
+                )?;
                 end += length;
                 lengths.push(length as u32);
             }
@@ -201,7 +187,7 @@ pub fn create(
     if total == 0 {
         return Err(empty(input));
     }
-    let written = writer.finish()?;
+    let written = writer.finish(|_| Ok(()))?;
     Ok(CreateSummary {
         input_size: total,
         size: written.blocks * block_size as u64,
@@ -265,9 +251,4 @@ impl Jobs<'_> {
 
 fn empty(input: &Input) -> Error {
     Error::new(ErrorKind::InvalidInput, input.name(), "is empty: there is nothing to compress")
-}
-
-fn failed(input: &Input, offset: u64, reason: &str) -> Error {
-    let message = format!("the block at byte {offset} cannot be compressed: {reason}");
-    Error::new(ErrorKind::InvalidInput, input.name(), message)
 }

@@ -4,7 +4,11 @@ use libdeflater::{CompressionLvl, Compressor};
 use liblzma::stream::{Action, Check, Filters, LzmaOptions, Status, Stream, PRESET_EXTREME};
 use lz4_flex::block::CompressTable;
 
+use super::is_zero;
 use crate::codec::Codec;
+use crate::{Error, ErrorKind};
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,7 +61,7 @@ enum Method {
 impl Encoder {
     /// An encoder of blocks of `block_size` bytes at most; `None` for a codec
     /// that images of ours cannot have.
-    pub(super) fn new(codec: Codec, level: Level, block_size: u32) -> Option<Self> {
+    fn new(codec: Codec, level: Level, block_size: u32) -> Option<Self> {
         let method = match codec {
             Codec::Zlib => {
                 // Level 12 is within 0.01 % of the best of 9 to 12 for each block.
@@ -85,7 +89,7 @@ impl Encoder {
 
     /// Compresses `block` into `output`, which is [`bound`] bytes or more, and
     /// returns the length of the result.
-    pub(super) fn encode(&mut self, block: &[u8], output: &mut [u8]) -> Result<usize, EncodeError> {
+    fn encode(&mut self, block: &[u8], output: &mut [u8]) -> Result<usize, EncodeError> {
         let fail = |reason: &dyn std::fmt::Debug| EncodeError(format!("{reason:?}"));
         match &mut self.method {
             Method::Zlib(compressor) => {
@@ -119,8 +123,61 @@ impl Encoder {
     }
 }
 
+/// How all blocks of an image are compressed: makes an encoder for each thread,
+/// and knows the stream of a block of zeros, so that it is compressed once.
+pub(super) struct Scheme {
+    pub(super) codec: Codec,
+    level: Level,
+    block_size: u32,
+    zeros: Vec<u8>,
+}
+
+impl Scheme {
+    /// # Errors
+    /// `Unsupported` for a codec that images of ours cannot have.
+    pub(super) fn new(codec: Codec, level: Level, block_size: u32) -> Result<Self> {
+        let mut scheme = Scheme { codec, level, block_size, zeros: Vec::new() };
+        let unsupported = |reason: String| Error::new(ErrorKind::Unsupported, "create", reason);
+        let mut encoder = Encoder::new(codec, level, block_size)
+            .ok_or_else(|| unsupported(format!("the codec {codec} cannot be written")))?;
+        let mut stream = vec![0; scheme.bound()];
+        let length = encoder
+            .encode(&vec![0; block_size as usize], &mut stream)
+            .map_err(|EncodeError(reason)| unsupported(reason))?;
+        scheme.zeros = stream[..length].to_vec();
+        Ok(scheme)
+    }
+
+    /// The longest result of a block.
+    pub(super) fn bound(&self) -> usize {
+        bound(self.codec, self.block_size)
+    }
+
+    /// An encoder, for one thread.
+    pub(super) fn encoder(&self) -> Encoder {
+        Encoder::new(self.codec, self.level, self.block_size).expect("it could be made before")
+    }
+
+    /// Compresses `block`, or, where that is `None`, a block of zeros, into
+    /// `output` and returns the length of the result.
+    pub(super) fn encode(
+        &self,
+        encoder: &mut Encoder,
+        block: Option<&[u8]>,
+        output: &mut [u8],
+    ) -> Result<usize, EncodeError> {
+        match block.filter(|block| !is_zero(block)) {
+            Some(block) => encoder.encode(block, output),
+            None => {
+                output[..self.zeros.len()].copy_from_slice(&self.zeros);
+                Ok(self.zeros.len())
+            }
+        }
+    }
+}
+
 /// The longest result of a block of `block_size` bytes.
-pub(super) fn bound(codec: Codec, block_size: u32) -> usize {
+fn bound(codec: Codec, block_size: u32) -> usize {
     let size = block_size as usize;
     match codec {
         Codec::Stored => size,

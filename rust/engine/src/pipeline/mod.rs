@@ -1,11 +1,12 @@
 //! Whole images at once, on every core: [`extract()`], [`create()`],
-//! [`verify()`].
+//! [`verify()`], [`commit()`].
 //!
 //! Each is a pipeline of three stages that overlap: pieces are handed out in
 //! order, worked on by any number of threads, and taken in order again (see
 //! `ordered`). Memory is bounded by the number of pieces in flight, whatever
 //! the size of the image.
 
+mod commit;
 mod create;
 mod encode;
 mod extract;
@@ -18,6 +19,7 @@ mod spool;
 mod verify;
 mod writer;
 
+pub use commit::{commit, CommitOptions, CommitSummary};
 pub use create::{create, CreateOptions, CreateSummary, Format};
 pub use encode::Level;
 pub use extract::{extract, ExtractOptions, ExtractSummary};

@@ -6,12 +6,14 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid};
 use rustix::io::Errno;
 
+use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
 /// What is written where zeros have to be written.
@@ -89,6 +91,7 @@ impl Output {
             }
             if !kind.is_file() {
                 let file = OpenOptions::new()
+                    .read(kind.is_block_device())
                     .write(true)
                     .open(path)
                     .map_err(|source| error("cannot be opened for writing", source))?;
@@ -253,6 +256,18 @@ impl Output {
     pub(super) fn seek(&mut self, offset: u64) {
         debug_assert!(!self.is_stream());
         self.position = offset;
+    }
+
+    /// What was written so far, to be read back; `None` for a stream.
+    pub(super) fn storage(&self) -> Result<Option<Arc<dyn Storage>>> {
+        let (Sink::File { file, .. } | Sink::BlockDevice { file, .. }) = &self.sink else {
+            return Ok(None);
+        };
+        let storage = file
+            .try_clone()
+            .and_then(|file| FileStorage::from_file(file, Path::new(&self.name)))
+            .map_err(|source| Error::io(&self.name, "cannot be read back", source))?;
+        Ok(Some(Arc::new(storage)))
     }
 
     /// Completes the output: a file is durable and in its place afterwards, a

@@ -18,6 +18,7 @@ use super::output::Output;
 use super::spool::{anonymous_file, temporary_directory};
 use super::Format;
 use crate::codec::Codec;
+use crate::image::{CloopImage, ImageOptions};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of the preamble, block size and number of blocks.
@@ -155,12 +156,16 @@ impl<'a> CloopWriter<'a> {
         }
     }
 
-    /// Writes index and header, and puts the output in its place.
+    /// Writes index and header, reads them back where the output can be read,
+    /// shows the image to `inspect` then, and puts the output in its place.
     ///
     /// # Errors
-    /// The system's error; `InvalidInput` when the number of blocks is not the
-    /// one that room was left for.
-    pub(super) fn finish(mut self) -> Result<Written> {
+    /// The system's error, or that of `inspect`; `InvalidInput` when the number
+    /// of blocks is not the one that room was left for.
+    pub(super) fn finish(
+        mut self,
+        inspect: impl FnOnce(&CloopImage) -> Result<()>,
+    ) -> Result<Written> {
         let blocks = self.entries.len() as u64;
         let first = match self.layout {
             Layout::Footer => FOOTER_PADDING as u64,
@@ -204,6 +209,14 @@ impl<'a> CloopWriter<'a> {
                 Layout::Footer => 8 * (blocks + 1) + HEADER,
                 _ => 0,
             };
+        if let Some(storage) = self.output.storage()? {
+            let image = CloopImage::open(storage, &ImageOptions::default())?;
+            if (image.block_count(), image.block_size()) != (blocks, self.block_size) {
+                let message = "the header does not read back as it was written";
+                return Err(Error::new(ErrorKind::Damaged, self.output.name(), message));
+            }
+            inspect(&image)?;
+        }
         self.output.finish_sized(file)?;
         Ok(Written { blocks, compressed: self.data, file })
     }

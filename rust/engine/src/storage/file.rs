@@ -36,6 +36,11 @@ impl FileStorage {
     fn with(path: &Path, options: &mut OpenOptions) -> io::Result<Self> {
         // NONBLOCK: opening a FIFO must fail, not wait for its other end.
         let file = options.custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+        Self::from_file(file, path)
+    }
+
+    /// Takes a file or block device that is open, called `path` in messages.
+    pub fn from_file(file: File, path: &Path) -> io::Result<Self> {
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
             return Err(Errno::ISDIR.into());

@@ -1,5 +1,6 @@
 //! Tests of whole pipelines, on files, pipes and devices as users have them.
 
+mod commit;
 mod create;
 mod extract;
 mod output;
