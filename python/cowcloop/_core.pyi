@@ -9,6 +9,7 @@ __all__ = [
     "CowcloopError",
     "Device",
     "__version__",
+    "commit",
     "cow_info",
     "cow_merge",
     "cow_pack",
@@ -78,6 +79,16 @@ def create(
     format: str = "v2",
     codec: str = "zlib",
     footer: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def commit(
+    image: StrPath,
+    cows: Sequence[StrPath],
+    out: StrPath,
+    *,
+    level: int | str | None = None,
+    block_size: int = 65536,
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...

@@ -1,12 +1,12 @@
-//! Whole images at once: `extract`, `create`, `verify`.
+//! Whole images at once: `extract`, `create`, `commit`, `verify`.
 
 use std::path::{Path, PathBuf};
 
 use cowcloop_engine::codec::Codec;
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::image::{CloopImage, ImageOptions};
+use cowcloop_engine::image::{CloopImage, Image, ImageOptions};
 use cowcloop_engine::pipeline::{
-    self, CreateOptions, ExtractOptions, FileIdentity, Format, Input, Level, Output,
+    self, CommitOptions, CreateOptions, ExtractOptions, FileIdentity, Format, Input, Level, Output,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,6 +19,7 @@ use crate::work::run;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(extract, module)?)?;
     module.add_function(wrap_pyfunction!(create, module)?)?;
+    module.add_function(wrap_pyfunction!(commit, module)?)?;
     module.add_function(wrap_pyfunction!(verify, module)?)
 }
 
@@ -40,11 +41,8 @@ fn extract<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ExtractOptions { threads: threads.unwrap_or(0), sparse };
     let done = run(py, progress, |progress| {
-        let read_only = DeviceOptions { read_only: true, ..DeviceOptions::default() };
-        let device = Device::open(&image, &cows, &read_only)?;
-        let inputs: Vec<_> =
-            cows.iter().chain([&image]).filter_map(|path| identity(path)).collect();
-        let output = Output::open(&out, &inputs)?;
+        let device = Device::open(&image, &cows, &read_only())?;
+        let output = Output::open(&out, &identities(&image, &cows))?;
         pipeline::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -105,6 +103,44 @@ fn create<'py>(
     Ok(dict)
 }
 
+/// Writes the device that an image and its cowfiles make into a new cloop image; blocks that
+/// no cowfile touched keep their compressed bytes. Returns {"size", "blocks",
+/// "copied_blocks", "bytes_out"}. `level`, `threads` and `progress` as for `create`.
+#[pyfunction]
+#[pyo3(signature = (image, cows, out, *, level = None, block_size = 65536, threads = None,
+    progress = None))]
+// One argument an option of the engine: they are keywords on the Python side.
+#[allow(clippy::too_many_arguments)]
+fn commit<'py>(
+    py: Python<'py>,
+    image: PathBuf,
+    cows: Vec<PathBuf>,
+    out: PathBuf,
+    level: Option<LevelName>,
+    block_size: u32,
+    threads: Option<usize>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = CommitOptions {
+        level: level.map_or(Ok(Level::default()), level_of)?,
+        block_size,
+        threads: threads.unwrap_or(0),
+    };
+    let done = run(py, progress, |progress| {
+        let base = Image::open(info::open(&image)?, &ImageOptions::default())?;
+        let name = image.display().to_string();
+        let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
+        let output = Output::open(&out, &identities(&image, &cows))?;
+        pipeline::commit(&base, &device, output, &options, progress)
+    })?;
+    let dict = PyDict::new(py);
+    dict.set_item("size", done.size)?;
+    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("copied_blocks", done.copied_blocks)?;
+    dict.set_item("bytes_out", done.file_size)?;
+    Ok(dict)
+}
+
 /// Checks every block of a cloop or uzip image. Returns {"blocks", "bad_blocks", "bad"}: how
 /// many there are, how many are bad, and a list of the first 100,000 of these, each as
 /// {"block", "offset", "length", "reason"}.
@@ -139,9 +175,15 @@ fn verify<'py>(
     Ok(dict)
 }
 
-/// What the output must not be. None for what is no file of its own, such as `:memory:`.
-fn identity(path: &Path) -> Option<FileIdentity> {
-    FileIdentity::of_path(path).ok()
+/// Nothing is written to the inputs.
+fn read_only() -> DeviceOptions {
+    DeviceOptions { read_only: true, ..DeviceOptions::default() }
+}
+
+/// What the output must not be; `:memory:` and the like are no files.
+fn identities(image: &Path, cows: &[PathBuf]) -> Vec<FileIdentity> {
+    let paths = cows.iter().map(PathBuf::as_path).chain([image]);
+    paths.filter_map(|path| FileIdentity::of_path(path).ok()).collect()
 }
 
 fn level_of(level: LevelName) -> PyResult<Level> {
