@@ -1,0 +1,7 @@
+"""``python -m cowcloop``."""
+
+import sys
+
+from cowcloop.cli import main
+
+sys.exit(main())

@@ -1,0 +1,77 @@
+"""The command line: ``cowcloop``.
+
+One file a command or family; `app` gathers them. Modules import what is heavy inside the
+functions, so that a command starts as quickly as it can.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cowcloop.cli import console
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. Errors are one line on standard error."""
+    from cowcloop.cli.app import app, split_arguments
+
+    own, nbdkit_args = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app.main(
+            own, prog_name="cowcloop", standalone_mode=False, obj=console.State(nbdkit_args)
+        )
+        # What is still buffered is part of the result.
+        sys.stdout.flush()
+    except BaseException as error:
+        return _failed(error)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: BaseException) -> int:
+    """Say what went wrong, in one line; the exit code."""
+    import click
+
+    from cowcloop import CowcloopError
+
+    if console.debug_wanted() and not isinstance(error, (click.ClickException, click.Abort)):
+        import traceback
+
+        traceback.print_exception(type(error), error, error.__traceback__)
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        console.error("interrupted")
+        return INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, BrokenPipeError) and not error.filename:
+        # The reader of our output has gone; Python must not complain again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if isinstance(error, click.ClickException):
+        console.error(_usage(error))
+        return error.exit_code
+    if isinstance(error, CowcloopError):
+        console.error(str(error))
+    elif isinstance(error, OSError) and error.strerror:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        console.error(f"{where}{error.strerror}")
+    else:
+        kind = type(error).__name__
+        console.error(
+            f"internal error: {kind}: {error} (run it with --debug and report what it says)"
+        )
+    return 1
+
+
+def _usage(error: object) -> str:
+    import click
+
+    assert isinstance(error, click.ClickException)
+    text = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.UsageError) and context is not None:
+        text += f" (see {context.command_path} --help)"
+    return text

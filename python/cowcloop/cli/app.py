@@ -1,0 +1,102 @@
+"""The program `cowcloop` with its commands, found by name when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+import rich_click as click
+
+from cowcloop.cli.base import CommonOptions, program_settings
+
+# Each command's module. Its function has the command's name, with `_command` where the plain
+# name would hide one of Python's.
+COMMANDS = {
+    "serve": "serve",
+    "attach": "serve",
+    "detach": "devices",
+    "list": "devices",
+    "sync": "devices",
+    "extract": "extract",
+    "create": "create",
+    "info": "info",
+    "verify": "verify",
+}
+
+# Commands that hand what follows a bare `--` to nbdkit.
+_WITH_NBDKIT_ARGS = ("serve", "attach")
+
+
+class Program(CommonOptions, click.RichGroup):  # type: ignore[misc]
+    """The commands by name, each loaded when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, or None when there is none of this name."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        loaded = importlib.import_module(f"cowcloop.cli.{module}")
+        command = getattr(loaded, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest names in the error."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
+            hint = f": did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"no command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Our own arguments, and those for nbdkit behind the first bare ``--``.
+
+    Only serve and attach have the latter; elsewhere ``--`` has its usual meaning.
+    """
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    if command not in _WITH_NBDKIT_ARGS or "--" not in arguments:
+        return list(arguments), ()
+    at = list(arguments).index("--")
+    return list(arguments[:at]), tuple(arguments[at + 1 :])
+
+
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from cowcloop import __version__
+
+        click.echo(f"cowcloop {__version__}")
+        ctx.exit()
+
+
+@click.command(cls=Program, context_settings=program_settings(), no_args_is_help=True)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def app() -> None:
+    """Read cloop images, write over them, and go on tomorrow.
+
+    IMAGE is a cloop or uzip file, or any raw image or block device; it is never changed. What you
+    write goes to COW, a cowfile beside it.
+
+    \b
+    Examples:
+      cowcloop create chicken.raw chicken             # compress a disk image
+      cowcloop serve chicken chicken.cow              # serve it, writable, to NBD clients
+      cowcloop attach chicken chicken.cow             # the same in the background
+      cowcloop extract chicken chicken.cow new.raw    # image and changes, plain
+      cowcloop COMMAND --help                         # everything about a command
+    """

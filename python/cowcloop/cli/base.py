@@ -1,0 +1,116 @@
+"""What all commands share: their class, common options, and the types of their arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.sizes import parse_size
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def program_settings() -> dict[str, Any]:
+    """Settings of the whole program, for click and for the look of its help."""
+    return {
+        **CONTEXT,
+        "rich_help_config": {
+            "text_markup": None,
+            "style_options_panel_border": "dim",
+            "style_commands_panel_border": "dim",
+            "max_width": 100,
+            "show_arguments": False,
+            "command_groups": {
+                "cowcloop": [
+                    {"name": "Serve", "commands": ["serve", "attach", "detach", "list", "sync"]},
+                    {"name": "Images", "commands": ["extract", "create", "info", "verify"]},
+                ]
+            },
+        },
+    }
+
+
+def _more(_ctx: click.Context, _option: click.Parameter, count: int) -> None:
+    console.levels.verbose += count
+
+
+def _quiet(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    console.levels.quiet |= wanted
+
+
+def _debug(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    console.levels.debug |= wanted
+
+
+class CommonOptions(click.Command):
+    """The options of every command, before and behind the command's name."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, then the common ones, then --help."""
+        params = super().get_params(ctx)
+        at = len(params) - 1 if self.add_help_option else len(params)
+        return params[:at] + _COMMON + params[at:]
+
+
+_COMMON: list[click.Parameter] = [
+    click.RichOption(
+        ["-v", "--verbose"],
+        count=True,
+        expose_value=False,
+        callback=_more,
+        help="Say more; twice: nbdkit's debug output too.",
+    ),
+    click.RichOption(
+        ["-q", "--quiet"],
+        is_flag=True,
+        expose_value=False,
+        callback=_quiet,
+        help="No warnings, no progress.",
+    ),
+    click.RichOption(["--debug"], is_flag=True, expose_value=False, callback=_debug, hidden=True),
+]
+
+
+class Command(CommonOptions, click.RichCommand):
+    """A command of the program."""
+
+
+def command(name: str) -> Callable[[Callable[..., None]], Command]:
+    """Make a function a command; its docstring is the help."""
+
+    def decorate(function: Callable[..., None]) -> Command:
+        made = click.command(name, cls=Command, context_settings=CONTEXT)(function)
+        assert isinstance(made, Command)
+        return made
+
+    return decorate
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Bytes, or a number with K, M, G or T."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The size in bytes."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = SizeType()
+IMAGE = click.argument("image", type=click.Path())
+COWS = click.argument("cows", type=click.Path(), nargs=-1, metavar="[COW]...")
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Threads (default: all processors).",
+)

@@ -1,0 +1,99 @@
+"""What the commands say: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Levels:
+    """How much is said: set once by the options that every command has."""
+
+    verbose: int = 0
+    quiet: bool = False
+    debug: bool = False
+
+
+@dataclass
+class State:
+    """What the main program hands to the commands."""
+
+    nbdkit_args: tuple[str, ...] = field(default=())
+
+
+levels = Levels()
+
+
+def debug_wanted() -> bool:
+    """Whether an unexpected error shows its traceback."""
+    return levels.debug or bool(os.environ.get("COWCLOOP_DEBUG"))
+
+
+def error(text: str) -> None:
+    """One line that says what failed."""
+    _say(text)
+
+
+def warning(text: str) -> None:
+    """One line that a person should know; not with --quiet."""
+    if not levels.quiet:
+        _say(f"warning: {text}")
+
+
+def note(text: str) -> None:
+    """One line about what was done; only with --verbose."""
+    if levels.verbose:
+        _say(text)
+
+
+def _say(text: str) -> None:
+    line = f"cowcloop: {' '.join(text.splitlines())}\n"
+    try:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        # Nobody listens to standard error; the exit code still tells.
+        pass
+
+
+def result(text: str) -> None:
+    """A result, at once: somebody may wait for it in a pipe."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def result_json(document: Any) -> None:
+    """One JSON document."""
+    result(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table: with lines and colour on a terminal, plain columns elsewhere."""
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(columns, *rows)]
+        for row in (columns, *rows):
+            padded = (cell.ljust(width) for cell, width in zip(row, widths))
+            result("  ".join(padded).rstrip())
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(cell.replace("[", "\\[") for cell in row))
+    Console().print(drawn)
+
+
+def fields(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one pair a line."""
+    width = max(len(name) for name, _ in pairs) + 1
+    for name, value in pairs:
+        result(f"{name + ':':<{width}} {value}")

@@ -1,0 +1,122 @@
+"""create: compress a raw image, a stream or a directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import SIZE, THREADS, command
+from cowcloop.cli.extract import refuse_terminal
+from cowcloop.cli.progress import progress
+from cowcloop.sizes import format_size
+
+
+class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """1 to 9, or best."""
+
+    name = "1..9|best"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """The level as a number, or the word best."""
+        if value in ("best", *range(1, 10)):
+            return value  # type: ignore[no-any-return]
+        if value in tuple("123456789"):
+            return int(value)
+        return self.fail(f"{value!r} is not a level: 1 (fast) to 9 (small), or best", param, ctx)
+
+
+@command("create")
+@click.argument("src", type=click.Path())
+@click.argument("out", type=click.Path())
+@click.option(
+    "--block-size",
+    type=SIZE,
+    default=65536,
+    metavar="SIZE",
+    help="Uncompressed bytes a block, a multiple of 512 (default: 64K).",
+)
+@click.option(
+    "--level",
+    type=LevelType(),
+    default=9,
+    metavar="1..9|best",
+    help="1 is fast, 9 small, best tries everything (default: 9).",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["v2", "v4"]),
+    default="v2",
+    help="v2 is read everywhere (default: v2).",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(["zlib", "none", "xz", "lz4", "lzo"]),
+    default="zlib",
+    help="Compressor; other than zlib with v4 only (default: zlib).",
+)
+@click.option("--footer", is_flag=True, help="Header and index behind the data (v4 only).")
+@THREADS
+def create_command(
+    src: str,
+    out: str,
+    block_size: int,
+    level: int | str,
+    format_: str,
+    codec: str,
+    footer: bool,
+    threads: int | None,
+) -> None:
+    """Compress SRC into the cloop image OUT.
+
+    SRC is a raw image, a block device, - for standard input, or a directory, of which an ext2
+    filesystem is made first. The same input and options give the same bytes. OUT is complete or
+    not there; - is standard output.
+
+    \b
+    Examples:
+      cowcloop create disk.raw disk.cloop
+      cowcloop create --level best /usr/share/doc doc.cloop
+      ssh host cat /dev/sdb1 | cowcloop create - sdb1.cloop
+    """
+    from cowcloop import _core
+
+    if format_ == "v2" and codec != "zlib":
+        raise click.UsageError(f"--codec {codec} needs --format v4")
+    if format_ == "v2" and footer:
+        raise click.UsageError("--footer needs --format v4")
+    refuse_terminal(out)
+    if src == "-" and sys.stdin.isatty():
+        raise click.UsageError("SRC is a terminal: name a file, or send data to standard input")
+
+    def compress(source: str) -> dict[str, Any]:
+        with progress("compressing") as report:
+            return _core.create(
+                source,
+                out,
+                block_size=block_size,
+                level=level,
+                format=format_,
+                codec=codec,
+                footer=footer,
+                threads=threads,
+                progress=report,
+            )
+
+    if os.path.isdir(src):
+        from cowcloop.ext2 import filesystem_of
+
+        beside = os.path.dirname(os.path.abspath(out)) if out != "-" else None
+        with filesystem_of(src, beside) as source:
+            done = compress(source)
+    else:
+        done = compress(src)
+    if "bytes_in" in done and "bytes_out" in done:
+        sizes = f"{format_size(done['bytes_in'])} in {format_size(done['bytes_out'])}"
+        console.note(f"{out}: {sizes}")

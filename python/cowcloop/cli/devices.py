@@ -1,0 +1,159 @@
+"""detach, list and sync: the devices that are served now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import JSON, command
+
+if TYPE_CHECKING:
+    from cowcloop.runtime import Entry
+
+# Seconds for a server to tell its figures; it answers them from memory.
+_STATUS_TIMEOUT = 5.0
+
+_TARGET = click.argument("target", required=False, metavar="URI|SOCKET|DEVICE")
+_ALL = click.option("--all", "every", is_flag=True, help="All devices that this user serves.")
+
+
+@command("detach")
+@_TARGET
+@_ALL
+def detach_command(target: str | None, every: bool) -> None:
+    """Stop a served device; returns when everything is on disk.
+
+    \b
+    Examples:
+      cowcloop detach "$uri"                          # what attach printed
+      cowcloop detach /dev/nbd0
+      cowcloop detach --all
+    """
+    from cowcloop import server
+
+    _for_each(_chosen(target, every), server.detach, "detached")
+
+
+@command("sync")
+@_TARGET
+@_ALL
+def sync_command(target: str | None, every: bool) -> None:
+    """Bring everything that clients have written to disk now.
+
+    Without a device it does so for all.
+
+    \b
+    Examples:
+      cowcloop sync "$uri"
+      cowcloop sync --all
+    """
+    from cowcloop import server
+
+    _for_each(_chosen(target, every or target is None), server.sync, "on disk")
+
+
+@command("list")
+@JSON
+def list_command(as_json: bool) -> None:
+    """List the served devices: address, image, cowfiles, and what they have done.
+
+    \b
+    Examples:
+      cowcloop list
+      cowcloop list --json | jq -r '.[].uri'
+    """
+    from cowcloop import runtime
+
+    devices = [_describe(entry) for entry in runtime.entries()]
+    if as_json:
+        console.result_json(devices)
+    elif devices:
+        console.table(_COLUMNS, [row for device in devices for row in _rows(device)])
+    else:
+        console.note("no device is served")
+
+
+def _chosen(target: str | None, every: bool) -> list[Entry]:
+    from cowcloop import runtime
+
+    if (target is None) == (not every):
+        raise click.UsageError("name one device (URI, SOCKET or DEVICE), or give --all")
+    return runtime.entries() if target is None else [runtime.find(target)]
+
+
+def _for_each(entries: list[Entry], action: Any, done: str) -> None:
+    """Do it for every device, also when one fails; the last failure is raised."""
+    from cowcloop import CowcloopError
+
+    failure: CowcloopError | None = None
+    for entry in entries:
+        try:
+            action(entry)
+            console.note(f"{entry.record.uri if entry.record else entry.id}: {done}")
+        except CowcloopError as error:
+            if failure is not None:
+                console.error(str(failure))
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def _describe(entry: Entry) -> dict[str, Any]:
+    """One device for --json: the record, then the figures of the running server."""
+    from cowcloop import control
+    from cowcloop.control import ControlError
+
+    record = entry.record
+    assert record is not None
+    device: dict[str, Any] = {
+        "id": entry.id,
+        "uri": record.uri,
+        "socket": record.socket,
+        "device": record.device,
+        "mount": record.mount,
+        "pid": record.pid,
+        "started": record.started,
+        "image": record.image,
+        "read_only": record.read_only,
+        "cowfiles": [{"path": path} for path in record.cowfiles],
+    }
+    try:
+        figures = control.request(entry.control, "status", timeout=_STATUS_TIMEOUT)
+        device.update({name: figures[name] for name in figures if name not in ("image", "pid")})
+    except ControlError as error:
+        device["error"] = str(error)
+    return device
+
+
+_COLUMNS = ("ADDRESS", "IMAGE", "COWFILE", "STATE", "IN USE", "BASE READS", "COW R/W", "CACHE HITS")
+
+
+def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One line a device, and one more for each further cowfile; the written one comes first."""
+    address = device["mount"] or device["device"] or device["uri"]
+    cache = device.get("cache", {})
+    asked = cache.get("hits", 0) + cache.get("misses", 0)
+    hits = f"{100 * cache['hits'] / asked:.0f} %" if asked else "-"
+    reads = str(device["base"]["reads"]) if "base" in device else "-"
+    cows = list(reversed(device["cowfiles"])) or [{}]
+    rows: list[tuple[str, ...]] = []
+    for number, cow in enumerate(cows):
+        state = "no answer" if "error" in device else cow.get("state", "read-only")
+        used = f"{cow['blocks_used']}/{cow['blocks_total']}" if "blocks_used" in cow else "-"
+        io = f"{cow['reads']}/{cow['writes']}" if "reads" in cow else "-"
+        first = number == 0
+        rows.append(
+            (
+                address if first else "",
+                device["image"] if first else "",
+                cow.get("path", "-"),
+                state,
+                used,
+                reads if first else "",
+                io,
+                hits if first else "",
+            )
+        )
+    return rows

@@ -1,0 +1,109 @@
+"""The foreground server: signals, the parent process and the log file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from cowcloop.cli import console
+from cowcloop.cli.serve import report
+from cowcloop.server import Server
+from cowcloop.server.loop import Loop
+from cowcloop.server.messages import Message
+from cowcloop.server.options import ServeOptions
+from cowcloop.server.process import Report
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """Somebody wants the server to end."""
+
+
+def run(options: ServeOptions, *, log: str | None, exit_with_parent: bool) -> None:
+    """Serve until a signal, the end of the parent, or `cowcloop detach`."""
+    loop = Loop()
+    with contextlib.ExitStack() as stack:
+        say = report if log is None else stack.enter_context(_log_to(log))
+        stop = stack.enter_context(_stop_requests(loop))
+        if exit_with_parent:
+            parent = os.pidfd_open(os.getppid())
+
+            def parent_ended() -> None:
+                loop.remove(parent)
+                stop.request()
+
+            loop.add(parent, parent_ended)
+        server = Server(options, loop=loop, report=say)
+        try:
+            server.start()
+        except Stopped:
+            return
+        try:
+            console.result(server.uri)
+            server.wait()
+        except Stopped:
+            console.note("ending: everything goes to disk")
+        finally:
+            stop.armed = False
+            server.close()
+
+
+class _Stop:
+    """Turns a request to stop into Stopped, raised where the loop waits; once only."""
+
+    def __init__(self) -> None:
+        self.armed = True
+
+    def request(self) -> None:
+        if self.armed:
+            self.armed = False
+            raise Stopped
+
+
+@contextlib.contextmanager
+def _stop_requests(loop: Loop) -> Iterator[_Stop]:
+    """Signals become readable bytes on a pipe that the loop watches."""
+    stop = _Stop()
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+
+    def ignore(_signal: int, _frame: FrameType | None) -> None:
+        """The number is in the pipe already."""
+
+    def on_signal() -> None:
+        armed = stop.armed
+        numbers = os.read(reader, 64)
+        if not armed and signal.SIGINT in numbers:
+            console.error("still writing to disk; kill -9 would lose what was not flushed")
+        stop.request()
+
+    handlers = {number: signal.signal(number, ignore) for number in _SIGNALS}
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    loop.add(reader, on_signal)
+    try:
+        yield stop
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        loop.close()
+        os.close(writer)
+
+
+@contextlib.contextmanager
+def _log_to(path: str) -> Iterator[Report]:
+    with open(path, "a", encoding="utf-8", errors="replace", buffering=1) as file:
+
+        def write(message: Message) -> None:
+            if message.level == "debug" and not console.levels.verbose:
+                return
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+            file.write(f"{stamp} {message.level}: {message.text}\n")
+
+        yield write

@@ -1,0 +1,73 @@
+"""info: what a cloop image or a cowfile holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import JSON, command
+from cowcloop.sizes import format_size
+
+
+@command("info")
+@click.argument("file", type=click.Path())
+@JSON
+def info_command(file: str, as_json: bool) -> None:
+    """Show what a cloop image or a cowfile holds.
+
+    \b
+    Examples:
+      cowcloop info chicken
+      cowcloop info chicken.cow --json
+    """
+    from cowcloop import _core
+
+    kind = _core.sniff(file)
+    found = dict(_core.cow_info(file) if kind == "cowfile" else _core.image_info(file))
+    if as_json:
+        console.result_json(found)
+        return
+    describe = {"cowfile": _cowfile, "cloop": _cloop}.get(found["type"], _raw)
+    console.fields([("file", found["path"]), *describe(found)])
+
+
+def _bytes(size: int) -> str:
+    return f"{format_size(size)} ({size} bytes)" if size >= 1024 else format_size(size)
+
+
+def _cloop(info: dict[str, Any]) -> list[tuple[str, str]]:
+    codecs = ", ".join(f"{name} {count}" for name, count in info["codecs"].items() if count)
+    return [
+        ("type", f"{info['format']} image {info['version']}, {info['layout']} layout"),
+        ("size", _bytes(info["size"])),
+        ("file size", _bytes(info["file_size"])),
+        ("ratio", f"{100 * info['ratio']:.1f} %"),
+        ("blocks", f"{info['blocks']} of {_bytes(info['block_size'])}"),
+        ("codecs", codecs or "none"),
+        ("zero blocks", str(info["zero_blocks"])),
+        ("shared blocks", str(info["shared_blocks"])),
+        ("index", _bytes(info["index_bytes"])),
+        ("compressed data", _bytes(info["compressed_bytes"])),
+    ]
+
+
+def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
+    share = 100 * info["blocks_used"] / info["blocks_total"] if info["blocks_total"] else 0.0
+    return [
+        ("type", f"cowfile version {info['version']}"),
+        ("state", str(info["state"])),
+        ("layout", f"{info['word_size']}-bit, {info['byte_order']}-endian"),
+        ("base size", _bytes(info["base_size"])),
+        ("base fingerprint", str(info["fingerprint"])),
+        ("blocks in use", f"{info['blocks_used']} of {info['blocks_total']} ({share:.1f} %)"),
+        ("mapunit", _bytes(info["mapunit"])),
+        ("bitmap", _bytes(info["bitmap_bytes"])),
+        ("data offset", str(info["data_offset"])),
+        ("space taken", _bytes(info["allocated"])),
+    ]
+
+
+def _raw(info: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("type", "raw image"), ("size", _bytes(info["size"]))]

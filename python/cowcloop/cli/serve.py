@@ -1,0 +1,152 @@
+"""serve and attach: a device over NBD, in the foreground or in the background."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import COWS, IMAGE, SIZE, command
+
+if TYPE_CHECKING:
+    from cowcloop.server.messages import Message
+    from cowcloop.server.options import ServeOptions
+
+_OPTIONS = (
+    click.option(
+        "-U", "--unix", type=click.Path(), metavar="SOCKET", help="Listen on this Unix socket."
+    ),
+    click.option(
+        "--tcp",
+        metavar="[HOST:]PORT",
+        help="Listen on a TCP port, of 127.0.0.1 unless HOST is given; port 0 takes a free one.",
+    ),
+    click.option(
+        "--device", type=click.Path(), metavar="/dev/nbdN", help="Connect this kernel device to it."
+    ),
+    click.option("--read-only", is_flag=True, help="Refuse writes, also with a COW."),
+    click.option(
+        "--repair", is_flag=True, help="Take a COW that the old kernel driver left dirty."
+    ),
+    click.option("--cache", type=SIZE, metavar="SIZE", help="Memory for decompressed blocks."),
+    click.option(
+        "--threads", type=click.IntRange(1, 1024), metavar="N", help="Decompressing threads."
+    ),
+    click.option(
+        "--memory-limit", type=SIZE, metavar="SIZE", help="Most that a :memory: overlay may take."
+    ),
+    click.option("--strict", is_flag=True, help="Check each block whole before any of it is read."),
+    click.option("--tls", type=click.Choice(["off", "on", "require"]), help="nbdkit's --tls."),
+    click.option(
+        "--tls-certificates", type=click.Path(), metavar="DIR", help="nbdkit's --tls-certificates."
+    ),
+    click.option("--tls-psk", type=click.Path(), metavar="FILE", help="nbdkit's --tls-psk."),
+    click.option("--tls-verify-peer", is_flag=True, help="nbdkit's --tls-verify-peer."),
+    click.option(
+        "--log", type=click.Path(), metavar="FILE", help="Append the server's messages to FILE."
+    ),
+)
+
+
+def _served(function: Callable[..., None]) -> Callable[..., None]:
+    """The arguments and options that serve and attach have in common."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return IMAGE(COWS(function))
+
+
+@command("serve")
+@_served
+@click.option("--exit-with-parent", is_flag=True, help="End when the calling process ends.")
+@click.pass_obj
+def serve_command(
+    state: console.State, /, exit_with_parent: bool, log: str | None, **values: Any
+) -> None:
+    """Serve IMAGE over NBD until Ctrl-C or SIGTERM, changes going to COW.
+
+    Prints one line, the NBD URI, when clients can connect. The last COW is written, and created
+    when it is missing; :memory: keeps the changes in memory and forgets them. Without COW the
+    device is read-only. What follows -- goes to nbdkit as it is.
+
+    \b
+    Examples:
+      cowcloop serve chicken                          # read-only, on a private socket
+      cowcloop serve chicken chicken.cow -U /tmp/c    # writable, on a socket with a name
+      cowcloop serve chicken :memory: --tcp 10809     # throw-away changes, TCP on this machine
+      cowcloop serve chicken -- --filter=stats statsfile=stats.txt
+    """
+    from cowcloop.cli.foreground import run
+
+    run(_options(state, values), log=log, exit_with_parent=exit_with_parent)
+
+
+@command("attach")
+@_served
+@click.pass_obj
+def attach_command(state: console.State, /, log: str | None, **values: Any) -> None:
+    """Serve IMAGE over NBD in the background, changes going to COW.
+
+    Prints the NBD URI (or the device, with --device) and returns as soon as clients can connect.
+    "cowcloop list" shows it, "cowcloop detach" ends it. Its messages go to the system log, or to
+    the file of --log. What follows -- goes to nbdkit as it is.
+
+    \b
+    Examples:
+      cowcloop attach chicken chicken.cow             # prints the URI
+      uri=$(cowcloop attach chicken chicken.cow)      # for a script
+      cowcloop attach chicken c.cow --device /dev/nbd0
+      cowcloop detach --all
+    """
+    from cowcloop import server
+
+    entry = server.attach(_options(state, values), report=report, log=log)
+    assert entry.record is not None
+    console.result(entry.record.device or entry.record.uri)
+
+
+def report(message: Message) -> None:
+    """One message of the server, to standard error."""
+    if message.level == "error":
+        console.error(message.text)
+    elif message.level == "warning":
+        console.warning(message.text)
+    else:
+        console.note(message.text)
+
+
+def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
+    from cowcloop.server.options import ServeOptions, Tls, parse_tcp
+
+    tcp = values.pop("tcp")
+    if tcp is not None and values["unix"] is not None:
+        raise click.UsageError("--unix and --tcp exclude each other")
+    if tcp is not None and values["device"] is not None:
+        raise click.UsageError("--device needs a Unix socket: leave out --tcp")
+    if values["repair"] and (values["read_only"] or not values["cows"]):
+        raise click.UsageError("--repair needs a COW that may be written")
+    for word in state.nbdkit_args:
+        if word.startswith(("-P", "--pidfile")):
+            raise click.UsageError(f"{word} behind --: cowcloop uses nbdkit's pidfile itself")
+    tls = Tls(
+        mode=values.pop("tls"),
+        certificates=values.pop("tls_certificates"),
+        psk=values.pop("tls_psk"),
+        verify_peer=values.pop("tls_verify_peer"),
+    )
+    try:
+        address = None if tcp is None else parse_tcp(tcp)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--tcp") from None
+    image = os.fspath(values.pop("image"))
+    return ServeOptions(
+        image=image,
+        cows=tuple(values.pop("cows")),
+        tcp=address,
+        tls=tls,
+        nbdkit_args=state.nbdkit_args,
+        nbdkit_verbose=console.levels.verbose > 1,
+        **values,
+    )

@@ -1,0 +1,42 @@
+"""verify: check the index and every block of an image."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import IMAGE, JSON, THREADS, command
+from cowcloop.cli.progress import progress
+
+
+@command("verify")
+@IMAGE
+@JSON
+@THREADS
+@click.pass_context
+def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int | None) -> None:
+    """Check the index and every block of IMAGE, and list what is bad.
+
+    The exit code is 1 when something is.
+
+    \b
+    Examples:
+      cowcloop verify chicken
+      cowcloop verify chicken --json
+    """
+    from cowcloop import _core
+
+    with progress("verifying") as report:
+        found = dict(_core.verify(image, threads=threads, progress=report))
+    bad = found["bad"]
+    if as_json:
+        console.result_json(found)
+    else:
+        for block in bad:
+            where = f"block {block['block']} at offset {block['offset']}"
+            console.result(f"{where}, {block['length']} bytes: {block['reason']}")
+        if not bad and not console.levels.quiet:
+            console.result(f"{image}: all {found['blocks']} blocks are good")
+    if bad:
+        console.error(f"{image}: {len(bad)} of {found['blocks']} blocks are bad")
+        ctx.exit(1)

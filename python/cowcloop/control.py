@@ -1,0 +1,59 @@
+"""Client of a served device's control channel: JSON lines over a private Unix socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+from cowcloop.errors import CowcloopError
+
+# A status reply with hundreds of sessions stays far below; more is not ours.
+_REPLY_LIMIT = 16 << 20
+
+
+class ControlError(CowcloopError):
+    """The served device did not answer, or answered with an error."""
+
+
+def request(
+    path: str | os.PathLike[str], command: str, *, timeout: float | None = None, **fields: object
+) -> dict[str, Any]:
+    """Send one command and return its reply, without the ``ok`` field.
+
+    `timeout` is in seconds for each step; None waits as long as the device works on it (a sync
+    of much data takes its time). ControlError carries the device's own one-line message.
+    """
+    line = json.dumps({"command": command, **fields}).encode() + b"\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        try:
+            connection.connect(os.fspath(path))
+            connection.sendall(line)
+            reply = _read_line(connection)
+        except socket.timeout:
+            raise ControlError(f"{path}: the server does not answer") from None
+        except OSError as error:
+            raise ControlError(f"{path}: {error.strerror or error}") from None
+    try:
+        answer = json.loads(reply)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise ControlError(f"{path}: the server's answer to {command} is not understood")
+    if answer.pop("ok", False) is not True:
+        raise ControlError(str(answer.get("error", f"{command} failed")))
+    return answer
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    reply = bytearray()
+    while not reply.endswith(b"\n"):
+        part = connection.recv(65536)
+        if not part:
+            break
+        reply += part
+        if len(reply) > _REPLY_LIMIT:
+            raise OSError("the answer is too long")
+    return bytes(reply)

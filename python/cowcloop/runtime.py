@@ -1,0 +1,257 @@
+"""The registry of served devices: one private directory a user, one entry in it a device.
+
+An entry is a directory with ``lock``, ``device.json``, ``control.sock`` and, unless the user
+chose another address, ``nbd.sock``. The lock file's flock is held by whoever starts the device and
+inherited by nbdkit, so it is held exactly as long as the device is starting or served: no process
+number has to be trusted. Whoever gets the lock of an entry knows that it is stale. Making and
+removing entries happens under the lock of the whole directory, which is only held for a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from cowcloop.errors import CowcloopError
+
+_NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class RegistryError(CowcloopError):
+    """The directory of served devices cannot be used, or has no such device."""
+
+
+@dataclass
+class Record:
+    """What ``device.json`` says about one served device."""
+
+    pid: int
+    uri: str
+    socket: str | None
+    image: str
+    cowfiles: list[str]
+    device: str | None = None
+    mount: str | None = None
+    read_only: bool = False
+    started: float = field(default_factory=time.time)
+    version: int = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry's directory, and the record once its device is ready."""
+
+    path: Path
+    record: Record | None = None
+
+    @property
+    def id(self) -> str:
+        """The entry's name, good as a short name of the device."""
+        return self.path.name
+
+    @property
+    def control(self) -> Path:
+        """The control channel's socket."""
+        return self.path / "control.sock"
+
+    def write(self, record: Record) -> Entry:
+        """Write the record, whole or not at all."""
+        temporary = self.path / f".device.json.{secrets.token_hex(4)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
+            json.dump(asdict(record), file)
+        os.rename(temporary, self.path / "device.json")
+        return Entry(self.path, record)
+
+    def remove(self) -> None:
+        """Remove the entry and the socket that its server left behind."""
+        with _directory_lock(self.path.parent):
+            _remove(self.path)
+
+    def wait_until_gone(self) -> None:
+        """Wait until the device's process has ended, however long it writes to disk."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        finally:
+            os.close(lock)
+
+    def alive(self) -> bool:
+        """Whether the device is being started or served."""
+        lock = _try_lock(self.path)
+        if lock is None:
+            return (self.path / "lock").exists()
+        os.close(lock)
+        return False
+
+
+@dataclass(frozen=True)
+class NewEntry(Entry):
+    """An entry being made; `lock` is the descriptor that nbdkit has to inherit."""
+
+    lock: int = -1
+
+    def release(self) -> None:
+        """Leave the lock to the server."""
+        os.close(self.lock)
+
+
+def directory() -> Path:
+    """The user's registry directory, made when missing and checked to be private."""
+    path = _place()
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        raise RegistryError(f"{path} is not a directory: remove it and try again") from None
+    try:
+        status = os.fstat(handle)
+        if status.st_uid != os.geteuid():
+            raise RegistryError(
+                f"{path} belongs to another user (uid {status.st_uid}): have it removed, "
+                "or set XDG_RUNTIME_DIR to a directory of your own"
+            )
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            os.fchmod(handle, 0o700)
+    finally:
+        os.close(handle)
+    return path
+
+
+def create() -> NewEntry:
+    """A new entry, its lock held by the caller."""
+    root = directory()
+    with _directory_lock(root):
+        while True:
+            path = root / "".join(secrets.choice(_NAME_LETTERS) for _ in range(6))
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+                break
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        lock = os.open(path / "lock", flags, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return NewEntry(path, None, lock)
+
+
+def entries() -> list[Entry]:
+    """The served devices, oldest first; entries whose process is gone are removed."""
+    root = directory()
+    found = []
+    with _directory_lock(root):
+        for path in sorted(item for item in root.iterdir() if item.is_dir()):
+            lock = _try_lock(path)
+            if lock is not None:
+                _remove(path)
+                os.close(lock)
+                continue
+            record = _read(path)
+            # Without a record it is still being started.
+            if record is not None:
+                found.append(Entry(path, record))
+            elif not (path / "lock").exists():
+                _remove(path)
+    return sorted(found, key=lambda entry: entry.record.started if entry.record else 0.0)
+
+
+def find(target: str) -> Entry:
+    """The served device with this address: NBD URI, socket, block device, mount point or name."""
+    known = entries()
+    path = os.path.realpath(target)
+    for entry in known:
+        record = entry.record
+        if record is None:
+            continue
+        if target in (record.uri, entry.id):
+            return entry
+        if path in {os.path.realpath(p) for p in (record.socket, record.device, record.mount) if p}:
+            return entry
+    if not known:
+        raise RegistryError(f"{target}: no such served device (none is served)")
+    raise RegistryError(f"{target}: no such served device (cowcloop list shows them)")
+
+
+def _place() -> Path:
+    user = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    # Root with the environment of a user (sudo -E) must not leave its directory in that user's.
+    if runtime and os.path.isabs(runtime):
+        with contextlib.suppress(OSError):
+            if os.stat(runtime).st_uid == user:
+                return Path(runtime) / "cowcloop"
+    if user == 0 and os.path.isdir("/run"):
+        return Path("/run/cowcloop")
+    return Path(f"/tmp/cowcloop-{user}")
+
+
+@contextlib.contextmanager
+def _directory_lock(root: Path) -> Iterator[None]:
+    # The directory itself is locked: there is no lock file to leave behind.
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(path: Path) -> int | None:
+    """A descriptor that holds the entry's lock, or None when somebody else does."""
+    try:
+        lock = os.open(path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        with open(path / "device.json", encoding="utf-8") as file:
+            values = json.load(file)
+        names = {item.name for item in fields(Record)}
+        return Record(**{name: value for name, value in values.items() if name in names})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a stale entry, and its socket where that lies elsewhere and nobody listens."""
+    record = _read(path)
+    if record is not None and record.socket:
+        remove_dead_socket(record.socket)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_dead_socket(path: str) -> bool:
+    """Remove a Unix socket on which nobody listens; whether it was removed."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+            return True
+    except OSError:
+        pass
+    return False

@@ -1,0 +1,68 @@
+"""The life cycle of served devices: nbdkit started, watched and ended.
+
+`serve()` is the Python interface; the command line uses the same parts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from cowcloop.server.background import attach, detach, sync
+from cowcloop.server.errors import ServerError
+from cowcloop.server.foreground import Server
+from cowcloop.server.options import ServeOptions, Tls, parse_tcp
+from cowcloop.sizes import parse_size
+
+__all__ = ["ServeOptions", "Server", "ServerError", "Tls", "attach", "detach", "serve", "sync"]
+
+
+def serve(
+    image: str | os.PathLike[str],
+    *cows: str | os.PathLike[str],
+    unix: str | os.PathLike[str] | None = None,
+    tcp: str | int | None = None,
+    device: str | None = None,
+    read_only: bool = False,
+    repair: bool = False,
+    strict: bool = False,
+    cache: int | str | None = None,
+    threads: int | None = None,
+    memory_limit: int | str | None = None,
+    tls: Tls | None = None,
+    nbdkit_args: Iterable[str] = (),
+) -> Server:
+    """Serve an image, with the cowfiles over it, to NBD clients until the server is closed.
+
+    The last cowfile is written, and created when it is missing; ``":memory:"`` is a throw-away
+    overlay; without one the device is read-only. It listens on a private Unix socket, or on `unix`
+    (a path), or on `tcp` (a port or ``"HOST:PORT"``; port 0 picks a free one). Sizes are bytes or
+    text such as ``"64M"``. What the server has to say goes to the logger ``cowcloop.server``.
+
+    Raises ServerError when the device cannot be served, ValueError for a wrong argument.
+    """
+    if tcp is not None and unix is not None:
+        raise ValueError("unix and tcp exclude each other")
+    options = ServeOptions(
+        image=os.fspath(image),
+        cows=tuple(os.fspath(cow) for cow in cows),
+        unix=None if unix is None else os.fspath(unix),
+        tcp=None if tcp is None else parse_tcp(str(tcp)),
+        device=device,
+        read_only=read_only,
+        repair=repair,
+        strict=strict,
+        cache=_size(cache),
+        threads=threads,
+        memory_limit=_size(memory_limit),
+        tls=tls or Tls(),
+        nbdkit_args=tuple(nbdkit_args),
+    )
+    server = Server(options)
+    server.start()
+    server.run_in_background()
+    return server
+
+
+def _size(value: int | str | None) -> int | None:
+    return parse_size(value) if isinstance(value, str) else value

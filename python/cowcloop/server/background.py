@@ -1,0 +1,77 @@
+"""A device served in the background: attach, and what ends it, detach."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from cowcloop import control, runtime
+from cowcloop.control import ControlError
+from cowcloop.server import nbd_client
+from cowcloop.server.closing import check_closed
+from cowcloop.server.errors import ServerError
+from cowcloop.server.loop import Loop
+from cowcloop.server.options import MEMORY, ServeOptions
+from cowcloop.server.process import Report
+from cowcloop.server.start import record_of, start
+
+
+def attach(
+    options: ServeOptions, *, report: Report, loop: Loop | None = None, log: str | None = None
+) -> runtime.Entry:
+    """Serve a device from a process that outlives this one; returns when it is ready."""
+    entry = runtime.create()
+    loop = loop or Loop()
+    nbdkit = None
+    try:
+        nbdkit = start(options, entry, loop=loop, report=report, background=True, log=log)
+        record = record_of(options, nbdkit)
+        if options.device is not None and record.socket is not None:
+            nbd_client.connect(options.device, record.socket)
+        made = entry.write(record)
+    except BaseException:
+        if nbdkit is not None:
+            nbdkit.abort()
+        entry.release()
+        entry.wait_until_gone()
+        entry.remove()
+        raise
+    finally:
+        if nbdkit is not None:
+            nbdkit.abandon()
+    entry.release()
+    return made
+
+
+def detach(entry: runtime.Entry) -> None:
+    """End a served device; returns when all is on disk and its process is gone."""
+    record = entry.record
+    if record is None:
+        raise ServerError(f"{entry.id} is still being started")
+    try:
+        process = os.pidfd_open(record.pid)
+    except ProcessLookupError:
+        entry.remove()
+        raise ServerError(f"{record.uri}: the server has ended by itself already") from None
+    try:
+        if record.device is not None:
+            nbd_client.disconnect(record.device)
+        # The lock says that the process is still the server, and not another with its number.
+        if entry.alive():
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+        entry.wait_until_gone()
+    finally:
+        os.close(process)
+    entry.remove()
+    last = record.cowfiles[-1] if record.cowfiles else MEMORY
+    check_closed(None if record.read_only or last == MEMORY else last)
+
+
+def sync(entry: runtime.Entry) -> None:
+    """Bring everything that a served device has acknowledged to disk."""
+    if entry.record is None:
+        raise ServerError(f"{entry.id} is still being started")
+    try:
+        control.request(entry.control, "sync")
+    except ControlError as error:
+        raise ServerError(f"{entry.record.uri}: {error}") from None

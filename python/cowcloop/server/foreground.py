@@ -1,0 +1,165 @@
+"""A device served in the foreground: as long as this process runs, or until close()."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from types import TracebackType
+from typing import Any
+
+from cowcloop import control, runtime
+from cowcloop.errors import CowcloopError
+from cowcloop.server import nbd_client
+from cowcloop.server.closing import check_closed
+from cowcloop.server.errors import ServerError
+from cowcloop.server.loop import Loop
+from cowcloop.server.messages import Message
+from cowcloop.server.options import ServeOptions
+from cowcloop.server.process import Nbdkit, Report
+from cowcloop.server.start import record_of, start
+
+_logger = logging.getLogger("cowcloop.server")
+
+
+def _log_message(message: Message) -> None:
+    level = {"error": logging.ERROR, "warning": logging.WARNING}.get(message.level, logging.DEBUG)
+    _logger.log(level, "%s", message.text)
+
+
+class Server:
+    """A served device: a context manager whose `uri` NBD clients connect to.
+
+    Made ready by serve(), or by start() for one who drives the loop. close() returns when
+    everything is on disk, and raises ServerError when the server failed. A program that ends
+    without it closes the server as well.
+    """
+
+    def __init__(
+        self, options: ServeOptions, *, loop: Loop | None = None, report: Report = _log_message
+    ) -> None:
+        self.options = options
+        self._loop = loop or Loop()
+        self._report = report
+        self._owner = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._entry: runtime.NewEntry | None = None
+        self._nbdkit: Nbdkit | None = None
+        self._record: runtime.Record | None = None
+
+    @property
+    def uri(self) -> str:
+        """The NBD URI of the device."""
+        return self._ready().uri
+
+    @property
+    def socket(self) -> str | None:
+        """The path of the Unix socket, or None when it is served over TCP."""
+        return self._ready().socket
+
+    @property
+    def pid(self) -> int:
+        """nbdkit's process number."""
+        return self._ready().pid
+
+    def status(self) -> dict[str, Any]:
+        """The running device's figures: what `cowcloop list --json` shows."""
+        return control.request(self._control(), "status")
+
+    def sync(self) -> None:
+        """Bring everything acknowledged to disk now."""
+        control.request(self._control(), "sync")
+
+    def start(self) -> None:
+        """Start nbdkit; returns when the device answers, raises ServerError when it cannot."""
+        entry = runtime.create()
+        try:
+            self._nbdkit = start(self.options, entry, loop=self._loop, report=self._report)
+            self._record = record_of(self.options, self._nbdkit)
+            if self.options.device is not None and self._record.socket is not None:
+                nbd_client.connect(self.options.device, self._record.socket)
+            entry.write(self._record)
+        except BaseException:
+            if self._nbdkit is not None:
+                self._nbdkit.abort()
+                self._nbdkit.abandon()
+            entry.release()
+            entry.remove()
+            raise
+        entry.release()
+        self._entry = entry
+
+    def wait(self) -> None:
+        """Wait until the server has ended by itself or by `cowcloop detach`."""
+        if self._thread is not None:
+            self._thread.join()
+        elif self._nbdkit is not None:
+            self._nbdkit.wait()
+
+    def run_in_background(self) -> None:
+        """Watch the server in a thread of its own, so that the caller need not."""
+        self._thread = threading.Thread(
+            target=self._nbdkit_of().wait, name=f"cowcloop-server-{self.pid}", daemon=True
+        )
+        self._thread.start()
+        atexit.register(self._close_at_exit)
+
+    def close(self) -> None:
+        """End the server; returns when all is on disk. A second call does nothing."""
+        entry, nbdkit = self._entry, self._nbdkit
+        if entry is None or nbdkit is None or os.getpid() != self._owner:
+            return
+        self._entry = None
+        atexit.unregister(self._close_at_exit)
+        problem = None
+        if self.options.device is not None and nbdkit.status is None:
+            try:
+                nbd_client.disconnect(self.options.device)
+            except CowcloopError as error:
+                problem = str(error)
+        nbdkit.terminate()
+        self.wait()
+        problem = nbdkit.failure() or problem
+        nbdkit.abandon()
+        entry.remove()
+        nbdkit.address.remove()
+        if problem is not None:
+            raise ServerError(problem)
+        check_closed(self.options.writable_cow)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._entry is None or self._record is None else self._record.uri
+        return f"<cowcloop.Server {self.options.image!r} {state}>"
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except CowcloopError as error:
+            _logger.error("%s", error)
+
+    def _nbdkit_of(self) -> Nbdkit:
+        if self._nbdkit is None:
+            raise ServerError("the server has not been started")
+        return self._nbdkit
+
+    def _ready(self) -> runtime.Record:
+        if self._record is None:
+            raise ServerError("the server has not been started")
+        return self._record
+
+    def _control(self) -> str:
+        if self._entry is None:
+            raise ServerError("the server is closed")
+        return str(self._entry.control)

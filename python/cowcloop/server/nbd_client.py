@@ -1,0 +1,69 @@
+"""The kernel's own NBD devices, /dev/nbdN, through the program nbd-client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+
+from cowcloop.programs import find_program
+from cowcloop.server.errors import ServerError
+
+
+def check(device: str) -> None:
+    """Refuse a device that cannot be used, before anything is started."""
+    try:
+        status = os.stat(device)
+    except FileNotFoundError:
+        raise ServerError(
+            f"{device} does not exist: load the kernel's module with: modprobe nbd"
+        ) from None
+    except OSError as error:
+        raise ServerError(f"{device}: {error.strerror}") from None
+    if not stat.S_ISBLK(status.st_mode):
+        raise ServerError(f"{device} is not a block device: name one such as /dev/nbd0")
+    find_program("nbd-client", "nbd-client")
+
+
+def connect(device: str, socket: str) -> None:
+    """Connect a device to a server. 512-byte blocks, so that every filesystem can be mounted."""
+    _run([find_program("nbd-client", "nbd-client"), "-unix", socket, device, "-b", "512"], device)
+
+
+def disconnect(device: str) -> None:
+    """Write back what the kernel holds for a device, and take it from the server."""
+    mount = _mount_point(device)
+    if mount is not None:
+        raise ServerError(f"{device} is mounted on {mount}: unmount it first")
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            raise ServerError(f"{device}: {error.strerror}") from None
+        finally:
+            os.close(handle)
+    _run([find_program("nbd-client", "nbd-client"), "-d", device], device)
+
+
+def _run(command: list[str], device: str) -> None:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode != 0:
+        lines = done.stdout.decode(errors="replace").strip().splitlines()
+        said = lines[-1] if lines else f"exit status {done.returncode}"
+        raise ServerError(f"{device}: nbd-client: {said}")
+
+
+def _mount_point(device: str) -> str | None:
+    """Where a device, or a partition of it, is mounted."""
+    number = os.stat(device).st_rdev if os.path.exists(device) else None
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            words = line.split()
+            major, minor = (int(part) for part in words[2].split(":"))
+            if number == os.makedev(major, minor) or device in words[-2:]:
+                return words[4].encode().decode("unicode_escape")
+    return None

@@ -1,0 +1,70 @@
+"""What to serve and how: the options of `serve`, `attach` and `cowcloop.serve()`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+MEMORY = ":memory:"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """nbdkit's TLS options: `mode` is off, on or require; the rest are paths."""
+
+    mode: str | None = None
+    certificates: str | None = None
+    psk: str | None = None
+    verify_peer: bool = False
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """One device to serve. Sizes are in bytes; None leaves a choice to the server."""
+
+    image: str
+    cows: tuple[str, ...] = ()
+    unix: str | None = None
+    tcp: tuple[str, int] | None = None
+    device: str | None = None
+    read_only: bool = False
+    repair: bool = False
+    strict: bool = False
+    cache: int | None = None
+    threads: int | None = None
+    memory_limit: int | None = None
+    tls: Tls = field(default_factory=Tls)
+    nbdkit_args: tuple[str, ...] = ()
+    nbdkit_verbose: bool = False
+
+    @property
+    def writable_cow(self) -> str | None:
+        """The absolute path of the cowfile that is written, if there is one on disk."""
+        if not self.cows or self.read_only or self.cows[-1] == MEMORY:
+            return None
+        return absolute(self.cows[-1])
+
+    def typed_paths(self) -> dict[str, str]:
+        """Each absolute path that nbdkit is given, and the path as the user wrote it."""
+        return {absolute(path): path for path in (self.image, *self.cows) if path != MEMORY}
+
+
+def absolute(path: str) -> str:
+    """An absolute path to the same file (`..` behind a symbolic link is left alone)."""
+    return os.path.join(os.getcwd(), path)
+
+
+def parse_tcp(text: str) -> tuple[str, int]:
+    """Host and port in ``[HOST:]PORT``; ValueError says what is wrong. Port 0: a free one."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        host = "127.0.0.1"
+    elif host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: write an IPv6 address in brackets, such as [::1]:10809")
+    if not host:
+        raise ValueError(f"{text!r} names no host: write HOST:PORT or PORT")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
+        raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
+    return host, int(port)

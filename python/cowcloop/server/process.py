@@ -1,0 +1,250 @@
+"""One nbdkit process: started, watched without polling, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import weakref
+from collections.abc import Callable
+
+from cowcloop.runtime import NewEntry
+from cowcloop.server.address import Address
+from cowcloop.server.command import nbdkit_command
+from cowcloop.server.loop import Loop
+from cowcloop.server.messages import ADDRESS_IN_USE, Message, translate
+from cowcloop.server.options import ServeOptions, absolute
+
+Report = Callable[[Message], None]
+
+# Seconds until a server that says that it is ready must have answered.
+_ANSWER_TIMEOUT = 30.0
+
+
+class Nbdkit:
+    """A running nbdkit.
+
+    In the foreground it is our child for life, and ends cleanly when we die (the lifeline). In
+    the background it outlives us: it forks by itself, or, with a log file, is a child that we
+    leave. Either has a session of its own: a Ctrl-C at the terminal is ours to answer.
+    """
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        address: Address,
+        entry: NewEntry,
+        *,
+        loop: Loop,
+        report: Report,
+        background: bool = False,
+        log: str | None = None,
+    ) -> None:
+        self.pid: int | None = None
+        self.ready = False
+        # nbdkit's exit status, the negative signal number when it was killed; None while it runs.
+        self.status: int | None = None
+        self.address = address
+        self._loop = loop
+        self._report = report
+        self._typed = options.typed_paths()
+        self._errors: list[str] = []
+        self._unfinished = b""
+        self._forks = background and log is None
+        self._log = absolute(log) if background and log is not None else None
+        self._log_start = 0
+        self._stderr = -1
+        self._lifeline = -1
+        with contextlib.ExitStack() as inherited:
+            self._spawn(options, entry, background, inherited)
+        _children.add(self)
+
+    def _spawn(
+        self,
+        options: ServeOptions,
+        entry: NewEntry,
+        background: bool,
+        inherited: contextlib.ExitStack,
+    ) -> None:
+        """Start nbdkit; `inherited` closes our copies of the descriptors that are nbdkit's."""
+
+        def give(descriptor: int) -> int:
+            inherited.callback(os.close, descriptor)
+            return descriptor
+
+        self._notice, writer = os.pipe()
+        passed = [give(writer), entry.lock]
+        self._loop.add(self._notice, self._on_notice)
+        lifeline = None
+        if not background:
+            lifeline, self._lifeline = os.pipe()
+            passed.append(give(lifeline))
+        if self._log is not None:
+            errors = give(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            self._log_start = os.fstat(errors).st_size
+        else:
+            self._stderr, errors = os.pipe()
+            give(errors)
+            os.set_blocking(self._stderr, False)
+            self._loop.add(self._stderr, self._on_stderr)
+        command = nbdkit_command(
+            options,
+            self.address,
+            foreground=not self._forks,
+            control=str(entry.control),
+            ready=writer,
+            lifeline=lifeline,
+        )
+        self._report(Message("debug", f"runs {shlex.join(command)}"))
+        # The mask makes the NBD socket private (0600).
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=passed,
+            start_new_session=True,
+            umask=0o177,
+        )
+        if not self._forks:
+            self.pid = self._child.pid
+        self._child_handle = os.pidfd_open(self._child.pid)
+        self._loop.add(self._child_handle, self._on_child_end)
+
+    def wait_until_ready(self) -> bool:
+        """Wait until the server answers; False when it failed instead (see failure())."""
+        while self.status is None and not self.ready:
+            self._loop.step()
+        return self.ready
+
+    def wait(self) -> None:
+        """Wait until the process has ended."""
+        while self.status is None:
+            self._loop.step()
+
+    def terminate(self) -> None:
+        """Ask nbdkit to end: it closes its connections, then the device."""
+        if self.status is None and self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def abort(self) -> None:
+        """End a process whose start is given up; returns when it will end."""
+        if self._forks and self.pid is None:
+            # It may be about to fork: then the notice comes, else the end of the pipe.
+            self._child.terminate()
+            if self._loop.watches(self._notice):
+                self._on_notice()
+        self.terminate()
+        if not self._forks:
+            self.wait()
+
+    @property
+    def address_in_use(self) -> bool:
+        """Whether it failed because another program listens at the address."""
+        return any(ADDRESS_IN_USE in text for text in self._errors)
+
+    def failure(self) -> str | None:
+        """Why it failed; None when it ended well, or runs."""
+        if not self.ready and self._log is not None:
+            self._read_log()
+        if not self.ready and self._errors:
+            return self._errors[0]
+        if self.status is None or self.status == 0:
+            return None
+        if self.status < 0:
+            return f"nbdkit was killed by {_signal_name(-self.status)}"
+        if self._errors:
+            return self._errors[-1]
+        return f"nbdkit ended with exit status {self.status} and did not say why"
+
+    def abandon(self) -> None:
+        """Close our descriptors; a foreground nbdkit ends by itself then."""
+        _children.discard(self)
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+        for descriptor in (self._notice, self._stderr, self._child_handle):
+            self._loop.remove(descriptor)
+        if self.status is None:
+            # It lives on without us: no warning about a child that was not waited for.
+            self._child.returncode = 0
+
+    def _on_notice(self) -> None:
+        """nbdkit writes its process number when it accepts connections."""
+        text = os.read(self._notice, 64)
+        self._loop.remove(self._notice)
+        if not text.strip().isdigit():
+            # It ended; a child that did not fork reports by itself.
+            if self._forks and self._child.wait() == 0:
+                self._errors.append("nbdkit ended while it started: see the system log")
+                self.status = 1
+            return
+        self.pid = int(text)
+        self.ready = self.address.answers(_ANSWER_TIMEOUT)
+        if not self.ready:
+            self._errors.append(f"the server at {self.address.uri()} does not answer")
+            self.terminate()
+            if self._forks:
+                self.status = 1
+
+    def _on_child_end(self) -> None:
+        status = self._child.wait()
+        self._loop.remove(self._child_handle)
+        if self._forks and status == 0:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while self._loop.watches(self._stderr):
+                self._on_stderr()
+        self.status = status
+
+    def _on_stderr(self) -> None:
+        part = os.read(self._stderr, 65536)
+        lines = (self._unfinished + part).split(b"\n")
+        self._unfinished = lines.pop() if part else b""
+        for line in lines:
+            self._on_line(line)
+        if not part:
+            self._loop.remove(self._stderr)
+
+    def _on_line(self, line: bytes) -> None:
+        message = translate(line.decode(errors="replace"), self._typed)
+        if message is None:
+            return
+        if message.level == "error":
+            self._errors.append(message.text)
+            # Before it is ready, the first error becomes the reason of the failure.
+            if not self.ready:
+                return
+        self._report(message)
+
+    def _read_log(self) -> None:
+        if self._log is None:
+            return
+        with open(self._log, "rb") as file:
+            file.seek(self._log_start)
+            for line in file.read(65536).splitlines():
+                self._on_line(line)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+# A fork of the user's process must not keep the lifelines alive.
+_children: weakref.WeakSet[Nbdkit] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for child in list(_children):
+        if child._lifeline >= 0:
+            os.close(child._lifeline)
+            child._lifeline = -1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

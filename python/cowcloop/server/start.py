@@ -1,0 +1,73 @@
+"""Starting nbdkit for a device, in the foreground or in the background."""
+
+from __future__ import annotations
+
+from cowcloop import runtime
+from cowcloop.server import nbd_client
+from cowcloop.server.address import Address, free_port
+from cowcloop.server.errors import ServerError
+from cowcloop.server.loop import Loop
+from cowcloop.server.options import MEMORY, ServeOptions, absolute
+from cowcloop.server.process import Nbdkit, Report
+
+# Another program may take a free port before nbdkit does; each attempt takes another port.
+_PORT_ATTEMPTS = 10
+
+
+def start(
+    options: ServeOptions,
+    entry: runtime.NewEntry,
+    *,
+    loop: Loop,
+    report: Report,
+    background: bool = False,
+    log: str | None = None,
+) -> Nbdkit:
+    """A process whose device answers; ServerError when it cannot, and nothing is left then."""
+    if options.device is not None:
+        nbd_client.check(options.device)
+    attempts = _PORT_ATTEMPTS if options.tcp is not None and options.tcp[1] == 0 else 1
+    while True:
+        attempts -= 1
+        address = _address(options, entry)
+        address.check()
+        nbdkit = Nbdkit(
+            options, address, entry, loop=loop, report=report, background=background, log=log
+        )
+        try:
+            if nbdkit.wait_until_ready():
+                return nbdkit
+        except BaseException:
+            nbdkit.abort()
+            nbdkit.abandon()
+            address.remove()
+            raise
+        reason = nbdkit.failure() or "nbdkit ended at once and did not say why"
+        nbdkit.abandon()
+        address.remove()
+        if not (attempts and nbdkit.address_in_use):
+            raise ServerError(reason)
+
+
+def record_of(options: ServeOptions, nbdkit: Nbdkit) -> runtime.Record:
+    """What the registry keeps about a device that is ready."""
+    if nbdkit.pid is None:
+        raise ServerError("nbdkit did not tell its process number")
+    return runtime.Record(
+        pid=nbdkit.pid,
+        uri=nbdkit.address.uri(tls=options.tls.mode == "require"),
+        socket=nbdkit.address.unix,
+        device=options.device,
+        image=absolute(options.image),
+        cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
+        read_only=options.read_only or not options.cows,
+    )
+
+
+def _address(options: ServeOptions, entry: runtime.NewEntry) -> Address:
+    if options.tcp is not None:
+        host, port = options.tcp
+        return Address(host=host, port=port or free_port(host))
+    if options.unix is not None:
+        return Address(unix=absolute(options.unix))
+    return Address(unix=str(entry.path / "nbd.sock"))
