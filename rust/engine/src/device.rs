@@ -2,16 +2,16 @@
 //! device answers.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::cowfile::head::MAPUNIT;
-use crate::cowfile::CowfileStatus;
 use crate::cowfile::{files, Access, Cowfile};
+use crate::cowfile::{CowfileStatus, SnapshotSummary};
 use crate::cowtools::{repair, RepairOptions};
 use crate::image::{self, ImageOptions};
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::Overlay;
-use crate::storage::{FileStorage, MemoryStorage, Storage};
+use crate::storage::{FileStorage, MemoryStorage, Slice, Slot, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// The name of a cowfile that is kept in memory and thrown away.
@@ -22,6 +22,9 @@ pub const MEMORY: &str = ":memory:";
 pub struct DeviceOptions {
     /// How the base is read.
     pub image: ImageOptions,
+    /// Where in its file the image lies (offset and length in bytes, in order),
+    /// when it is a part of the file: in an ISO 9660 image, say. Empty: all of it.
+    pub image_ranges: Vec<(u64, u64)>,
     /// Open the last cowfile read-only too.
     pub read_only: bool,
     /// Create the last cowfile when it is missing.
@@ -46,6 +49,16 @@ pub struct Device {
     overlays: Vec<Arc<Overlay>>,
     /// What is read: the last overlay, or the base.
     top: Arc<dyn Layer>,
+    /// Where the image's file can be exchanged; not for a base that was given open.
+    medium: Option<Medium>,
+}
+
+/// The image's file, and what is needed to know it again.
+struct Medium {
+    slot: Arc<Slot>,
+    options: DeviceOptions,
+    /// The base's identity, once it was suspended: it cannot be asked then.
+    identity: Mutex<Option<[u8; 32]>>,
 }
 
 impl Device {
@@ -58,10 +71,11 @@ impl Device {
     /// What the image and each cowfile have to say against it.
     pub fn open(image: &Path, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
         let name = image.display().to_string();
-        let storage = FileStorage::open(image)
-            .map_err(|error| Error::io(&name, "cannot open the image", error))?;
-        let base = image::open(Arc::new(storage), &options.image)?;
-        Device::on(name, base, cows, options)
+        let slot = Arc::new(Slot::new(open_image(image)?, image));
+        let base = open_base(slot.clone(), options)?;
+        let mut device = Device::on(name, base, cows, options)?;
+        device.medium = Some(Medium { slot, options: options.clone(), identity: Mutex::default() });
+        Ok(device)
     }
 
     /// The same over a base that is open already and may be shared.
@@ -75,7 +89,8 @@ impl Device {
             let message = "a size needs a cowfile, which the device is enlarged by";
             return Err(Error::new(ErrorKind::InvalidInput, image, message));
         }
-        let mut device = Device { image, top: base.clone(), base, overlays: Vec::new() };
+        let mut device =
+            Device { image, top: base.clone(), base, overlays: Vec::new(), medium: None };
         for (i, cow) in cows.iter().enumerate() {
             let last = i + 1 == cows.len();
             let access = match last && !options.read_only {
@@ -254,13 +269,103 @@ impl Device {
         }
     }
 
-    /// Flushes and closes the cowfile cleanly; later writes are refused. May be repeated.
+    /// Lets go of the image's file, so that its medium can be taken out: reads of
+    /// the base wait until [`resume`](Self::resume). Blocks in the cache and in
+    /// cowfiles can still be read.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the base was given open.
+    pub fn suspend(&self) -> Result<()> {
+        let medium = self.medium()?;
+        let mut identity = medium.identity.lock().expect("no panic while locked");
+        if identity.is_none() {
+            *identity = Some(self.base.identity()?);
+            drop(medium.slot.take());
+        }
+        Ok(())
+    }
+
+    /// Opens the image's file anew, which must be the same image as before.
+    ///
+    /// # Errors
+    /// `Mismatch` for another image; the device stays suspended then.
+    pub fn resume(&self) -> Result<()> {
+        let Medium { slot, options, identity } = self.medium()?;
+        let mut identity = identity.lock().expect("no panic while locked");
+        let Some(expected) = *identity else { return Ok(()) };
+        let fresh = Arc::new(Slot::new(open_image(slot.path())?, slot.path()));
+        if open_base(fresh.clone(), options)?.identity()? != expected {
+            let message = "this is another image than the one that was suspended";
+            return Err(Error::new(ErrorKind::Mismatch, &self.image, message));
+        }
+        if let Some(file) = fresh.take() {
+            slot.put(file);
+        }
+        *identity = None;
+        Ok(())
+    }
+
+    fn medium(&self) -> Result<&Medium> {
+        self.medium.as_ref().ok_or_else(|| {
+            let message = "the image is shared and cannot be suspended by itself";
+            Error::new(ErrorKind::InvalidInput, &self.image, message)
+        })
+    }
+
+    /// Whether reads of the base wait for its medium.
+    pub fn is_suspended(&self) -> bool {
+        self.medium.as_ref().is_some_and(|medium| medium.slot.is_empty())
+    }
+
+    /// Closes the cowfile cleanly and goes on read-only.
+    ///
+    /// # Errors
+    /// See [`Cowfile::make_read_only`].
+    pub fn make_read_only(&self) -> Result<()> {
+        match self.overlays.last() {
+            Some(overlay) => overlay.cowfile().make_read_only(),
+            None => Ok(()),
+        }
+    }
+
+    /// Copies the last cowfile as it is now: see [`Cowfile::snapshot`].
+    pub fn snapshot(&self, path: &Path) -> Result<SnapshotSummary> {
+        match self.overlays.last() {
+            Some(overlay) => overlay.cowfile().snapshot(path),
+            None => {
+                let message = "the device has no cowfile to make a snapshot of";
+                Err(Error::new(ErrorKind::InvalidInput, &self.image, message))
+            }
+        }
+    }
+
+    /// Flushes and closes the cowfile cleanly; reads that wait for a suspended
+    /// medium fail; later writes are refused. May be repeated.
     pub fn close(&self) -> Result<()> {
+        if let Some(medium) = &self.medium {
+            medium.slot.give_up();
+        }
         match self.overlays.last() {
             Some(overlay) => overlay.close(),
             None => Ok(()),
         }
     }
+}
+
+fn open_image(path: &Path) -> Result<FileStorage> {
+    FileStorage::open(path)
+        .map_err(|error| Error::io(path.display().to_string(), "cannot open the image", error))
+}
+
+/// The base in the file, or in the part of it that the options name.
+fn open_base(file: Arc<Slot>, options: &DeviceOptions) -> Result<Arc<dyn Layer>> {
+    if options.image_ranges.is_empty() {
+        return image::open(file, &options.image);
+    }
+    let name = file.name().to_string();
+    let slice = Slice::new(file, name.clone(), &options.image_ranges)
+        .map_err(|error| Error::io(name, "the image does not lie in the file", error))?;
+    image::open(Arc::new(slice), &options.image)
 }
 
 fn half_of_memory() -> u64 {

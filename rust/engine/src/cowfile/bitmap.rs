@@ -122,6 +122,18 @@ impl Bitmap {
         used.map(|(page, _)| self.copy(page))
     }
 
+    /// Another bitmap of the same bits, none of which counts as changed.
+    pub fn duplicate(&self) -> Bitmap {
+        let twin = Bitmap::new(self.mapsize);
+        let pages = self.pages.iter().zip(&twin.pages);
+        for (words, copies) in pages.filter_map(|(from, to)| Some((from.get()?, to))) {
+            let copy = |i: usize| AtomicU64::new(words[i].load(Ordering::Acquire));
+            let _ = copies.set(Box::new(std::array::from_fn(copy)));
+        }
+        twin.count.store(self.count(), Ordering::Relaxed);
+        twin
+    }
+
     fn fill_page(&self, page: usize, bytes: &[u8]) {
         let skip = if page == 0 { HEAD_BYTES as usize } else { 0 };
         if bytes.iter().skip(skip).all(|byte| *byte == 0) {

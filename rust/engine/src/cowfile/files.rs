@@ -10,7 +10,7 @@ use rustix::fs::{RenameFlags, CWD};
 use rustix::io::Errno;
 
 use super::{Access, Cowfile};
-use crate::storage::{FileStorage, Storage};
+use crate::storage::{FileStorage, Slot, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
@@ -25,7 +25,7 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Storage>> {
     };
     let storage = opened.map_err(|error| Error::io(&name, "cannot open the cowfile", error))?;
     lock(&storage, access)?;
-    Ok(Arc::new(storage))
+    Ok(Arc::new(Slot::new(storage, path)))
 }
 
 fn lock(storage: &FileStorage, access: Access) -> Result<()> {
@@ -58,7 +58,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
     Cowfile::create(&storage, base, size)?;
     unfinished.publish(path).map_err(failed)?;
     sync_directory(path).map_err(failed)?;
-    Ok(Arc::new(storage))
+    Ok(Arc::new(Slot::new(storage, path)))
 }
 
 /// Makes a name in a directory durable.
@@ -79,12 +79,13 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// A file under a name of its own, removed unless it is published.
-struct Unfinished {
+pub(super) struct Unfinished {
     path: PathBuf,
 }
 
 impl Unfinished {
-    fn new(path: &Path) -> io::Result<Unfinished> {
+    /// A name beside `path`; no file is made yet.
+    pub(super) fn new(path: &Path) -> io::Result<Unfinished> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -94,8 +95,13 @@ impl Unfinished {
         Ok(Unfinished { path: parent(path).join(hidden) })
     }
 
+    /// The name until then.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives the file its name, unless there is one of that name.
-    fn publish(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn publish(&self, path: &Path) -> io::Result<()> {
         match rustix::fs::renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS) => {
                 // A file system without NOREPLACE. A hard link does not replace

@@ -17,10 +17,11 @@ pub mod head;
 pub mod mark;
 mod quota;
 mod ranges;
+mod snapshot;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use sha2::{Digest, Sha256};
 
@@ -32,8 +33,10 @@ use head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN}
 use mark::Mark;
 use quota::Quota;
 use ranges::{RangeGuard, RangeLocks};
+use snapshot::Snapshot;
 
 pub use fingerprint::fingerprint;
+pub use snapshot::SnapshotSummary;
 
 /// What may be done with a cowfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +85,10 @@ pub struct Cowfile {
     rounds: Rounds,
     counters: Counters,
     quota: OnceLock<Quota>,
+    /// Held by the one snapshot that is being made.
+    snapshots: Mutex<()>,
+    /// The snapshot that changes have to save their blocks for.
+    copying: RwLock<Option<Arc<Snapshot>>>,
 }
 
 /// How a cowfile is opened.
@@ -187,6 +194,8 @@ impl Cowfile {
             rounds: Rounds::default(),
             counters: Counters::default(),
             quota: OnceLock::new(),
+            snapshots: Mutex::default(),
+            copying: RwLock::default(),
             storage,
         })
     }
@@ -333,6 +342,9 @@ impl Cowfile {
         // Asked after the range is had: who closes the file has all ranges first.
         self.check_writable()?;
         self.put_in_use()?;
+        if let Some(snapshot) = &*self.copying.read().expect("no panic while locked") {
+            snapshot.preserve(first, end);
+        }
         self.counters.writes.fetch_add(1, Ordering::Relaxed);
         Ok(Change { cow: self, _guard: guard })
     }
@@ -456,10 +468,23 @@ impl Cowfile {
     /// Waits for changes under way, flushes, and marks the file as clean.
     /// Later changes are refused. May be repeated.
     pub fn close(&self) -> Result<()> {
+        self.end(State::Closed)
+    }
+
+    /// Closes the file and goes on with it read-only: its medium can then be
+    /// made read-only or, mounted, shut down.
+    pub fn make_read_only(&self) -> Result<()> {
+        self.end(State::ReadOnly)?;
+        self.storage
+            .reopen_read_only()
+            .map_err(|error| Error::io(self.name(), "cannot open it read-only", error))
+    }
+
+    fn end(&self, state: State) -> Result<()> {
+        let _alone = self.ranges.lock(0..u64::MAX);
         if matches!(self.current(), State::ReadOnly | State::Closed) {
             return Ok(());
         }
-        let _alone = self.ranges.lock(0..u64::MAX);
         self.flush()?;
         let mut head = self.head.lock().expect("no panic while locked");
         if head.0.version == VERSION_OPEN {
@@ -470,7 +495,7 @@ impl Cowfile {
             self.write_head(&mut head, next)?;
         }
         self.in_use.store(false, Ordering::Release);
-        self.state.store(State::Closed as u8, Ordering::Release);
+        self.state.store(state as u8, Ordering::Release);
         Ok(())
     }
 }

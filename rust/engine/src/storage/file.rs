@@ -150,4 +150,8 @@ impl Storage for FileStorage {
     fn allocated(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.blocks() * 512)
     }
+
+    fn share_blocks_with(&self, target: &FileStorage) -> io::Result<()> {
+        Ok(rustix::fs::ioctl_ficlone(&target.file, &self.file)?)
+    }
 }

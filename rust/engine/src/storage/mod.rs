@@ -6,9 +6,13 @@
 
 mod file;
 mod memory;
+mod slice;
+mod slot;
 
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
+pub use slice::Slice;
+pub use slot::Slot;
 
 use std::fmt;
 use std::io;
@@ -69,4 +73,17 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Bytes that the storage takes on its medium.
     fn allocated(&self) -> io::Result<u64>;
+
+    /// Makes the file `target` share all of this one's blocks.
+    ///
+    /// # Errors
+    /// `Unsupported`, or the system's error, where that cannot be done.
+    fn share_blocks_with(&self, _target: &FileStorage) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Lets go of every right to write, so that the medium can become read-only.
+    fn reopen_read_only(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -1,0 +1,115 @@
+//! A file that lies in pieces inside another: in an ISO 9660 image, say.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Storage;
+
+/// Ranges of another storage, one after the other. For reading only.
+#[derive(Debug)]
+pub struct Slice {
+    inner: Arc<dyn Storage>,
+    name: String,
+    /// Where each piece begins here, where it begins in `inner`, and its length.
+    pieces: Vec<(u64, u64, u64)>,
+    len: u64,
+}
+
+impl Slice {
+    /// The `ranges` (offset and length in bytes) of `inner`, called `name` in messages.
+    ///
+    /// # Errors
+    /// `InvalidInput` when a range does not lie in `inner`.
+    pub fn new(inner: Arc<dyn Storage>, name: String, ranges: &[(u64, u64)]) -> io::Result<Slice> {
+        let outer = inner.len()?;
+        let mut pieces = Vec::with_capacity(ranges.len());
+        let mut len = 0_u64;
+        for &(offset, length) in ranges {
+            if offset.checked_add(length).is_none_or(|end| end > outer) {
+                let message = format!("{length} bytes at {offset} lie beyond its {outer} bytes");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            pieces.push((len, offset, length));
+            len += length;
+        }
+        Ok(Slice { inner, name, pieces, len })
+    }
+}
+
+impl Storage for Slice {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.len)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = self.len.min(offset.saturating_add(buf.len() as u64));
+        let mut done = 0;
+        let first = self.pieces.partition_point(|(start, _, length)| start + length <= offset);
+        for &(start, inner, length) in &self.pieces[first..] {
+            let at = offset + done as u64;
+            if at >= end {
+                break;
+            }
+            let within = at - start;
+            let n = (length - within).min(end - at) as usize;
+            let read = self.inner.read_at(&mut buf[done..done + n], inner + within)?;
+            done += read;
+            if read < n {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_all_at(&self, _buf: &[u8], _offset: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn punch_hole(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok((offset < self.len).then_some(offset))
+    }
+
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        Ok(self.len.max(offset))
+    }
+
+    fn allocated(&self) -> io::Result<u64> {
+        Ok(self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn pieces_read_as_one() {
+        let outer = Arc::new(MemoryStorage::new("outer", u64::MAX));
+        outer.write_all_at(b"0123456789abcdefghij", 0).unwrap();
+        let ranges = [(10, 3), (0, 2), (5, 0), (18, 2)];
+        let slice = Slice::new(outer.clone(), "slice".into(), &ranges).unwrap();
+        let expected = b"abc01ij";
+        for from in 0..8 {
+            for length in 0..9 {
+                let mut buf = vec![0; length];
+                let n = slice.read_at(&mut buf, from as u64).unwrap();
+                assert_eq!(&buf[..n], &expected[from.min(7)..(from + length).min(7)]);
+            }
+        }
+        assert!(Slice::new(outer.clone(), "x".into(), &[(19, 2)]).is_err());
+        assert!(Slice::new(outer, "x".into(), &[(u64::MAX, 2)]).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! What can be done to a device while it is in use.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::image::ImageOptions;
+use cowcloop_engine::ErrorKind;
+
+const SIZE: u64 = 24 << 20;
+
+struct Files {
+    dir: tempfile::TempDir,
+    base: PathBuf,
+    cow: PathBuf,
+}
+
+fn files() -> Files {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("base");
+    fs::write(&base, vec![0xbb; SIZE as usize]).unwrap();
+    Files { cow: dir.path().join("my.cow"), base, dir }
+}
+
+fn options() -> DeviceOptions {
+    DeviceOptions { create: true, ..DeviceOptions::default() }
+}
+
+fn open(base: &Path, cow: &Path) -> cowcloop_engine::Result<Device> {
+    Device::open(base, &[cow.to_path_buf()], &options())
+}
+
+fn byte(device: &Device, at: u64) -> u8 {
+    let mut byte = [0];
+    device.read_at(&mut byte, at).unwrap();
+    byte[0]
+}
+
+/// Writers put the number of their round into every block of a stripe; a
+/// snapshot must never hold a later round in one block than in a block that was
+/// written before it.
+#[test]
+fn a_snapshot_is_of_one_moment_while_writers_go_on() {
+    let files = files();
+    let device = open(&files.base, &files.cow).unwrap();
+    let blocks = 4096_u64;
+    for block in 0..blocks {
+        device.write_at(&[0; 1024], block * 1024).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let rounds = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=u8::MAX {
+                for block in (0..blocks).rev() {
+                    device.write_at(&[round; 1024], block * 1024).unwrap();
+                }
+                rounds.store(u64::from(round), Ordering::SeqCst);
+                if stop.load(Ordering::SeqCst) {
+                    break;
+                }
+            }
+        });
+        for i in 0..4 {
+            let copy = files.dir.path().join(format!("snapshot-{i}"));
+            let before = rounds.load(Ordering::SeqCst);
+            device.snapshot(&copy).unwrap();
+            let snapshot = open(&files.base, &copy).unwrap();
+            let seen: Vec<u8> = (0..blocks).map(|b| byte(&snapshot, b * 1024)).collect();
+            // The writer goes from the last block down: newer ones are at the end.
+            assert!(seen.windows(2).all(|w| w[0] <= w[1]), "snapshot {i} is of two moments");
+            assert!(seen[0] + 1 >= seen[seen.len() - 1]);
+            assert!(u64::from(seen[0]) >= before, "what was written before is in it");
+        }
+        stop.store(true, Ordering::SeqCst);
+    });
+    let error = device.snapshot(&files.base).unwrap_err();
+    assert!(error.to_string().contains("exists"), "{error}");
+}
+
+#[test]
+fn a_snapshot_lives_its_own_life() {
+    let files = files();
+    let copy = files.dir.path().join("copy.cow");
+    let device = open(&files.base, &files.cow).unwrap();
+    device.write_at(b"both", 5000).unwrap();
+    device.write_zeroes(1 << 20, 1 << 20, false).unwrap();
+    let summary = device.snapshot(&copy).unwrap();
+    assert_eq!(summary.blocks, 1 + 1024);
+    device.write_at(b"mine", 9000).unwrap();
+    let other = open(&files.base, &copy).unwrap();
+    assert_eq!((byte(&other, 5000), byte(&other, 9000), byte(&other, 1 << 20)), (b'b', 0xbb, 0));
+    other.write_at(b"his", 9000).unwrap();
+    assert_eq!((byte(&device, 9000), byte(&other, 9000)), (b'm', b'h'));
+    other.close().unwrap();
+    assert!(fs::metadata(&copy).unwrap().blocks() * 512 < 256 << 10, "holes stay holes");
+    assert!(open(&files.base, &copy).is_err(), "the name is still in use");
+    drop(other);
+    assert!(open(&files.base, &copy).is_ok());
+}
+
+#[test]
+fn a_cowfile_made_read_only_is_closed_and_still_read() {
+    let files = files();
+    let device = open(&files.base, &files.cow).unwrap();
+    device.write_at(b"x", 100).unwrap();
+    assert!(open(&files.base, &files.cow).is_err());
+    device.make_read_only().unwrap();
+    device.make_read_only().unwrap();
+    assert_eq!(byte(&device, 100), b'x');
+    assert!(device.read_only());
+    assert_eq!(device.write_at(b"y", 100).unwrap_err().kind(), ErrorKind::ReadOnly);
+    assert_eq!(fs::read(&files.cow).unwrap()[4..8], [1, 0, 0, 0], "version 1, clean");
+    // Others may read it too, but nobody may write.
+    let reader = DeviceOptions { read_only: true, ..options() };
+    let second = Device::open(&files.base, std::slice::from_ref(&files.cow), &reader).unwrap();
+    assert_eq!(byte(&second, 100), b'x');
+    assert_eq!(open(&files.base, &files.cow).err().unwrap().kind(), ErrorKind::Busy);
+}
+
+#[test]
+fn a_suspended_device_waits_for_its_own_medium() {
+    let files = files();
+    // Nothing of the base is cached: a raw base has no cache.
+    let device = open(&files.base, &files.cow).unwrap();
+    device.write_at(b"cow", 0).unwrap();
+    device.suspend().unwrap();
+    assert!(device.is_suspended());
+    assert_eq!(byte(&device, 0), b'c', "the cowfile is still there");
+
+    let away = files.dir.path().join("away");
+    fs::rename(&files.base, &away).unwrap();
+    assert!(device.resume().is_err(), "no medium");
+    fs::write(&files.base, vec![0xcc; SIZE as usize]).unwrap();
+    assert_eq!(device.resume().unwrap_err().kind(), ErrorKind::Mismatch);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| byte(&device, 1 << 20));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!reader.is_finished(), "a read waits");
+        fs::rename(&away, &files.base).unwrap();
+        device.resume().unwrap();
+        assert_eq!(reader.join().unwrap(), 0xbb);
+    });
+
+    device.suspend().unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| device.read_at(&mut [0], 1 << 20).unwrap_err().kind());
+        device.close().unwrap();
+        assert_eq!(reader.join().unwrap(), ErrorKind::Io, "a device that ends lets nobody wait");
+    });
+}
+
+#[test]
+fn a_device_may_be_larger_than_its_base() {
+    let files = files();
+    let larger = DeviceOptions { device_size: Some(SIZE + (1 << 20)), ..options() };
+    let cows = [files.cow.clone()];
+    let device = Device::open(&files.base, &cows, &larger).unwrap();
+    assert_eq!(device.size(), SIZE + (1 << 20));
+    let mut across = [1; 20];
+    device.read_at(&mut across, SIZE - 10).unwrap();
+    assert_eq!(across[..10], [0xbb; 10]);
+    assert_eq!(across[10..], [0; 10]);
+    device.write_at(b"far", SIZE + 5000).unwrap();
+    device.close().unwrap();
+    drop(device);
+    // Its size is its own from then on.
+    let device = open(&files.base, &files.cow).unwrap();
+    assert_eq!((device.size(), byte(&device, SIZE + 5000)), (SIZE + (1 << 20), b'f'));
+    drop(device);
+
+    let smaller = DeviceOptions { device_size: Some(SIZE - 1024), ..options() };
+    let other = [files.dir.path().join("other.cow")];
+    assert!(Device::open(&files.base, &other, &smaller).is_err());
+    assert!(!other[0].exists());
+}
+
+#[test]
+fn an_image_may_lie_inside_another_file() {
+    let files = files();
+    let outer = files.dir.path().join("outer");
+    let mut bytes = vec![1; 10_000];
+    bytes.extend([0xaa; 4096]);
+    bytes.extend([2; 5000]);
+    bytes.extend([0xbb; 8192]);
+    fs::write(&outer, &bytes).unwrap();
+    let inside = DeviceOptions {
+        image: ImageOptions::default(),
+        image_ranges: vec![(10_000, 4096), (10_000 + 4096 + 5000, 8192)],
+        ..options()
+    };
+    let device = Device::open(&outer, std::slice::from_ref(&files.cow), &inside).unwrap();
+    assert_eq!(device.size(), 12288);
+    assert_eq!((byte(&device, 4095), byte(&device, 4096)), (0xaa, 0xbb));
+    let beyond = DeviceOptions { image_ranges: vec![(0, 1 << 40)], ..options() };
+    let error = Device::open(&outer, &[], &beyond).err().unwrap();
+    assert!(error.to_string().contains("outer"), "{error}");
+}
