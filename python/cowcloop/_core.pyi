@@ -39,6 +39,7 @@ class Device:
         memory_limit: int | None = None,
         strict: bool = False,
         size: int | None = None,
+        image_ranges: Sequence[tuple[int, int]] = ...,
     ) -> Device: ...
     @property
     def size(self) -> int: ...

@@ -12,6 +12,8 @@ const MEMORY: &str = ":memory:";
 /// What `nbdkit cowcloop --help` shows.
 pub const HELP: &std::ffi::CStr = c"\
 [image=]<PATH>     (required) The cloop, uzip or raw image to serve.
+image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
+                   part of it. May be repeated: the parts in their order.
 cow=<PATH>         A cowfile on it, or :memory:. May be repeated, lowest
                    first; the last one takes the writes. None: read-only.
 create=<BOOL>      Create the last cowfile when it is missing (default: true).
@@ -35,6 +37,7 @@ lifeline=<FD>      Shut down once this inherited file descriptor is at its end."
 #[derive(Debug, Default)]
 pub struct Config {
     image: Option<PathBuf>,
+    image_ranges: Vec<(u64, u64)>,
     /// Cowfiles, lowest first.
     pub cows: Vec<PathBuf>,
     create: Option<bool>,
@@ -63,6 +66,10 @@ impl Config {
     pub fn set(&mut self, key: &str, value: &OsStr) -> Result<(), String> {
         match key {
             "image" => once(&mut self.image, key, path(key, value)?),
+            "image-range" => {
+                self.image_ranges.push(range(key, value)?);
+                Ok(())
+            }
             "cow" => {
                 let cow = match value == MEMORY {
                     true => PathBuf::from(MEMORY),
@@ -126,6 +133,7 @@ impl Config {
                 threads: self.threads.unwrap_or(default.threads),
                 strict: self.strict.unwrap_or(default.strict),
             },
+            image_ranges: self.image_ranges.clone(),
             read_only: self.read_only.unwrap_or(false),
             create: self.create.unwrap_or(true),
             repair: self.repair.unwrap_or(false),
@@ -169,6 +177,14 @@ fn number(
     found.and_then(|text| text.parse().ok()).filter(|n| range.contains(n)).ok_or_else(|| {
         format!("{key}: {value:?} is not a number from {} to {}", range.start(), range.end())
     })
+}
+
+/// `OFFSET+LENGTH`, in bytes.
+fn range(key: &str, value: &OsStr) -> Result<(u64, u64), String> {
+    let text = value.to_string_lossy();
+    text.split_once('+')
+        .and_then(|(offset, length)| Some((parse_size(offset)?, parse_size(length)?)))
+        .ok_or_else(|| format!("{key}: {value:?} is not OFFSET+LENGTH, in bytes"))
 }
 
 /// Bytes: a decimal number, and `K`, `M`, `G`, `T`, `P` or `E` for powers of 1024.
@@ -229,6 +245,8 @@ mod tests {
         let mut config = Config::default();
         for (key, value) in [
             ("image", "/a/chicken.img"),
+            ("image-range", "1M+4096"),
+            ("image-range", "0+512"),
             ("cow", "/a/low.cow"),
             ("cow", ":memory:"),
             ("cache", "1M"),
@@ -258,6 +276,7 @@ mod tests {
         assert!(!options.create);
         assert!(options.read_only);
         assert!(options.repair);
+        assert_eq!(options.image_ranges, [(1 << 20, 4096), (0, 512)]);
         assert_eq!(options.device_size, Some(8 << 30));
         assert_eq!(options.memory_limit, Some(16 << 20));
     }

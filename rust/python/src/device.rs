@@ -32,7 +32,7 @@ impl Device {
     #[new]
     #[pyo3(signature = (image, cows = Vec::new(), *, read_only = false, create = false,
         repair = false, cache = None, threads = 0, memory_limit = None, strict = false,
-        size = None))]
+        size = None, image_ranges = Vec::new()))]
     // One argument an option of the engine: they are keywords on the Python side.
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -47,6 +47,7 @@ impl Device {
         memory_limit: Option<u64>,
         strict: bool,
         size: Option<u64>,
+        image_ranges: Vec<(u64, u64)>,
     ) -> PyResult<Device> {
         let mut options = ImageOptions { threads, strict, ..ImageOptions::default() };
         if let Some(bytes) = cache {
@@ -54,6 +55,7 @@ impl Device {
         }
         let options = DeviceOptions {
             image: options,
+            image_ranges,
             read_only,
             create,
             repair,
