@@ -134,6 +134,20 @@ def test_errors_are_pickled_as_they_are() -> None:
         assert getattr(again, "errno", None) == getattr(error, "errno", None)
 
 
+def test_a_damaged_block_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "bad.img"
+    image = bytearray(cloop.build(PLAIN, 4096))
+    image[-1] ^= 1
+    path.write_bytes(image)
+    with cowcloop.open(path) as disk:
+        for _ in range(2):
+            with pytest.raises(cowcloop.DamagedError):
+                disk.pread(4096, 15 * 4096)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("cowcloop", "ERROR")
+    assert "block 15" in record.getMessage()
+
+
 def test_an_unknown_kind_is_told_by_its_errno() -> None:
     error = errors.from_engine("invented", errno.EACCES, "x: no")
     assert isinstance(error, PermissionError)
