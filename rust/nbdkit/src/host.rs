@@ -17,7 +17,7 @@ pub use real::*;
 
 #[cfg(not(test))]
 mod real {
-    use std::ffi::{c_char, c_int, CStr, CString};
+    use std::ffi::{c_char, c_int, c_uint, CStr, CString};
     use std::io;
     use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -29,6 +29,7 @@ mod real {
         fn nbdkit_debug(format: *const c_char, ...);
         fn nbdkit_set_error(errno: c_int);
         fn nbdkit_shutdown();
+        fn nbdkit_nanosleep(seconds: c_uint, nanoseconds: c_uint) -> c_int;
         fn nbdkit_export_name() -> *const c_char;
         fn nbdkit_strdup_intern(text: *const c_char) -> *const c_char;
         fn nbdkit_add_extent(
@@ -70,6 +71,13 @@ mod real {
         // SAFETY: may be called from any thread once the server serves, which
         // is when the threads that call it are started.
         unsafe { nbdkit_shutdown() }
+    }
+
+    /// Whether nbdkit has begun to end; it waits for every request under way.
+    /// Once it has, nbdkit writes a line about it each time it is asked.
+    pub fn is_ending() -> bool {
+        // SAFETY: may be called from any thread, and sleeps for no time at all.
+        unsafe { nbdkit_nanosleep(0, 0) != 0 }
     }
 
     /// The export that the connection now being opened asked for.
@@ -187,6 +195,9 @@ mod stand_in {
     }
     pub fn shutdown() {
         tell("shutdown", "");
+    }
+    pub fn is_ending() -> bool {
+        false
     }
     pub fn export_name() -> Option<Vec<u8>> {
         None

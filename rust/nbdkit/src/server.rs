@@ -9,6 +9,8 @@ use cowcloop_engine::Layer;
 use serde_json::{json, Value};
 
 use crate::config::Config;
+use crate::report::reason;
+use crate::service::Waker;
 use crate::sessions::{Session, Sessions};
 
 /// Sessions when no limit is given.
@@ -20,6 +22,7 @@ pub struct Server {
     device: Arc<Device>,
     sessions: Option<Arc<Sessions>>,
     connections: AtomicU64,
+    waker: Waker,
 }
 
 /// What an export name leads to.
@@ -44,7 +47,8 @@ impl Server {
                 Some(Arc::new(Sessions::new(folder, device.clone(), options, limit)?))
             }
         };
-        Ok(Server { device, sessions, connections: AtomicU64::new(0) })
+        let waker = Waker::new().map_err(|error| format!("eventfd: {}", reason(&error)))?;
+        Ok(Server { device, sessions, connections: AtomicU64::new(0), waker })
     }
 
     /// The export that a client named. The error is a line for the log.
@@ -79,6 +83,7 @@ impl Server {
         if let Some(sessions) = &self.sessions {
             status["sessions"] = sessions.status().into();
         }
+        status["suspended"] = self.is_suspended().into();
         status["pid"] = std::process::id().into();
         status["connections"] = self.connections.load(Ordering::Relaxed).into();
         status
@@ -89,6 +94,52 @@ impl Server {
         let result = self.device.flush();
         let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.flush());
         result.and(sessions).map_err(|error| error.to_string())
+    }
+
+    /// Has `work` done on the device, or on that of a session that has a cowfile.
+    /// The error is a line for the user.
+    pub fn with_device<T>(
+        &self,
+        session: Option<&str>,
+        work: impl FnOnce(&Device) -> cowcloop_engine::Result<T>,
+    ) -> Result<T, String> {
+        let done = match (session, &self.sessions) {
+            (None, None) => work(&self.device),
+            (Some(name), Some(sessions)) => {
+                let session = sessions.join_existing(name)?;
+                session.existing().and_then(work)
+            }
+            (None, Some(_)) => return Err("name the session that is meant".into()),
+            (Some(name), None) => return Err(format!("session {name:?}: there are no sessions")),
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    /// Lets go of the image's file; reads of it wait. The error is a line for the user.
+    pub fn suspend(&self) -> Result<(), String> {
+        self.device.suspend().map_err(|error| error.to_string())?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Opens the image's file anew. The error is a line for the user.
+    pub fn resume(&self) -> Result<(), String> {
+        self.device.resume().map_err(|error| error.to_string())
+    }
+
+    /// Lets the reads fail that wait for a suspended image.
+    pub fn give_up(&self) {
+        self.device.give_up();
+    }
+
+    /// What wakes the service thread.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Whether reads of the image wait.
+    pub fn is_suspended(&self) -> bool {
+        self.device.is_suspended()
     }
 
     /// Closes the cowfile cleanly; sessions close with their last client. The error is a line for the user.

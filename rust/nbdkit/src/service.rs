@@ -1,13 +1,15 @@
-//! The one thread of the plugin's own: it waits for control clients and for
-//! the end of the process that started the server.
+//! The plugin's own thread: it waits for control clients, for the end of the
+//! process that started the server and, while the image is suspended, for the
+//! server's own.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags};
+use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::control::Control;
@@ -17,9 +19,32 @@ use crate::{host, report};
 /// How long to wait before accepting again when the system is short of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(200);
 
+/// How often to ask whether the server is ending, while requests may wait for a medium.
+const VIGILANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+/// Wakes the thread from any other.
+pub struct Waker {
+    event: OwnedFd,
+    stop: AtomicBool,
+}
+
+impl Waker {
+    /// A waker of a thread that is yet to start.
+    pub fn new() -> io::Result<Waker> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Waker { event, stop: AtomicBool::new(false) })
+    }
+
+    /// Has the thread look at the server anew.
+    pub fn wake(&self) {
+        // Fails only when the counter is at its end, and then the thread wakes too.
+        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
+    }
+}
+
 /// The running thread.
 pub struct Service {
-    stop: Arc<OwnedFd>,
+    server: Arc<Server>,
     thread: JoinHandle<()>,
 }
 
@@ -30,48 +55,56 @@ impl Service {
         control: Option<Control>,
         lifeline: Option<OwnedFd>,
     ) -> io::Result<Service> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
-        let watch = stop.clone();
+        let ours = server.clone();
         let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
             report::guard(|| {
-                if let Err(error) = run(&watch, &server, control, lifeline) {
+                if let Err(error) = run(&ours, control, lifeline) {
                     host::error(&format!("the service thread has ended: {error}"));
                 }
             });
         })?;
-        Ok(Service { stop, thread })
+        Ok(Service { server, thread })
     }
 
     /// Ends the thread, and with it the control channel.
     pub fn stop(self) {
-        // Fails only when the counter is at its end, and then the thread wakes too.
-        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        self.server.waker().stop.store(true, Ordering::Release);
+        self.server.waker().wake();
         let _ = self.thread.join();
     }
 }
 
 fn run(
-    stop: &OwnedFd,
     server: &Arc<Server>,
     mut control: Option<Control>,
     mut lifeline: Option<OwnedFd>,
 ) -> io::Result<()> {
+    let waker = server.waker();
     loop {
-        let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
+        let mut watched = vec![PollFd::new(&waker.event, PollFlags::IN)];
         watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
         watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
-        match poll(&mut watched, None) {
+        let timeout = server.is_suspended().then_some(&VIGILANCE);
+        match poll(&mut watched, timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let mut happened = watched.iter().map(|fd| !fd.revents().is_empty());
-        let stopped = happened.next() == Some(true);
+        let woken = happened.next() == Some(true);
         let client = control.is_some() && happened.next() == Some(true);
         let cut = lifeline.is_some() && happened.next() == Some(true);
         drop(watched);
 
-        if stopped {
+        if woken {
+            // Only resets the event.
+            let _ = rustix::io::read(&waker.event, &mut [0u8; 8]);
+        }
+        if waker.stop.load(Ordering::Acquire) {
             return Ok(());
+        }
+        if timeout.is_some() && host::is_ending() {
+            // nbdkit would wait for good for the requests that wait for the medium.
+            server.give_up();
         }
         if cut && lifeline.as_ref().is_some_and(at_end) {
             lifeline = None;

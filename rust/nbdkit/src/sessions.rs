@@ -90,6 +90,17 @@ impl Sessions {
         Ok(session)
     }
 
+    /// Joins a session that has a cowfile. The error is a line for the user.
+    pub fn join_existing(
+        self: &Arc<Self>,
+        name: &str,
+    ) -> std::result::Result<Arc<Session>, String> {
+        match valid_name(name.as_bytes()) {
+            Some(name) if self.path(name).symlink_metadata().is_ok() => self.join(name.as_bytes()),
+            _ => Err(format!("session {name:?}: there is none of that name with a cowfile")),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,6 +230,11 @@ impl Session {
             Some(device) => Ok(device),
             None => self.make(),
         }
+    }
+
+    /// The device with the cowfile, which is there.
+    pub fn existing(&self) -> Result<&Device> {
+        self.make()
     }
 
     /// Size in bytes, the same before and after the cowfile is made.
