@@ -1,9 +1,10 @@
 //! What is served, from the start of the server to its end.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::CowfileStatus;
+use cowcloop_engine::cowfile::{CowfileStatus, SnapshotSummary};
 use cowcloop_engine::device::{Device, DeviceStatus};
 use cowcloop_engine::Layer;
 use serde_json::{json, Value};
@@ -96,23 +97,40 @@ impl Server {
         result.and(sessions).map_err(|error| error.to_string())
     }
 
-    /// Has `work` done on the device, or on that of a session that has a cowfile.
-    /// The error is a line for the user.
-    pub fn with_device<T>(
-        &self,
-        session: Option<&str>,
-        work: impl FnOnce(&Device) -> cowcloop_engine::Result<T>,
-    ) -> Result<T, String> {
-        let done = match (session, &self.sessions) {
-            (None, None) => work(&self.device),
-            (Some(name), Some(sessions)) => {
-                let session = sessions.join_existing(name)?;
-                session.existing().and_then(work)
+    /// Copies the cowfile, or a session's, as it is now. The error is a line for the user.
+    pub fn snapshot(&self, session: Option<&str>, path: &Path) -> Result<SnapshotSummary, String> {
+        let done = match session {
+            None => self.sole_device()?.snapshot(path),
+            Some(name) => {
+                let session = self.sessions()?.join_existing(name)?;
+                session.existing().and_then(|device| device.snapshot(path))
             }
-            (None, Some(_)) => return Err("name the session that is meant".into()),
-            (Some(name), None) => return Err(format!("session {name:?}: there are no sessions")),
         };
         done.map_err(|error| error.to_string())
+    }
+
+    /// Closes the cowfile, or a session's, and goes on read-only. The error is
+    /// a line for the user.
+    pub fn reopen_read_only(&self, session: Option<&str>) -> Result<(), String> {
+        let done = match session {
+            None => self.sole_device()?.make_read_only(),
+            Some(name) => {
+                let session = self.sessions()?.in_use(name)?;
+                session.existing().and_then(Device::make_read_only)
+            }
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    fn sole_device(&self) -> Result<&Device, String> {
+        match self.sessions {
+            None => Ok(&self.device),
+            Some(_) => Err("name the session that is meant".into()),
+        }
+    }
+
+    fn sessions(&self) -> Result<&Arc<Sessions>, String> {
+        self.sessions.as_ref().ok_or_else(|| "this server has no sessions".into())
     }
 
     /// Lets go of the image's file; reads of it wait. The error is a line for the user.

@@ -29,7 +29,7 @@ pub enum Command {
     },
     /// The cowfile closed cleanly, and the device read-only from then on.
     ReopenReadOnly {
-        /// The session that is meant.
+        /// The session that is meant: read-only until its last client leaves.
         session: Option<String>,
     },
     /// The image's file let go of, so that its medium can be taken out.
@@ -71,11 +71,11 @@ impl Command {
             Command::Status => Ok(server.status()),
             Command::Sync => server.sync().map(|()| json!({})),
             Command::Snapshot { path, session } => server
-                .with_device(session.as_deref(), |device| device.snapshot(path))
+                .snapshot(session.as_deref(), path)
                 .map(|done| json!({ "blocks": done.blocks, "shared": done.shared })),
-            Command::ReopenReadOnly { session } => server
-                .with_device(session.as_deref(), |device| device.make_read_only())
-                .map(|()| json!({})),
+            Command::ReopenReadOnly { session } => {
+                server.reopen_read_only(session.as_deref()).map(|()| json!({}))
+            }
             Command::Suspend => server.suspend().map(|()| json!({})),
             Command::Resume => server.resume().map(|()| json!({})),
         }
