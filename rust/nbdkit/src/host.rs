@@ -3,6 +3,8 @@
 //! In this crate's own tests there is no nbdkit: a stand-in notes what it was told.
 
 use std::ffi::CString;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 /// Text for C and for a log: one line, without NUL or control characters.
 ///
@@ -12,12 +14,23 @@ fn one_line(text: &str) -> CString {
     CString::new(clean).unwrap_or_default()
 }
 
+/// A duplicate of an open file descriptor of this process, whoever opened it.
+///
+/// # Errors
+/// When it is not open.
+pub fn duplicate_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: borrowed for the system call that duplicates it alone, which
+    // says so when it is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    borrowed.try_clone_to_owned()
+}
+
 #[cfg(not(test))]
 pub use real::*;
 
 #[cfg(not(test))]
 mod real {
-    use std::ffi::{c_char, c_int, c_uint, CStr, CString};
+    use std::ffi::{c_char, c_int, CStr, CString};
     use std::io;
     use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -29,7 +42,6 @@ mod real {
         fn nbdkit_debug(format: *const c_char, ...);
         fn nbdkit_set_error(errno: c_int);
         fn nbdkit_shutdown();
-        fn nbdkit_nanosleep(seconds: c_uint, nanoseconds: c_uint) -> c_int;
         fn nbdkit_export_name() -> *const c_char;
         fn nbdkit_strdup_intern(text: *const c_char) -> *const c_char;
         fn nbdkit_add_extent(
@@ -71,13 +83,6 @@ mod real {
         // SAFETY: may be called from any thread once the server serves, which
         // is when the threads that call it are started.
         unsafe { nbdkit_shutdown() }
-    }
-
-    /// Whether nbdkit has begun to end; it waits for every request under way.
-    /// Once it has, nbdkit writes a line about it each time it is asked.
-    pub fn is_ending() -> bool {
-        // SAFETY: may be called from any thread, and sleeps for no time at all.
-        unsafe { nbdkit_nanosleep(0, 0) != 0 }
     }
 
     /// The export that the connection now being opened asked for.
@@ -195,9 +200,6 @@ mod stand_in {
     }
     pub fn shutdown() {
         tell("shutdown", "");
-    }
-    pub fn is_ending() -> bool {
-        false
     }
     pub fn export_name() -> Option<Vec<u8>> {
         None

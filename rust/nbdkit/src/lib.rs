@@ -14,6 +14,7 @@
 mod abi;
 #[allow(unsafe_code)]
 mod callbacks;
+mod clients;
 mod config;
 mod control;
 #[allow(unsafe_code)]

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::clients::Listeners;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::host;
@@ -70,6 +71,8 @@ pub fn get_ready() -> Result<(), String> {
 /// Starts what must not be started before the fork.
 pub fn after_fork() -> Result<(), String> {
     let mut state = state();
+    // Before the control socket is made, which is not theirs.
+    let listeners = Listeners::find();
     let control = state.config().control.as_deref().map(Control::bind).transpose()?;
     let lifeline = state.lifeline.take();
     let Some(server) = state.server.clone() else {
@@ -80,7 +83,8 @@ pub fn after_fork() -> Result<(), String> {
         state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
     }
     if control.is_some() || lifeline.is_some() {
-        state.service = Some(Service::start(server, control, lifeline).map_err(no_thread)?);
+        state.service =
+            Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
     }
     Ok(())
 }

@@ -1,17 +1,18 @@
-//! The plugin's own thread: it waits for control clients, for the end of the
-//! process that started the server and, while the image is suspended, for the
-//! server's own.
+//! The one thread of the plugin's own: it waits for control clients and for
+//! what ends the server: a signal, or the end of the process that started it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
+use crate::clients::Listeners;
 use crate::control::Control;
 use crate::server::Server;
 use crate::{host, report};
@@ -19,32 +20,12 @@ use crate::{host, report};
 /// How long to wait before accepting again when the system is short of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(200);
 
-/// How often to ask whether the server is ending, while requests may wait for a medium.
-const VIGILANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-
-/// Wakes the thread from any other.
-pub struct Waker {
-    event: OwnedFd,
-    stop: AtomicBool,
-}
-
-impl Waker {
-    /// A waker of a thread that is yet to start.
-    pub fn new() -> io::Result<Waker> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Waker { event, stop: AtomicBool::new(false) })
-    }
-
-    /// Has the thread look at the server anew.
-    pub fn wake(&self) {
-        // Fails only when the counter is at its end, and then the thread wakes too.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-    }
-}
+/// How often clients are looked for while the server ends.
+const SWEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// The running thread.
 pub struct Service {
-    server: Arc<Server>,
+    stop: Arc<OwnedFd>,
     thread: JoinHandle<()>,
 }
 
@@ -54,61 +35,71 @@ impl Service {
         server: Arc<Server>,
         control: Option<Control>,
         lifeline: Option<OwnedFd>,
+        listeners: Listeners,
     ) -> io::Result<Service> {
-        let ours = server.clone();
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let watch = stop.clone();
+        let signals = end_signals()?;
         let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
             report::guard(|| {
-                if let Err(error) = run(&ours, control, lifeline) {
+                if let Err(error) = run(&watch, &server, control, lifeline, signals, &listeners) {
                     host::error(&format!("the service thread has ended: {error}"));
                 }
             });
         })?;
-        Ok(Service { server, thread })
+        Ok(Service { stop, thread })
     }
 
     /// Ends the thread, and with it the control channel.
     pub fn stop(self) {
-        self.server.waker().stop.store(true, Ordering::Release);
-        self.server.waker().wake();
+        // Fails only when the counter is at its end, and then the thread wakes too.
+        let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
         let _ = self.thread.join();
     }
 }
 
 fn run(
+    stop: &OwnedFd,
     server: &Arc<Server>,
     mut control: Option<Control>,
     mut lifeline: Option<OwnedFd>,
+    signals: OwnedFd,
+    listeners: &Listeners,
 ) -> io::Result<()> {
-    let waker = server.waker();
+    let mut signals = Some(signals);
+    let mut ending = false;
     loop {
-        let mut watched = vec![PollFd::new(&waker.event, PollFlags::IN)];
+        if ending {
+            listeners.send_clients_away();
+        }
+        let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
         watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
         watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
-        let timeout = server.is_suspended().then_some(&VIGILANCE);
-        match poll(&mut watched, timeout) {
+        watched.extend(signals.iter().map(|s| PollFd::new(s, PollFlags::IN)));
+        // A client may have been accepted just before: it is sent away next time.
+        match poll(&mut watched, ending.then_some(&SWEEP)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let mut happened = watched.iter().map(|fd| !fd.revents().is_empty());
-        let woken = happened.next() == Some(true);
+        let stopped = happened.next() == Some(true);
         let client = control.is_some() && happened.next() == Some(true);
         let cut = lifeline.is_some() && happened.next() == Some(true);
+        let signalled = signals.is_some() && happened.next() == Some(true);
         drop(watched);
 
-        if woken {
-            // Only resets the event.
-            let _ = rustix::io::read(&waker.event, &mut [0u8; 8]);
-        }
-        if waker.stop.load(Ordering::Acquire) {
+        if stopped {
             return Ok(());
-        }
-        if timeout.is_some() && host::is_ending() {
-            // nbdkit would wait for good for the requests that wait for the medium.
-            server.give_up();
         }
         if cut && lifeline.as_ref().is_some_and(at_end) {
             lifeline = None;
+            ending = true;
             host::shutdown();
+        }
+        if signalled {
+            // nbdkit's own handler has seen it as well, and ends the server.
+            signals = None;
+            ending = true;
         }
         if let (true, Some(control)) = (client, &mut control) {
             if let Err(error) = control.accept(server) {
@@ -117,6 +108,16 @@ fn run(
             }
         }
     }
+}
+
+/// Readable once one of the signals has come that end nbdkit. Its own handlers
+/// stay in place behind ours.
+fn end_signals() -> io::Result<OwnedFd> {
+    let (reader, writer) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader.into())
 }
 
 /// Whether nobody holds the other end any more. What arrives before that is dropped.

@@ -16,7 +16,6 @@ mod output;
 mod pool;
 mod progress;
 mod spool;
-mod stream;
 mod verify;
 mod writer;
 

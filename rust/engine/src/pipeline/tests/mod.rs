@@ -100,9 +100,9 @@ fn open(path: &Path) -> Output {
     Output::open(path, &[]).unwrap()
 }
 
-fn make_fifo(directory: &TempDir) -> PathBuf {
+/// An output that is a pipe, and what arrives at its other end.
+fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
     let path = directory.path().join("pipe-out");
-    let _ = std::fs::remove_file(&path);
     rustix::fs::mknodat(
         rustix::fs::CWD,
         &path,
@@ -111,12 +111,6 @@ fn make_fifo(directory: &TempDir) -> PathBuf {
         0,
     )
     .unwrap();
-    path
-}
-
-/// An output that is a pipe, and what arrives at its other end.
-fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
-    let path = make_fifo(directory);
     let reader = std::thread::spawn({
         let path = path.clone();
         move || {
@@ -125,7 +119,9 @@ fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
             data
         }
     });
-    (open(&path), reader)
+    let output = open(&path);
+    std::fs::remove_file(path).unwrap();
+    (output, reader)
 }
 
 /// An input that is a pipe, which gives the data in odd pieces.
