@@ -6,6 +6,7 @@ functions, so that a command starts as quickly as it can.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one line on standard error."""
     from cowcloop.cli.app import app, split_arguments
 
+    # A file name is shown as it is, whatever its bytes.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     own, nbdkit_args = split_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app.main(

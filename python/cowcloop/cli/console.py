@@ -68,8 +68,8 @@ def result(text: str) -> None:
 
 
 def result_json(document: Any) -> None:
-    """One JSON document."""
-    result(json.dumps(document, indent=2, ensure_ascii=False))
+    """One JSON document, in ASCII: file names need not be text."""
+    result(json.dumps(document, indent=2))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -39,6 +39,19 @@ class Address:
         host = "localhost" if self.host in _WILDCARDS else self.host
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    @property
+    def name(self) -> str:
+        """The address as people write it."""
+        return self.unix if self.unix is not None else f"{self.host}:{self.port}"
+
+    def make_private(self) -> None:
+        """Let nobody but the owner use the socket.
+
+        nbdkit makes it with mode 0755, which already keeps others from connecting.
+        """
+        if self.unix is not None:
+            os.chmod(self.unix, 0o600)
+
     def nbdkit_args(self) -> list[str]:
         """nbdkit's options to listen here."""
         if self.unix is not None:

@@ -6,30 +6,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# "nbdkit: [CONTEXT: ][LEVEL: ]text"; the context is the plugin or filter and a connection number.
-_LINE = re.compile(
-    r"nbdkit: (?:(?P<context>[\w.-]+(?:\[\d+\])?): )?"
-    r"(?:(?P<level>debug|warning|error): )(?P<text>.*)"
-)
-
 ADDRESS_IN_USE = "another server listens there"
 
-# Option errors come from getopt, with the program's path.
-_PROGRAM = re.compile(r"^(?:/\S*/)?nbdkit: ")
+# "nbdkit: [CONTEXT: ]LEVEL: text"; the context is the plugin or filter and a connection number.
+_LINE = re.compile(
+    r"nbdkit: (?:(?P<context>[\w.-]+(?:\[\d+\])?): )?"
+    r"(?P<level>debug|warning|error): (?P<text>.*)"
+)
 
+# What nbdkit says before it has its own way to say it: the program's name, or nothing.
+_PROGRAM = re.compile(r"(?:/\S*/)?nbdkit: ")
+
+# A client that goes away without a word is no error of the server's.
+_CLIENT_GONE = re.compile(r".*: (?:Connection reset by peer|Broken pipe)")
+
+# {0} is where it was to listen. Its line "unable to bind" comes before the one with the reason.
 _REWORDED = (
-    (
-        re.compile(r"bind: (?P<where>.*): Address already in use"),
-        rf"\g<where>: {ADDRESS_IN_USE}: choose another address",
-    ),
-    (
-        re.compile(r"bind: (?P<where>.*): Permission denied"),
-        r"\g<where>: no permission to listen there: choose another address",
-    ),
-    (
-        re.compile(r"bind: (?P<where>.*): Cannot assign requested address"),
-        r"\g<where> is not an address of this machine",
-    ),
+    (r"(?:bind|socket error): (?:.*: )?Address already in use", "{0}: " + ADDRESS_IN_USE),
+    (r"bind: (?:.*: )?(?P<why>.*)", "{0}: {why}"),
+    (r"getaddrinfo: (?P<host>.*): \d+: (?P<why>.*)", "{host}: {why}"),
+    (r"unable to bind to any TCP/IP sockets", ""),
 )
 
 
@@ -41,22 +37,26 @@ class Message:
     text: str
 
 
-def translate(line: str, typed: Mapping[str, str]) -> Message | None:
-    """One line of nbdkit's standard error; None for an empty one.
+def translate(line: str, typed: Mapping[str, str], where: str) -> Message | None:
+    """One line of nbdkit's standard error; None for one that says nothing.
 
-    `typed` maps the absolute paths that nbdkit was given to what the user wrote.
+    `typed` maps the absolute paths that nbdkit was given to what the user wrote; `where` is the
+    address at which it listens.
     """
     line = line.rstrip()
-    if not line:
-        return None
     match = _LINE.fullmatch(line)
     if match is None:
-        level, text = "error", _PROGRAM.sub("", line)
+        level, text = "error", _PROGRAM.sub("", line, count=1)
+        for pattern, words in _REWORDED:
+            found = re.fullmatch(pattern, text)
+            if found is not None:
+                text = words.format(where, **found.groupdict())
+                break
     else:
         level, text = match["level"], match["text"]
-    for pattern, words in _REWORDED:
-        text = pattern.sub(words, text)
+        if _CLIENT_GONE.fullmatch(text):
+            level = "debug"
     # The longest first: one path may begin with another.
     for path in sorted(typed, key=len, reverse=True):
         text = text.replace(path, typed[path])
-    return Message(level, text)
+    return Message(level, text) if text else None

@@ -98,7 +98,6 @@ class Nbdkit:
             lifeline=lifeline,
         )
         self._report(Message("debug", f"runs {shlex.join(command)}"))
-        # The mask makes the NBD socket private (0600).
         self._child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -106,7 +105,6 @@ class Nbdkit:
             stderr=errors,
             pass_fds=passed,
             start_new_session=True,
-            umask=0o177,
         )
         if not self._forks:
             self.pid = self._child.pid
@@ -183,6 +181,7 @@ class Nbdkit:
                 self.status = 1
             return
         self.pid = int(text)
+        self.address.make_private()
         self.ready = self.address.answers(_ANSWER_TIMEOUT)
         if not self.ready:
             self._errors.append(f"the server at {self.address.uri()} does not answer")
@@ -210,7 +209,7 @@ class Nbdkit:
             self._loop.remove(self._stderr)
 
     def _on_line(self, line: bytes) -> None:
-        message = translate(line.decode(errors="replace"), self._typed)
+        message = translate(line.decode(errors="replace"), self._typed, self.address.name)
         if message is None:
             return
         if message.level == "error":
