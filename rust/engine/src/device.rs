@@ -312,6 +312,13 @@ impl Device {
         })
     }
 
+    /// Lets reads fail that wait for a suspended medium, until it is resumed.
+    pub fn give_up(&self) {
+        if let Some(medium) = &self.medium {
+            medium.slot.give_up();
+        }
+    }
+
     /// Whether reads of the base wait for its medium.
     pub fn is_suspended(&self) -> bool {
         self.medium.as_ref().is_some_and(|medium| medium.slot.is_empty())
@@ -342,9 +349,7 @@ impl Device {
     /// Flushes and closes the cowfile cleanly; reads that wait for a suspended
     /// medium fail; later writes are refused. May be repeated.
     pub fn close(&self) -> Result<()> {
-        if let Some(medium) = &self.medium {
-            medium.slot.give_up();
-        }
+        self.give_up();
         match self.overlays.last() {
             Some(overlay) => overlay.close(),
             None => Ok(()),

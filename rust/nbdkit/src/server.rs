@@ -1,9 +1,10 @@
 //! What is served, from the start of the server to its end.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::CowfileStatus;
+use cowcloop_engine::cowfile::{CowfileStatus, SnapshotSummary};
 use cowcloop_engine::device::{Device, DeviceStatus};
 use cowcloop_engine::Layer;
 use serde_json::{json, Value};
@@ -79,6 +80,7 @@ impl Server {
         if let Some(sessions) = &self.sessions {
             status["sessions"] = sessions.status().into();
         }
+        status["suspended"] = self.is_suspended().into();
         status["pid"] = std::process::id().into();
         status["connections"] = self.connections.load(Ordering::Relaxed).into();
         status
@@ -89,6 +91,62 @@ impl Server {
         let result = self.device.flush();
         let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.flush());
         result.and(sessions).map_err(|error| error.to_string())
+    }
+
+    /// Copies the cowfile, or a session's, as it is now. The error is a line for the user.
+    pub fn snapshot(&self, session: Option<&str>, path: &Path) -> Result<SnapshotSummary, String> {
+        let done = match session {
+            None => self.sole_device()?.snapshot(path),
+            Some(name) => {
+                let session = self.sessions()?.join_existing(name)?;
+                session.existing().and_then(|device| device.snapshot(path))
+            }
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    /// Closes the cowfile, or a session's, and goes on read-only. The error is
+    /// a line for the user.
+    pub fn reopen_read_only(&self, session: Option<&str>) -> Result<(), String> {
+        let done = match session {
+            None => self.sole_device()?.make_read_only(),
+            Some(name) => {
+                let session = self.sessions()?.in_use(name)?;
+                session.existing().and_then(Device::make_read_only)
+            }
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    fn sole_device(&self) -> Result<&Device, String> {
+        match self.sessions {
+            None => Ok(&self.device),
+            Some(_) => Err("name the session that is meant".into()),
+        }
+    }
+
+    fn sessions(&self) -> Result<&Arc<Sessions>, String> {
+        self.sessions.as_ref().ok_or_else(|| "this server has no sessions".into())
+    }
+
+    /// Lets go of the image's file; reads of it wait. The error is a line for the user.
+    pub fn suspend(&self) -> Result<(), String> {
+        self.device.suspend().map_err(|error| error.to_string())
+    }
+
+    /// Opens the image's file anew. The error is a line for the user.
+    pub fn resume(&self) -> Result<(), String> {
+        self.device.resume().map_err(|error| error.to_string())
+    }
+
+    /// Lets the reads fail that wait for a suspended image.
+    pub fn give_up(&self) {
+        self.device.give_up();
+    }
+
+    /// Whether reads of the image wait.
+    pub fn is_suspended(&self) -> bool {
+        self.device.is_suspended()
     }
 
     /// Closes the cowfile cleanly; sessions close with their last client. The error is a line for the user.

@@ -70,6 +70,8 @@ fn run(
     let mut ending = false;
     loop {
         if ending {
+            // nbdkit would wait for good for reads that wait for a suspended image.
+            server.give_up();
             listeners.send_clients_away();
         }
         let mut watched = vec![PollFd::new(stop, PollFlags::IN)];

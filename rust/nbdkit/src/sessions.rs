@@ -90,6 +90,25 @@ impl Sessions {
         Ok(session)
     }
 
+    /// Joins a session that has a cowfile. The error is a line for the user.
+    pub fn join_existing(
+        self: &Arc<Self>,
+        name: &str,
+    ) -> std::result::Result<Arc<Session>, String> {
+        match valid_name(name.as_bytes()) {
+            Some(name) if self.path(name).symlink_metadata().is_ok() => self.join(name.as_bytes()),
+            _ => Err(format!("session {name:?}: there is none of that name with a cowfile")),
+        }
+    }
+
+    /// A session that clients have open, with its cowfile. The error is a line for the user.
+    pub fn in_use(&self, name: &str) -> std::result::Result<Arc<Session>, String> {
+        let session = self.lock().get(name).and_then(Weak::upgrade);
+        session
+            .filter(|session| session.device.get().is_some())
+            .ok_or_else(|| format!("session {name:?}: nobody has it open with a cowfile"))
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,7 +163,7 @@ impl Sessions {
     }
 
     /// The sessions that clients have open now.
-    fn in_use(&self) -> Vec<Arc<Session>> {
+    fn all_in_use(&self) -> Vec<Arc<Session>> {
         // Let go of by the caller, outside of the lock: the last one closes.
         self.lock().values().filter_map(Weak::upgrade).collect()
     }
@@ -168,7 +187,7 @@ impl Sessions {
     pub fn status(&self) -> Vec<Value> {
         let mut sessions: BTreeMap<String, Value> =
             self.stored().into_iter().map(|name| (name.clone(), self.at_rest(&name))).collect();
-        for session in self.in_use() {
+        for session in self.all_in_use() {
             let cow = session.device.get().and_then(|device| device.status().cowfiles.pop());
             let mut status = match cow {
                 Some(cow) => cowfile_status(&cow),
@@ -203,7 +222,7 @@ impl Sessions {
 
     /// Brings everything that is open to the medium. All are tried; the first error is told.
     pub fn flush(&self) -> Result<()> {
-        self.in_use().iter().map(|session| session.flush()).fold(Ok(()), Result::and)
+        self.all_in_use().iter().map(|session| session.flush()).fold(Ok(()), Result::and)
     }
 }
 
@@ -219,6 +238,11 @@ impl Session {
             Some(device) => Ok(device),
             None => self.make(),
         }
+    }
+
+    /// The device with the cowfile, which is there.
+    pub fn existing(&self) -> Result<&Device> {
+        self.make()
     }
 
     /// Size in bytes, the same before and after the cowfile is made.

@@ -8,6 +8,7 @@ mod buffer;
 mod cow;
 mod device;
 mod errors;
+mod events;
 mod info;
 mod jobs;
 mod work;
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    events::register();
     errors::register(module)?;
     device::register(module)?;
     info::register(module)?;

@@ -3,13 +3,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
+use rustix::fs::OFlags;
 
-use super::output::{wait, FileIdentity};
+use super::output::FileIdentity;
+use super::stream::wait;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -54,8 +56,10 @@ impl Input {
             return Err(Error::new(ErrorKind::InvalidInput, name, message));
         }
         if !kind.is_file() && !kind.is_block_device() {
+            // NONBLOCK: a FIFO waits for its writer in `fill`, where it can be stopped.
             let file = OpenOptions::new()
                 .read(true)
+                .custom_flags(OFlags::NONBLOCK.bits() as i32)
                 .open(path)
                 .map_err(|source| error("cannot be opened", source))?;
             return Self::stream(name, file);

@@ -16,6 +16,7 @@ mod output;
 mod pool;
 mod progress;
 mod spool;
+mod stream;
 mod verify;
 mod writer;
 

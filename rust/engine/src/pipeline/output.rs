@@ -2,17 +2,15 @@
 //! or a stream.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid};
-use rustix::io::Errno;
 
+use super::stream::{Stream, StreamError};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -58,7 +56,7 @@ pub struct Output {
 enum Sink {
     File { file: File, pending: Pending },
     BlockDevice { file: File, size: u64 },
-    Stream { file: File },
+    Stream(Stream),
 }
 
 impl Output {
@@ -90,18 +88,20 @@ impl Output {
                 return Err(Error::new(ErrorKind::InvalidInput, name, message));
             }
             if !kind.is_file() {
-                let file = OpenOptions::new()
-                    .read(kind.is_block_device())
-                    .write(true)
-                    .open(path)
-                    .map_err(|source| error("cannot be opened for writing", source))?;
-                let sink = match kind.is_block_device() {
-                    true => {
-                        let size = rustix::fs::seek(&file, SeekFrom::End(0))
-                            .map_err(|errno| error("has no size", errno.into()))?;
-                        Sink::BlockDevice { file, size }
-                    }
-                    false => Sink::Stream { file },
+                let sink = if kind.is_block_device() {
+                    let mut options = OpenOptions::new();
+                    let file = options
+                        .read(true)
+                        .write(true)
+                        .open(path)
+                        .map_err(|source| error("cannot be opened for writing", source))?;
+                    let size = rustix::fs::seek(&file, SeekFrom::End(0))
+                        .map_err(|errno| error("has no size", errno.into()))?;
+                    Sink::BlockDevice { file, size }
+                } else {
+                    let stream = Stream::open(path)
+                        .map_err(|source| error("cannot be opened for writing", source))?;
+                    Sink::Stream(stream)
                 };
                 return Ok(Output { name, sink, position: 0 });
             }
@@ -132,7 +132,7 @@ impl Output {
         let metadata =
             file.metadata().map_err(|source| Error::io(&name, "cannot be examined", source))?;
         refuse_input(&name, &metadata, inputs)?;
-        Ok(Output { name, sink: Sink::Stream { file }, position: 0 })
+        Ok(Output { name, sink: Sink::Stream(Stream::of(file, &metadata)), position: 0 })
     }
 
     /// What messages call it.
@@ -142,7 +142,7 @@ impl Output {
 
     /// Whether it can only be written in order, by [`append`](Self::append).
     pub fn is_stream(&self) -> bool {
-        matches!(self.sink, Sink::Stream { .. })
+        matches!(self.sink, Sink::Stream(_))
     }
 
     /// Whether it is a block device: it has old content, and a size of its own.
@@ -187,7 +187,7 @@ impl Output {
             Sink::File { file, .. } | Sink::BlockDevice { file, .. } => {
                 file.write_all_at(buf, offset).map_err(|source| self.write_error(offset, source))
             }
-            Sink::Stream { .. } => {
+            Sink::Stream(_) => {
                 let message = "can only be written in order";
                 Err(Error::new(ErrorKind::InvalidInput, &self.name, message))
             }
@@ -215,14 +215,14 @@ impl Output {
         Ok(())
     }
 
-    /// Writes `buf` after what was appended before. `check` is asked when a
-    /// signal interrupts a write that blocks.
+    /// Writes `buf` after what was appended before. `check` is asked while a
+    /// pipe takes nothing.
     ///
     /// # Errors
     /// The system's error, or that of `check`.
     pub fn append(&mut self, buf: &[u8], check: &dyn Fn() -> Result<()>) -> Result<()> {
-        if let Sink::Stream { file } = &self.sink {
-            write_stream(file, buf, check).map_err(|failure| match failure {
+        if let Sink::Stream(stream) = &mut self.sink {
+            stream.write(buf, check).map_err(|failure| match failure {
                 StreamError::Write(source) => self.write_error(self.position, source),
                 StreamError::Stop(error) => error,
             })?;
@@ -284,7 +284,7 @@ impl Output {
             Sink::BlockDevice { file, .. } => {
                 file.sync_all().map_err(|source| error("cannot be written to the medium", source))
             }
-            Sink::Stream { .. } => Ok(()),
+            Sink::Stream(_) => Ok(()),
         }
     }
 
@@ -313,47 +313,6 @@ fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) ->
         return Err(Error::new(ErrorKind::InvalidInput, name, message));
     }
     Ok(())
-}
-
-enum StreamError {
-    Write(io::Error),
-    Stop(Error),
-}
-
-fn write_stream(
-    mut file: &File,
-    mut buf: &[u8],
-    check: &dyn Fn() -> Result<()>,
-) -> std::result::Result<(), StreamError> {
-    while !buf.is_empty() {
-        match file.write(buf) {
-            Ok(0) => return Err(StreamError::Write(io::ErrorKind::WriteZero.into())),
-            Ok(n) => buf = &buf[n..],
-            Err(error) => match error.kind() {
-                io::ErrorKind::Interrupted => check().map_err(StreamError::Stop)?,
-                // Somebody who shares the stream has made it non-blocking.
-                io::ErrorKind::WouldBlock => {
-                    check().map_err(StreamError::Stop)?;
-                    wait(file, PollFlags::OUT).map_err(StreamError::Write)?;
-                }
-                _ => return Err(StreamError::Write(error)),
-            },
-        }
-    }
-    Ok(())
-}
-
-/// How long one [`wait`] lasts at most.
-const WAIT: Duration = Duration::from_millis(100);
-
-/// Waits for a while until `file` may be ready; whether it is.
-pub(super) fn wait(file: &File, flags: PollFlags) -> io::Result<bool> {
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(WAIT.subsec_nanos()) };
-    match rustix::event::poll(&mut [PollFd::new(file, flags)], Some(&timeout)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// A file that is not yet in its place.

@@ -7,6 +7,8 @@
 //! < {"ok":false,"error":"unknown command \"sing\""}
 //! ```
 
+use std::path::PathBuf;
+
 use serde_json::{json, Value};
 
 use crate::server::Server;
@@ -18,6 +20,22 @@ pub enum Command {
     Status,
     /// Everything acknowledged to the medium, then the answer.
     Sync,
+    /// A consistent copy of the cowfile, under a new name.
+    Snapshot {
+        /// The absolute path of the copy.
+        path: PathBuf,
+        /// The session whose cowfile is meant.
+        session: Option<String>,
+    },
+    /// The cowfile closed cleanly, and the device read-only from then on.
+    ReopenReadOnly {
+        /// The session that is meant: read-only until its last client leaves.
+        session: Option<String>,
+    },
+    /// The image's file let go of, so that its medium can be taken out.
+    Suspend,
+    /// The image's file opened anew.
+    Resume,
 }
 
 impl Command {
@@ -25,9 +43,24 @@ impl Command {
     pub fn parse(line: &[u8]) -> Result<Command, String> {
         let request: Value = serde_json::from_slice(line)
             .map_err(|error| format!("the request is not a JSON object: {error}"))?;
+        let session = || match request.get("session") {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(name)) => Ok(Some(name.clone())),
+            Some(_) => Err("the session is not named by a string".to_string()),
+        };
         match request.get("command").and_then(Value::as_str) {
             Some("status") => Ok(Command::Status),
             Some("sync") => Ok(Command::Sync),
+            Some("snapshot") => {
+                // A relative path would be one from the server's folder, not the client's.
+                let path = request.get("path").and_then(Value::as_str).map(PathBuf::from);
+                let path = path.filter(|path| path.is_absolute());
+                let path = path.ok_or("snapshot: the request names no absolute path")?;
+                Ok(Command::Snapshot { path, session: session()? })
+            }
+            Some("reopen-read-only") => Ok(Command::ReopenReadOnly { session: session()? }),
+            Some("suspend") => Ok(Command::Suspend),
+            Some("resume") => Ok(Command::Resume),
             Some(other) => Err(format!("unknown command {other:?}")),
             None => Err("the request names no command".into()),
         }
@@ -37,6 +70,14 @@ impl Command {
         match self {
             Command::Status => Ok(server.status()),
             Command::Sync => server.sync().map(|()| json!({})),
+            Command::Snapshot { path, session } => server
+                .snapshot(session.as_deref(), path)
+                .map(|done| json!({ "blocks": done.blocks, "shared": done.shared })),
+            Command::ReopenReadOnly { session } => {
+                server.reopen_read_only(session.as_deref()).map(|()| json!({}))
+            }
+            Command::Suspend => server.suspend().map(|()| json!({})),
+            Command::Resume => server.resume().map(|()| json!({})),
         }
     }
 }
@@ -68,6 +109,13 @@ mod tests {
     fn requests() {
         assert_eq!(Command::parse(b"{\"command\":\"status\"}\n"), Ok(Command::Status));
         assert_eq!(Command::parse(b" {\"id\":1, \"command\":\"sync\"} \r\n"), Ok(Command::Sync));
+        assert_eq!(Command::parse(br#"{"command":"suspend"}"#), Ok(Command::Suspend));
+        assert_eq!(Command::parse(br#"{"command":"resume"}"#), Ok(Command::Resume));
+        let wanted = Command::Snapshot { path: "/a/b".into(), session: Some("s".into()) };
+        let line = br#"{"command":"snapshot","path":"/a/b","session":"s"}"#;
+        assert_eq!(Command::parse(line), Ok(wanted));
+        let wanted = Command::ReopenReadOnly { session: None };
+        assert_eq!(Command::parse(br#"{"command":"reopen-read-only"}"#), Ok(wanted));
     }
 
     #[test]
@@ -82,6 +130,9 @@ mod tests {
             (b"null", "names no command"),
             (b"{}", "names no command"),
             (b"{\"command\":7}", "names no command"),
+            (br#"{"command":"snapshot"}"#, "names no absolute path"),
+            (br#"{"command":"snapshot","path":"a"}"#, "names no absolute path"),
+            (br#"{"command":"reopen-read-only","session":1}"#, "not named by a string"),
             (b"{\"command\":\"Status\"}", "unknown command \"Status\""),
         ] {
             let error = Command::parse(line).unwrap_err();

@@ -138,16 +138,15 @@ fn a_block_of_zeros_is_an_ordinary_stream_and_compressed_once() {
 
 #[test]
 fn the_result_depends_on_nothing_else() {
-    let data = sample(1_500_000, 4);
-    for options in [
-        CreateOptions::default(),
-        CreateOptions { footer: true, ..v4(Codec::Zlib) },
-        v4(Codec::Xz),
-        v4(Codec::Lz4),
-        v4(Codec::Lzo),
+    for (length, options) in [
+        (5_000_000, CreateOptions::default()),
+        (5_000_000, CreateOptions { footer: true, ..v4(Codec::Lz4) }),
+        (1_100_000, v4(Codec::Xz)),
+        (1_100_000, v4(Codec::Lzo)),
     ] {
+        let data = sample(length, 4);
         let image = image_of(&data, &options);
-        for threads in [1, 2, 5] {
+        for threads in [1, 5] {
             let options = CreateOptions { threads, ..options.clone() };
             assert!(image_of(&data, &options) == image, "{threads} threads");
 

@@ -100,9 +100,9 @@ fn open(path: &Path) -> Output {
     Output::open(path, &[]).unwrap()
 }
 
-/// An output that is a pipe, and what arrives at its other end.
-fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
+fn make_fifo(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("pipe-out");
+    let _ = std::fs::remove_file(&path);
     rustix::fs::mknodat(
         rustix::fs::CWD,
         &path,
@@ -111,6 +111,12 @@ fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
         0,
     )
     .unwrap();
+    path
+}
+
+/// An output that is a pipe, and what arrives at its other end.
+fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
+    let path = make_fifo(directory);
     let reader = std::thread::spawn({
         let path = path.clone();
         move || {
@@ -119,9 +125,7 @@ fn pipe_out(directory: &TempDir) -> (Output, JoinHandle<Vec<u8>>) {
             data
         }
     });
-    let output = open(&path);
-    std::fs::remove_file(path).unwrap();
-    (output, reader)
+    (open(&path), reader)
 }
 
 /// An input that is a pipe, which gives the data in odd pieces.

@@ -107,3 +107,22 @@ fn a_stream_is_written_in_order_only() {
     assert_eq!(&data[..7], b"one two");
     assert!(data.len() == 700_007 && data[7..].iter().all(|byte| *byte == 0));
 }
+
+#[test]
+fn a_pipe_that_nobody_empties_can_be_given_up() {
+    use std::os::fd::AsRawFd;
+    let stop = || Err(crate::Error::new(ErrorKind::Cancelled, "test", "stop"));
+    // A FIFO that nobody reads.
+    let directory = directory();
+    let path = make_fifo(&directory);
+    let error = open(&path).append(b"data", &stop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    // A pipe whose reader sleeps; the writer's other users keep a pipe that blocks.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let path = format!("/dev/fd/{}", writer.as_raw_fd());
+    let error = open(Path::new(&path)).append(&[0; 2 << 20], &stop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
+    assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+    drop(reader);
+}

@@ -1,0 +1,47 @@
+//! The engine's log events in Python's `logging`, under the name `cowcloop`.
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use pyo3::prelude::*;
+
+struct Events;
+
+/// Sends the engine's events on from now on.
+pub fn register() {
+    // Only the first logger of a process is taken: where there is one, the module was
+    // imported before, and it stays.
+    if log::set_logger(&Events).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+impl Log for Events {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    /// Called from any thread, with no lock held that a Python thread could wait for while it
+    /// has the GIL: all of the engine's work is done with the GIL released.
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            // Nobody to tell: while the interpreter ends, or when a handler fails.
+            let _ = Python::try_attach(|py| send(py, record));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn send(py: Python<'_>, record: &Record<'_>) -> PyResult<()> {
+    let logger = py.import("logging")?.call_method1("getLogger", ("cowcloop",))?;
+    // As a library should: without a handler Python would print it on standard error.
+    if !logger.call_method0("hasHandlers")?.is_truthy()? {
+        return Ok(());
+    }
+    let level = match record.level() {
+        Level::Error => 40,
+        Level::Warn => 30,
+        Level::Info => 20,
+        Level::Debug | Level::Trace => 10,
+    };
+    logger.call_method1("log", (level, "%s", record.args().to_string())).map(drop)
+}
