@@ -82,10 +82,7 @@ pub fn after_fork() -> Result<(), String> {
     if let Some(blocks) = state.config().preload {
         state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
     }
-    if control.is_some() || lifeline.is_some() {
-        state.service =
-            Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
-    }
+    state.service = Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
     Ok(())
 }
 
