@@ -1,0 +1,152 @@
+//! What is done with bytes that nobody vouches for. Each function takes any
+//! bytes and must neither panic nor take more memory than they warrant; what
+//! can be opened must behave. Used by the tests here and by the fuzzers.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use cowcloop_engine::codec::Codec;
+use cowcloop_engine::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
+use cowcloop_engine::cowfile::{Access, Cowfile};
+use cowcloop_engine::image::{Image, ImageOptions};
+use cowcloop_engine::overlay::Overlay;
+use cowcloop_engine::storage::{MemoryStorage, Storage};
+use cowcloop_engine::Layer;
+
+/// Bytes of an image that are read at most.
+const READ: u64 = 1 << 20;
+
+fn storage(data: &[u8]) -> Arc<MemoryStorage> {
+    let storage = Arc::new(MemoryStorage::new("hostile", 64 << 20));
+    storage.write_all_at(data, 0).expect("the limit is far");
+    storage
+}
+
+/// An image: header, index, and reads of both ends.
+pub fn image(data: &[u8]) {
+    let options = ImageOptions { cache_bytes: 4 << 20, threads: 1, ..ImageOptions::default() };
+    let Ok(image) = Image::open(storage(data), &options) else { return };
+    let cloop = match &image {
+        Image::Cloop(cloop) => Some(cloop.clone()),
+        Image::Raw(_) => None,
+    };
+    let layer = image.layer();
+    let size = layer.size();
+    let length = size.min(READ);
+    let mut first = vec![0xaa; length as usize];
+    let whole = layer.read_at(&mut first, 0);
+    let mut last = vec![0xaa; length.min(4096) as usize];
+    let near_end = size - last.len() as u64;
+    let _ = layer.read_at(&mut last, near_end);
+    // What was read once reads the same again, in pieces too.
+    if whole.is_ok() {
+        for (i, piece) in first.chunks(1000).enumerate() {
+            let mut again = vec![0x55; piece.len()];
+            layer.read_at(&mut again, i as u64 * 1000).expect("it could be read before");
+            assert!(again == piece);
+        }
+    }
+    let mut at = 0;
+    let mut check = |extent: cowcloop_engine::Extent| {
+        assert!(extent.offset == at && extent.length > 0);
+        at = extent.end();
+        ControlFlow::Continue(())
+    };
+    if layer.extents(0, length, &mut check).is_ok() {
+        assert_eq!(at, length);
+    }
+    if let Some(cloop) = cloop {
+        let mut scratch = Vec::new();
+        for block in 0..cloop.block_count().min(32) {
+            let _ = cloop.check_block(block, &mut scratch);
+        }
+        cloop.info();
+    }
+}
+
+/// A compressed block: the first byte names the codec, the next two the size.
+pub fn codec(data: &[u8]) {
+    const CODECS: [Codec; 7] =
+        [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
+    let [kind, low, high, input @ ..] = data else { return };
+    let size = (1 + usize::from(u16::from_le_bytes([*low, *high])) % 128) * 512;
+    let mut output = vec![0xaa; size];
+    let codec = CODECS[usize::from(*kind) % CODECS.len()];
+    if let Ok(n) = codec.decode(input, &mut output) {
+        assert!(n <= size);
+    }
+}
+
+/// A cowfile: its head, its bitmap, and, where it can be opened, requests.
+pub fn cowfile(data: &[u8]) {
+    let Some(sector) = data.first_chunk::<HEAD_SECTOR>() else {
+        assert!(Cowfile::open(storage(data), &Base(1024, [0; 32]), Access::Writable).is_err());
+        return;
+    };
+    // The base that the head asks for, so that the rest is reached.
+    let Ok(head) = Head::parse("hostile", sector) else { return };
+    let (size, identity) = match &head.mark {
+        Some(mark) => (mark.base_size, mark.base_identity),
+        None => (head.device_size(), [0; 32]),
+    };
+    if size > 1 << 40 {
+        return;
+    }
+    let storage = storage(data);
+    let base: Arc<dyn Layer> = Arc::new(Base(size, identity));
+    let Ok(overlay) = Overlay::open(storage.clone(), base.clone(), Access::Writable) else {
+        return;
+    };
+    let end = overlay.size();
+    let length = end.min(5000);
+    let mut before = vec![0; length as usize];
+    let readable = overlay.read_at(&mut before, 0).is_ok();
+    overlay.write_at(&[0x77; 100], end - 100).expect("the end can be written");
+    overlay.write_zeroes(0, length.min(MAPUNIT), false).expect("the beginning can be zeroed");
+    overlay.flush().expect("memory can be synced");
+    overlay.close().expect("memory can be synced");
+    drop(overlay);
+    let again = Overlay::open(storage, base, Access::ReadOnly).expect("it was closed cleanly");
+    let mut tail = [0; 100];
+    again.read_at(&mut tail, end - 100).expect("it was written");
+    if end >= length + 100 {
+        assert_eq!(tail, [0x77; 100]);
+    }
+    if readable {
+        let mut after = vec![0; length as usize];
+        again.read_at(&mut after, 0).expect("it could be read before");
+        before[..length.min(MAPUNIT) as usize].fill(0);
+        if end >= length + 100 {
+            assert!(before == after);
+        }
+    }
+}
+
+/// A base of any size, without a byte in it: all zeros, and nobody knows it.
+struct Base(u64, [u8; 32]);
+
+impl Layer for Base {
+    fn size(&self) -> u64 {
+        self.0
+    }
+
+    fn read_at(&self, buf: &mut [u8], _offset: u64) -> cowcloop_engine::Result<()> {
+        buf.fill(0);
+        Ok(())
+    }
+
+    fn extents(
+        &self,
+        offset: u64,
+        length: u64,
+        sink: cowcloop_engine::layer::ExtentSink<'_>,
+    ) -> cowcloop_engine::Result<()> {
+        let kind = cowcloop_engine::ExtentKind::Zero;
+        let _ = sink(cowcloop_engine::Extent { offset, length, kind });
+        Ok(())
+    }
+
+    fn identity(&self) -> cowcloop_engine::Result<[u8; 32]> {
+        Ok(self.1)
+    }
+}
