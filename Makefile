@@ -36,6 +36,7 @@ $(VENV)/.tools: requirements-dev.txt scripts/make-venv.sh | deps
 # An editable installation: Python files are used where they lie, and a change of the Rust
 # ones is built in by the next make.
 $(VENV)/.built: $(SOURCES) $(VENV)/.tools | deps
+	$(BIN)/python build_backend/cowcloop_build.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 

@@ -112,3 +112,8 @@ def need(program: str, remedy: str) -> str:
     if path is None:
         raise SystemExit(f"cowcloop: {program} is needed to build and was not found: {remedy}")
     return path
+
+
+if __name__ == "__main__":
+    # The longest part of a first build, with cargo's progress in sight; pip would hide it.
+    build_plugin()
