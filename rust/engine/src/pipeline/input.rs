@@ -11,7 +11,7 @@ use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
 use super::output::FileIdentity;
-use super::stream::wait;
+use super::stream::{enlarge, wait};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -89,6 +89,9 @@ impl Input {
         let name = name.into();
         let error = |source| Error::io(&name, "cannot be examined", source);
         let metadata = file.metadata().map_err(error)?;
+        if metadata.file_type().is_fifo() {
+            enlarge(&file);
+        }
         let size = match metadata.is_file() {
             true => {
                 let position = file.stream_position().map_err(error)?;

@@ -110,7 +110,8 @@ fn open_nonblocking(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
 }
 
-fn enlarge(pipe: &File) {
+/// Makes a pipe hold more, where that can be.
+pub(super) fn enlarge(pipe: &File) {
     // No pipe, or more than a user may have: as it is, then.
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
 }

@@ -150,7 +150,11 @@ impl<'a> CloopWriter<'a> {
         self.check_count(self.entries.len() as u64)?;
         match &mut self.layout {
             Layout::Spooled { file, name } => file.write_all(bytes).map_err(|source| {
-                Error::io(&*name, "cannot keep the compressed blocks in a temporary file", source)
+                let message = match self.output.is_stream() {
+                    true => "cannot keep the compressed blocks here (TMPDIR names another place)",
+                    false => "cannot keep the compressed blocks in a temporary file here",
+                };
+                Error::io(&*name, message, source)
             }),
             _ => self.output.append(bytes, self.check),
         }
