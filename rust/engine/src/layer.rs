@@ -81,6 +81,11 @@ pub trait Layer: Send + Sync {
     /// A hint that the range will be read soon. May do nothing.
     fn prefetch(&self, _offset: u64, _length: u64) {}
 
+    /// Lets the layer use threads of its own from now on: to read ahead, to
+    /// check what was served unchecked. Not to be called before the process has
+    /// forked, where it does: threads do not survive that.
+    fn start(&self) {}
+
     /// A strong identity of the content (32 bytes), by which a cowfile knows
     /// its base. Costs no more than reading the metadata.
     fn identity(&self) -> Result<[u8; 32]>;

@@ -253,6 +253,10 @@ impl Layer for Overlay {
         self.lower.read_unit().max(MAPUNIT)
     }
 
+    fn start(&self) {
+        self.lower.start();
+    }
+
     fn prefetch(&self, offset: u64, length: u64) {
         let end = (offset + length).min(self.lower.size());
         let mut at = offset;

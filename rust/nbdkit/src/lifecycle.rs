@@ -78,6 +78,7 @@ pub fn after_fork() -> Result<(), String> {
     let Some(server) = state.server.clone() else {
         return Err("the server was never made ready".into());
     };
+    server.base().start();
     let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
     if let Some(blocks) = state.config().preload {
         state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);

@@ -64,6 +64,7 @@ impl Device {
             cow_limit: None,
         };
         let engine = py.detach(|| Engine::open(&image, &cows, &options)).map_err(to_python)?;
+        engine.base().start();
         Ok(Device { engine: Some(engine) })
     }
 

@@ -61,7 +61,7 @@ fn self_ending(codec: Codec) -> bool {
 #[test]
 fn each_codec_gives_back_what_went_in() {
     for codec in ALL {
-        for data in [sample(65536), vec![0; 65536], sample(512), sample(300_000)] {
+        for data in [sample(65536), vec![0; 65536], sample(512), sample(100_000)] {
             let mut output = vec![0xaa; data.len()];
             codec.decode_block(&encode(codec, &data), &mut output, false).unwrap();
             assert!(output == data, "{codec} {}", data.len());
@@ -123,7 +123,7 @@ fn a_short_stream_is_refused_or_filled_with_zeros() {
 #[test]
 fn an_over_long_stream_is_refused() {
     for codec in ALL {
-        for length in [4097, 8192, 1 << 20] {
+        for length in [4097, 8192, 1 << 16] {
             let input = encode(codec, &sample(length));
             let error = codec.decode_block(&input, &mut [0; 4096], true).unwrap_err();
             let text = error.to_string();
@@ -138,7 +138,7 @@ fn an_over_long_stream_is_refused() {
 #[test]
 fn a_bomb_is_refused_without_growing() {
     for codec in ALL.into_iter().filter(|codec| *codec != Codec::Stored) {
-        let input = encode(codec, &vec![0; 4 << 20]);
+        let input = encode(codec, &vec![0; 1 << 20]);
         assert!(codec.decode_block(&input, &mut [0; 4096], true).is_err(), "{codec}");
     }
 }
@@ -194,21 +194,39 @@ fn a_dictionary_beyond_the_memory_limit_is_refused() {
     assert_eq!(error.to_string(), "lzma: decoding would take more than 96 MiB of memory");
 }
 
+/// Inflates `steps` bytes after each other, from `chunk` bytes of input at a time.
+fn piecewise(
+    input: &[u8],
+    output: &mut [u8],
+    step: usize,
+    chunk: usize,
+) -> Result<bool, DecodeError> {
+    let mut stream = zlib::Stream::new();
+    let mut done = 0;
+    while done < output.len() {
+        let to = (done + step).min(output.len());
+        let from = stream.consumed() as usize;
+        let upto = (from + chunk).min(input.len());
+        let (consumed, written) = stream.step(&input[from..upto], &mut output[done..to])?;
+        done += written;
+        if (consumed, written) == (0, 0) {
+            return Ok(stream.ended());
+        }
+    }
+    let (_, beyond) = stream.step(&input[stream.consumed() as usize..], &mut [0])?;
+    Ok(stream.ended() && beyond == 0)
+}
+
 #[test]
 fn a_piecewise_inflate_agrees_with_a_whole_one() {
     let data = sample(65536);
     let input = encode(Codec::Zlib, &data);
     for step in [1, 100, 4096, 40_000, 65536] {
-        let mut stream = zlib::Stream::new();
-        let mut output = vec![0; data.len()];
-        let mut done = 0;
-        while done < data.len() {
-            let to = (done + step).min(data.len());
-            done = stream.inflate(&input, &mut output[..to], done).unwrap();
-            assert_eq!(done, to);
-            assert!(output[..to] == data[..to], "step {step}");
+        for chunk in [1, 1000, 1 << 20] {
+            let mut output = vec![0; data.len()];
+            assert_eq!(piecewise(&input, &mut output, step, chunk), Ok(true));
+            assert!(output == data, "step {step}, chunk {chunk}");
         }
-        assert_eq!(stream.finish(&input, data.len(), done), Ok(data.len()));
     }
 }
 
@@ -216,21 +234,13 @@ fn a_piecewise_inflate_agrees_with_a_whole_one() {
 fn a_piecewise_inflate_finds_a_bad_end() {
     let data = sample(65536);
     let mut input = encode(Codec::Zlib, &data);
+    let mut output = vec![0; data.len() / 2];
+    assert_eq!(piecewise(&input, &mut output, 4096, 4096), Ok(false), "it goes on");
     let mut output = vec![0; data.len()];
-    let half = data.len() / 2;
-
-    let mut stream = zlib::Stream::new();
-    let done = stream.inflate(&input, &mut output[..half], 0).unwrap();
-    assert!(stream.finish(&input, half, done).unwrap_err().to_string().contains("more than"));
-
+    assert_eq!(piecewise(&input[..input.len() - 1], &mut output, 4096, 4096), Ok(false));
     *input.last_mut().unwrap() ^= 1;
-    let mut stream = zlib::Stream::new();
-    let done = stream.inflate(&input, &mut output[..half], 0).unwrap();
-    let end = stream.inflate(&input, &mut output, done).and_then(|done| {
-        assert_eq!(done, data.len());
-        stream.finish(&input, data.len(), done)
-    });
-    assert_eq!(end.unwrap_err().to_string(), "zlib: incorrect data check");
+    let error = piecewise(&input, &mut output, 4096, 4096).unwrap_err();
+    assert_eq!(error.to_string(), "zlib: incorrect data check");
 }
 
 #[test]
@@ -242,4 +252,5 @@ fn a_prefix_needs_no_more_than_its_part_of_the_stream() {
     assert!(output == data[..4096]);
     let mut output = vec![0; data.len() + 1];
     assert_eq!(zlib::decode_prefix(&input, &mut output), Ok(data.len()));
+    assert!(zlib::decode_prefix(&input[..input.len() - 9], &mut output).is_err());
 }

@@ -22,8 +22,16 @@ pub(super) fn decode(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeErr
         // libdeflate does not say what is bad; zlib-ng does, and it has the last word.
         Err(DecompressionError::BadData) => {
             let mut stream = Stream::new();
-            let length = stream.inflate(input, output, 0)?;
-            stream.finish(input, output.len(), length)
+            let (consumed, length) = stream.step(input, output)?;
+            if !stream.ended() {
+                let (_, beyond) = stream.step(&input[consumed..], &mut [0])?;
+                match (beyond, stream.ended()) {
+                    (0, true) => {}
+                    (0, false) => return Err(DecodeError::truncated()),
+                    _ => return Err(DecodeError::too_long(output.len())),
+                }
+            }
+            Ok(length)
         }
     }
 }
@@ -33,11 +41,15 @@ pub(super) fn decode(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeErr
 pub(crate) fn decode_prefix(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
     PIECEWISE.with_borrow_mut(|inflater| {
         inflater.reset(true);
-        step(inflater, input, output).map(|(length, _)| length)
+        let (_, length, ended) = step(inflater, input, output)?;
+        match ended || length == output.len() {
+            true => Ok(length),
+            false => Err(DecodeError::truncated()),
+        }
     })
 }
 
-/// An inflate that was stopped, and can go on.
+/// An inflate that stops where its input or its output ends, and can go on.
 pub(crate) struct Stream {
     inflater: Decompress,
     ended: bool,
@@ -52,76 +64,62 @@ impl Stream {
         Stream { inflater: Decompress::new(true), ended: false }
     }
 
-    /// Goes on: fills `output[done..]`, where `done` bytes came out before, from
-    /// `input`, the whole stream. Returns the bytes that are there now: fewer
-    /// than `output.len()` only where the stream ends.
-    pub(crate) fn inflate(
+    /// Bytes that it took so far.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.inflater.total_in()
+    }
+
+    /// Whether the end was seen, and the Adler-32 found right.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Inflates until `output` is full, `input` is used up, or the stream ends.
+    /// Returns the bytes taken and the bytes written.
+    pub(crate) fn step(
         &mut self,
         input: &[u8],
         output: &mut [u8],
-        done: usize,
-    ) -> Result<usize, DecodeError> {
-        if self.ended || done == output.len() {
-            return Ok(done);
+    ) -> Result<(usize, usize), DecodeError> {
+        if self.ended {
+            return Ok((0, 0));
         }
-        let consumed = self.inflater.total_in() as usize;
-        let rest = &input[consumed.min(input.len())..];
-        let (length, ended) = step(&mut self.inflater, rest, &mut output[done..])?;
+        let (consumed, written, ended) = step(&mut self.inflater, input, output)?;
         self.ended = ended;
-        Ok(done + length)
-    }
-
-    /// With all of the block inflated: is this the end, and the Adler-32 right?
-    /// Returns `done`, the bytes that came out.
-    pub(crate) fn finish(
-        &mut self,
-        input: &[u8],
-        limit: usize,
-        done: usize,
-    ) -> Result<usize, DecodeError> {
-        if !self.ended {
-            let consumed = self.inflater.total_in() as usize;
-            let rest = &input[consumed.min(input.len())..];
-            let mut beyond = [0];
-            let (length, ended) = step(&mut self.inflater, rest, &mut beyond)?;
-            if length > 0 {
-                return Err(DecodeError::too_long(limit));
-            }
-            self.ended = ended;
-        }
-        Ok(done)
+        Ok((consumed, written))
     }
 }
 
-/// Inflates until `output` is full or the stream ends: bytes written, and whether it ended.
+/// Bytes taken, bytes written, and whether the stream ended.
 fn step(
     inflater: &mut Decompress,
     input: &[u8],
     output: &mut [u8],
-) -> Result<(usize, bool), DecodeError> {
+) -> Result<(usize, usize, bool), DecodeError> {
     let (start_in, start_out) = (inflater.total_in(), inflater.total_out());
+    let (mut consumed, mut written) = (0, 0);
     loop {
-        let consumed = (inflater.total_in() - start_in) as usize;
-        let written = (inflater.total_out() - start_out) as usize;
         let status = inflater
             .decompress(&input[consumed..], &mut output[written..], FlushDecompress::None)
-            .map_err(|error| match error.message() {
-                Some(message) => DecodeError::new(format!("zlib: {message}")),
-                None if error.needs_dictionary().is_some() => {
-                    DecodeError::new("zlib: a preset dictionary is asked for")
-                }
-                None => DecodeError::new("zlib: invalid data"),
-            })?;
-        let now = (inflater.total_out() - start_out) as usize;
+            .map_err(refused)?;
+        let before = (consumed, written);
+        consumed = (inflater.total_in() - start_in) as usize;
+        written = (inflater.total_out() - start_out) as usize;
         if status == Status::StreamEnd {
-            return Ok((now, true));
+            return Ok((consumed, written, true));
         }
-        if now == output.len() {
-            return Ok((now, false));
+        if (consumed, written) == before || written == output.len() {
+            return Ok((consumed, written, false));
         }
-        let progressed = now > written || inflater.total_in() - start_in > consumed as u64;
-        if !progressed {
-            return Err(DecodeError::truncated());
+    }
+}
+
+fn refused(error: flate2::DecompressError) -> DecodeError {
+    match error.message() {
+        Some(message) => DecodeError::new(format!("zlib: {message}")),
+        None if error.needs_dictionary().is_some() => {
+            DecodeError::new("zlib: a preset dictionary is asked for")
         }
+        None => DecodeError::new("zlib: invalid data"),
     }
 }

@@ -44,9 +44,7 @@ impl Image {
     /// What [`CloopImage::open`] says of an image that has a signature; `Io`.
     pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Image> {
         match cloop::Header::find(&*storage)? {
-            Some(header) => {
-                CloopImage::with_header(storage, header, options).map(|i| Image::Cloop(Arc::new(i)))
-            }
+            Some(header) => CloopImage::with_header(storage, header, options).map(Image::Cloop),
             None => RawImage::open(storage).map(|image| Image::Raw(Arc::new(image))),
         }
     }

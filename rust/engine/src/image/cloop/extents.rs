@@ -75,16 +75,9 @@ impl CloopImage {
         if self.zero_streams.contains(location.codec, stream) {
             return Known::Zero;
         }
-        let mut output = vec![0; self.block_size() as usize];
+        let mut output = self.buffers.take();
         match self.decode(block, location, stream, &mut output) {
-            Ok(()) if output.iter().all(|byte| *byte == 0) => {
-                // A stream that was allowed to be short is no model for others.
-                if !self.last_may_be_short(block) {
-                    self.zero_streams.learn(location.codec, stream);
-                }
-                Known::Zero
-            }
-            Ok(()) => Known::Data,
+            Ok(()) => self.look_at_output(block, location, stream, &output),
             Err(_) => Known::Nothing,
         }
     }

@@ -97,11 +97,6 @@ impl Index {
         self.shared_blocks
     }
 
-    /// The end of the last stored block.
-    pub fn data_end(&self) -> u64 {
-        self.end
-    }
-
     /// The entries as they stand in the file, the end among them.
     pub fn entries(&self) -> &[u64] {
         &self.entries

@@ -1,41 +1,60 @@
 //! cloop images and their uzip relatives: read-only devices that are compressed
 //! block by block.
 
+mod ahead;
+mod block;
+mod check;
+mod entry;
 mod extents;
+mod growing;
 mod header;
 mod index;
 mod info;
 mod read;
+mod run;
+mod workers;
 mod zeros;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
 
-use crate::cache::BlockCache;
+use crate::cache::{BlockCache, Buffers};
+use crate::codec::zlib::STREAM_BYTES;
 use crate::layer::ExtentSink;
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Layer, LayerCounters, Result};
 
 use super::ImageOptions;
+use ahead::Streams;
+use check::Unchecked;
+use entry::Entry;
 use index::Index;
+use workers::Workers;
 use zeros::{BlockStates, ZeroStreams};
 
+pub use block::BadBlock;
 pub use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
 pub use index::{max_compressed_length, BlockLocation};
 pub use info::CloopInfo;
-pub use read::BadBlock;
 
 /// A cloop or uzip image.
 #[derive(Debug)]
 pub struct CloopImage {
+    /// For work that others do.
+    me: Weak<CloopImage>,
     storage: Arc<dyn Storage>,
     header: Header,
     index: Index,
-    cache: BlockCache,
+    strict: bool,
+    cache: BlockCache<Entry>,
+    buffers: Arc<Buffers>,
     states: BlockStates,
     zero_streams: ZeroStreams,
+    streams: Streams,
+    unchecked: Unchecked,
+    workers: Workers,
     counters: Counters,
 }
 
@@ -53,7 +72,7 @@ impl CloopImage {
     /// # Errors
     /// `Format`: not a cloop image, or one that is damaged, cut short or absurd;
     /// `Unsupported`: a version or codec that is not read; `Io`.
-    pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<CloopImage> {
+    pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Arc<CloopImage>> {
         match Header::find(&*storage)? {
             Some(header) => Self::with_header(storage, header, options),
             None => Err(Error::new(
@@ -68,17 +87,26 @@ impl CloopImage {
         storage: Arc<dyn Storage>,
         header: Header,
         options: &ImageOptions,
-    ) -> Result<CloopImage> {
+    ) -> Result<Arc<CloopImage>> {
         let index = Index::read(&*storage, &header)?;
-        Ok(CloopImage {
-            cache: BlockCache::new(options.cache_bytes, header.block_size),
+        let block_size = header.block_size;
+        // A cache that cannot hold two blocks would decode one again for each small read.
+        let cache_bytes = options.cache_bytes.max(2 * (u64::from(block_size) + STREAM_BYTES));
+        Ok(Arc::new_cyclic(|me| CloopImage {
+            me: me.clone(),
+            strict: options.strict,
+            cache: BlockCache::new(cache_bytes, block_size.into()),
+            buffers: Buffers::new(block_size as usize),
             states: BlockStates::new(index.block_count()),
             zero_streams: ZeroStreams::default(),
+            streams: Streams::new(block_size, cache_bytes),
+            unchecked: Unchecked::default(),
+            workers: Workers::new(options.threads),
             counters: Counters::default(),
             storage,
             header,
             index,
-        })
+        }))
     }
 
     /// What messages call it.
@@ -129,6 +157,21 @@ impl Layer for CloopImage {
 
     fn read_unit(&self) -> u64 {
         u64::from(self.header.block_size)
+    }
+
+    /// Has the blocks of the range decoded into the cache, as far as they fit it
+    /// well, by a worker. Does nothing before [`start`](Layer::start).
+    fn prefetch(&self, offset: u64, length: u64) {
+        let block_size = u64::from(self.block_size());
+        let first = offset / block_size;
+        let room = (self.cache.limit() / 2 / block_size).max(1);
+        let end = offset.saturating_add(length).div_ceil(block_size).min(self.block_count());
+        let image = self.me.clone();
+        self.workers.spawn(move || ahead::load_range(&image, first..end.min(first + room)));
+    }
+
+    fn start(&self) {
+        self.workers.start();
     }
 
     /// SHA-256 over the size of the file, its header and its index.

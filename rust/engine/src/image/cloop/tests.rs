@@ -10,6 +10,7 @@ use crate::storage::MemoryStorage;
 use crate::{Extent, ExtentKind};
 
 mod malformed;
+mod partial;
 mod reading;
 
 /// Puts an image together; every part can be made wrong.
@@ -80,7 +81,7 @@ impl Builder {
             Some(given) => entries.extend(given.iter().map(|entry| entry.wrapping_add(data_at))),
             None => {
                 for (bytes, flag) in &self.blocks {
-                    entries.push(data_at + at | flag << 60);
+                    entries.push((data_at + at) | (flag << 60));
                     at += bytes.len() as u64;
                 }
                 entries.push(data_at + at);
@@ -117,7 +118,7 @@ fn storage(bytes: &[u8]) -> Arc<dyn Storage> {
     Arc::new(storage)
 }
 
-fn open(bytes: &[u8]) -> Result<CloopImage> {
+fn open(bytes: &[u8]) -> Result<Arc<CloopImage>> {
     CloopImage::open(storage(bytes), &ImageOptions::default())
 }
 

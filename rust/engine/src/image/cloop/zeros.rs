@@ -81,7 +81,10 @@ impl BlockStates {
 
 /// Streams that are known to decode to a block of zeros.
 #[derive(Debug, Default)]
-pub(super) struct ZeroStreams(RwLock<HashMap<(Codec, u32), Vec<Box<[u8]>>>>);
+pub(super) struct ZeroStreams(RwLock<HashMap<(Codec, u32), Streams>>);
+
+/// Streams of one codec and length.
+type Streams = Vec<Box<[u8]>>;
 
 impl ZeroStreams {
     /// Whether a block of this compressed length might be all zeros.

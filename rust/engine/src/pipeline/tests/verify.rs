@@ -20,7 +20,7 @@ fn make(directory: &TempDir, codec: Codec, footer: bool) -> PathBuf {
     path
 }
 
-fn image(path: &Path) -> CloopImage {
+fn image(path: &Path) -> Arc<CloopImage> {
     let storage = Arc::new(FileStorage::open(path).unwrap());
     CloopImage::open(storage, &ImageOptions::default()).unwrap()
 }
@@ -46,7 +46,7 @@ fn what_create_writes_is_good() {
             assert_eq!(count.done.into_inner(), 40 * 16384);
             let extracted = directory.path().join("extracted");
             let options = ExtractOptions::default();
-            extract(&image, open(&extracted), &options, &NoProgress).unwrap();
+            extract(&*image, open(&extracted), &options, &NoProgress).unwrap();
             let mut data = std::fs::read(directory.path().join("source")).unwrap();
             data.resize(40 * 16384, 0);
             assert!(std::fs::read(extracted).unwrap() == data);

@@ -69,7 +69,7 @@ fn one_block_and_no_block() {
     let image = open(&Builder::new(b"V2.0", 512).block(Codec::Zlib, &[3; 512]).build()).unwrap();
     assert_eq!(content(&image), [3; 512]);
     let image = open(&Builder::new(b"V2.0", 512).build()).unwrap();
-    assert_eq!((image.size(), extents_of(&image, 0, 0)), (0, vec![]));
+    assert_eq!((image.size(), extents_of(&*image, 0, 0)), (0, vec![]));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn zero_blocks_are_found_without_their_being_empty() {
     }
     let image = open(&builder.build()).unwrap();
     for _ in 0..2 {
-        let found = extents_of(&image, 100, 40 * 65536 - 100);
+        let found = extents_of(&*image, 100, 40 * 65536 - 100);
         let mut at = 100;
         for extent in &found {
             assert_eq!(extent.offset, at);

@@ -1,0 +1,210 @@
+//! Reading ahead: readers that go through the image in order find their next
+//! blocks decoded, by the workers of a pool.
+//!
+//! A stream is a reader that was seen to go from one block to the next. Its
+//! window, the blocks that are decoded ahead of it, begins small and doubles
+//! with each step. A worker asks for the next block of a stream one by one, so
+//! that nothing is left to do when the reader goes elsewhere: a few jumps that
+//! belong to no stream put all others to sleep until their readers come back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, Weak};
+
+use super::CloopImage;
+
+/// Streams that are followed at a time.
+const STREAMS: usize = 16;
+/// The window at first, in blocks.
+const FIRST_WINDOW: u64 = 2;
+/// The largest window, in bytes.
+const LARGEST_WINDOW: u64 = 4 << 20;
+/// Jumps after which a stream sleeps.
+const PATIENCE: u32 = 2;
+
+/// The readers that are followed.
+#[derive(Debug)]
+pub(super) struct Streams {
+    table: Mutex<Vec<Stream>>,
+    largest_window: u64,
+    ids: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Stream {
+    id: u64,
+    /// The block that its reader wants next.
+    next: u64,
+    /// The first block that nobody was sent for.
+    ahead: u64,
+    /// Blocks to be ahead of the reader.
+    window: u64,
+    /// Jumps since its reader was last seen.
+    jumps: u32,
+    /// Workers that decode for it.
+    workers: usize,
+}
+
+/// What a reader's step means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Step {
+    /// It goes on where an earlier one ended.
+    pub(super) sequential: bool,
+    /// Blocks below this one may be on their way.
+    pub(super) ahead: u64,
+    /// The stream, when a worker more is wanted for it.
+    pub(super) wanted: Option<u64>,
+}
+
+impl Streams {
+    /// `cache_bytes` bound how far ahead a reader can be served.
+    pub(super) fn new(block_size: u32, cache_bytes: u64) -> Self {
+        let bytes = LARGEST_WINDOW.min(cache_bytes / 8);
+        Streams {
+            table: Mutex::new(Vec::with_capacity(STREAMS)),
+            largest_window: bytes / u64::from(block_size),
+            ids: AtomicU64::new(0),
+        }
+    }
+
+    /// A reader takes the blocks `[first, end)`. `spare` is the number of
+    /// workers that could be used.
+    pub(super) fn step(&self, first: u64, end: u64, spare: usize) -> Step {
+        let mut table = self.table.lock().expect("no panic while locked");
+        // Requests of one reader may overtake each other a little.
+        let reach = |stream: &Stream| stream.next + stream.window;
+        let found = table.iter().position(|stream| (stream.next..=reach(stream)).contains(&first));
+        let Some(found) = found else {
+            // Once more the block that it just had: neither a step nor a jump.
+            if table.iter().any(|stream| (first + 1, end) == (stream.next, stream.next)) {
+                return Step::default();
+            }
+            for stream in table.iter_mut() {
+                stream.jumps = stream.jumps.saturating_add(1);
+            }
+            if table.len() == STREAMS {
+                table.pop();
+            }
+            let id = self.ids.fetch_add(1, Ordering::Relaxed);
+            let stream = Stream { id, next: end, ahead: end, window: 0, jumps: 0, workers: 0 };
+            table.insert(0, stream);
+            return Step::default();
+        };
+        // The latest first: the last of the table is the one to be forgotten.
+        table[..=found].rotate_right(1);
+        let stream = &mut table[0];
+        stream.next = stream.next.max(end);
+        stream.ahead = stream.ahead.max(end);
+        stream.window = (stream.window * 2).max(FIRST_WINDOW).min(self.largest_window);
+        stream.jumps = 0;
+        let wanted = stream.ahead < stream.next + stream.window && stream.workers < spare;
+        if wanted {
+            stream.workers += 1;
+        }
+        Step { sequential: true, ahead: stream.ahead, wanted: wanted.then_some(stream.id) }
+    }
+
+    /// The next block to decode for a stream; `None`: the worker is not needed any more.
+    fn take(&self, id: u64, blocks: u64) -> Option<u64> {
+        let mut table = self.table.lock().expect("no panic while locked");
+        let stream = table.iter_mut().find(|stream| stream.id == id)?;
+        let end = (stream.next + stream.window).min(blocks);
+        if stream.jumps >= PATIENCE || stream.ahead >= end {
+            stream.workers -= 1;
+            return None;
+        }
+        stream.ahead += 1;
+        Some(stream.ahead - 1)
+    }
+}
+
+impl CloopImage {
+    /// A reader takes the blocks `[first, end)`: sees whether it reads in
+    /// order, and sends workers ahead of it.
+    pub(super) fn follow(&self, first: u64, end: u64) -> Step {
+        let spare = self.workers.spare();
+        let step = self.streams.step(first, end, spare);
+        if let Some(id) = step.wanted {
+            let image = self.me.clone();
+            self.workers.spawn(move || read_ahead(&image, id));
+        }
+        step
+    }
+}
+
+fn read_ahead(image: &Weak<CloopImage>, id: u64) {
+    while let Some(image) = Weak::upgrade(image) {
+        let Some(block) = image.streams.take(id, image.block_count()) else { return };
+        image.load_ahead(block);
+    }
+}
+
+/// Decodes a range of blocks into the cache, one after the other.
+pub(super) fn load_range(image: &Weak<CloopImage>, blocks: std::ops::Range<u64>) {
+    for block in blocks {
+        let Some(image) = Weak::upgrade(image) else { return };
+        image.load_ahead(block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streams() -> Streams {
+        Streams::new(65536, 64 << 20)
+    }
+
+    #[test]
+    fn a_reader_in_order_is_followed_with_a_growing_window() {
+        let streams = streams();
+        assert_eq!(streams.step(10, 11, 2), Step::default());
+        let step = streams.step(11, 12, 2);
+        let id = step.wanted.unwrap();
+        assert!(step.sequential);
+        assert_eq!([0; 3].map(|_| streams.take(id, 1000)), [Some(12), Some(13), None]);
+        let step = streams.step(12, 13, 2);
+        assert_eq!((step.ahead, step.wanted), (14, Some(id)));
+        assert_eq!([0; 3].map(|_| streams.take(id, 16)), [Some(14), Some(15), None]);
+    }
+
+    #[test]
+    fn the_same_block_again_is_no_jump() {
+        let streams = streams();
+        streams.step(10, 11, 2);
+        assert_eq!(streams.step(10, 11, 2), Step::default());
+        assert!(streams.step(11, 12, 2).sequential);
+    }
+
+    #[test]
+    fn jumps_stop_the_workers_and_a_return_starts_them() {
+        let streams = streams();
+        streams.step(10, 11, 2);
+        let id = streams.step(11, 12, 2).wanted.unwrap();
+        assert_eq!(streams.take(id, 1000), Some(12));
+        streams.step(500, 501, 2);
+        assert_eq!(streams.take(id, 1000), Some(13));
+        streams.step(700, 701, 2);
+        let step = streams.step(12, 13, 2);
+        assert!(step.sequential);
+        assert_eq!(streams.take(id, 1000), Some(14));
+    }
+
+    #[test]
+    fn no_worker_is_wanted_when_none_is_spare() {
+        let streams = streams();
+        streams.step(10, 11, 0);
+        let step = streams.step(11, 12, 0);
+        assert_eq!((step.sequential, step.wanted), (true, None));
+    }
+
+    #[test]
+    fn several_readers_are_told_apart() {
+        let streams = streams();
+        for step in 0..50 {
+            for reader in 0..8 {
+                let block = reader * 1000 + step;
+                assert_eq!(streams.step(block, block + 1, 0).sequential, step > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A block in the cache: all of it, or as much as was asked for.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use crate::cache::{Buffer, Weigh};
+
+use super::growing::Growing;
+
+/// Bytes that an entry takes beside its data, about.
+const OVERHEAD: u64 = 256;
+
+/// A block as the cache holds it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) data: Data,
+    /// It was read ahead, and no reader came yet.
+    ahead: AtomicBool,
+    /// Where in the block the last read ended.
+    read_to: AtomicU32,
+}
+
+/// What is there of a block.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// All of it, and its checksum was right.
+    Whole(Buffer),
+    /// Its beginning; the rest was never decoded.
+    Prefix(Box<[u8]>),
+    /// Its beginning, and the means to go on.
+    Growing(Box<Growing>),
+}
+
+impl Entry {
+    pub(super) fn new(data: Data, ahead: bool) -> Self {
+        Entry { data, ahead: AtomicBool::new(ahead), read_to: AtomicU32::new(0) }
+    }
+
+    /// Whether this is the first use of a block that was read ahead.
+    pub(super) fn first_use(&self) -> bool {
+        self.ahead.load(Ordering::Relaxed) && self.ahead.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes a read; returns whether it goes on where the last one ended, and
+    /// so is the same use of the block.
+    pub(super) fn continues(&self, within: usize, end: usize) -> bool {
+        self.read_to.swap(end as u32, Ordering::Relaxed) as usize == within
+    }
+}
+
+impl Weigh for Entry {
+    fn weight(&self) -> u64 {
+        OVERHEAD
+            + match &self.data {
+                Data::Whole(bytes) => bytes.len() as u64,
+                Data::Prefix(bytes) => bytes.len() as u64,
+                Data::Growing(growing) => growing.weight(),
+            }
+    }
+}

@@ -1,0 +1,162 @@
+//! A large block that is inflated as far as it is asked for, and further when
+//! it is asked for more.
+//!
+//! The block is cut into equal segments, each written once. A reader of what is
+//! there takes no lock; whoever needs more inflates it under the block's own
+//! lock, where others who need more wait.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::codec::zlib::{Stream, STREAM_BYTES};
+use crate::codec::DecodeError;
+
+/// Segments of a block.
+const SEGMENTS: usize = 32;
+
+/// Compressed bytes that are read at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Where a block stands.
+pub(super) struct Growing {
+    block_size: usize,
+    /// Bytes of compressed data.
+    length: u64,
+    /// The stream may end before the block does.
+    may_be_short: bool,
+    segments: [OnceLock<Box<[u8]>>; SEGMENTS],
+    /// Segments that are there.
+    ready: AtomicUsize,
+    /// `None` once all is there.
+    stream: Mutex<Option<Stream>>,
+}
+
+/// Why a block does not grow.
+pub(super) enum GrowError {
+    /// The storage said so.
+    Io(std::io::Error),
+    /// The stream is damaged.
+    Decode(DecodeError),
+}
+
+impl From<DecodeError> for GrowError {
+    fn from(error: DecodeError) -> Self {
+        GrowError::Decode(error)
+    }
+}
+
+impl std::fmt::Debug for Growing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Growing({} of {SEGMENTS})", self.ready.load(Ordering::Relaxed))
+    }
+}
+
+impl Growing {
+    /// A block of which nothing is there yet; `length` is that of its compressed bytes.
+    pub(super) fn new(block_size: usize, length: u32, may_be_short: bool) -> Self {
+        Growing {
+            block_size,
+            length: length.into(),
+            may_be_short,
+            segments: [const { OnceLock::new() }; SEGMENTS],
+            ready: AtomicUsize::new(0),
+            stream: Mutex::new(Some(Stream::new())),
+        }
+    }
+
+    /// Bytes that it takes once all is there, and while it grows.
+    pub(super) fn weight(&self) -> u64 {
+        self.block_size as u64 + STREAM_BYTES
+    }
+
+    fn segment_size(&self) -> usize {
+        self.block_size.div_ceil(SEGMENTS)
+    }
+
+    /// Bytes that are there.
+    pub(super) fn available(&self) -> usize {
+        (self.ready.load(Ordering::Acquire) * self.segment_size()).min(self.block_size)
+    }
+
+    /// Copies out bytes that are there.
+    pub(super) fn copy(&self, within: usize, piece: &mut [u8]) {
+        let (size, mut at, mut rest) = (self.segment_size(), within, piece);
+        while !rest.is_empty() {
+            let segment = self.segments[at / size].get().expect("the caller asked what is there");
+            let source = &segment[at % size..];
+            let n = source.len().min(rest.len());
+            rest[..n].copy_from_slice(&source[..n]);
+            rest = &mut rest[n..];
+            at += n;
+        }
+    }
+
+    /// Inflates until `end` bytes are there, and checks the stream's end when
+    /// that is all of them. `read` reads compressed bytes from an offset in the
+    /// stream. Returns whether the whole block is there and right.
+    pub(super) fn grow(
+        &self,
+        end: usize,
+        mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
+    ) -> Result<bool, GrowError> {
+        let mut place = self.stream.lock().expect("no panic while locked");
+        let Some(stream) = &mut *place else { return Ok(true) };
+        let mut input = Input { bytes: Vec::new(), at: 0, length: self.length };
+        while self.available() < end {
+            let ready = self.ready.load(Ordering::Acquire);
+            let size = self.segment_size().min(self.block_size - self.available());
+            let mut segment = vec![0; size].into_boxed_slice();
+            let written = input.inflate(stream, &mut segment, &mut read)?;
+            if written < size && !self.may_be_short {
+                let length = self.available() + written;
+                return Err(DecodeError::too_short(length, self.block_size).into());
+            }
+            // zlib-ng uses the room behind what it writes as it likes.
+            segment[written..].fill(0);
+            let _ = self.segments[ready].set(segment);
+            self.ready.store(ready + 1, Ordering::Release);
+        }
+        if self.available() < self.block_size {
+            return Ok(false);
+        }
+        if input.inflate(stream, &mut [0], &mut read)? > 0 {
+            return Err(DecodeError::too_long(self.block_size).into());
+        }
+        *place = None;
+        Ok(true)
+    }
+}
+
+/// Compressed bytes, from where the stream stands.
+struct Input {
+    bytes: Vec<u8>,
+    at: usize,
+    length: u64,
+}
+
+impl Input {
+    /// Fills `output`, or as much of it as there is before the stream's end.
+    fn inflate(
+        &mut self,
+        stream: &mut Stream,
+        output: &mut [u8],
+        read: &mut impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
+    ) -> Result<usize, GrowError> {
+        let mut written = 0;
+        while written < output.len() && !stream.ended() {
+            let (consumed, wrote) = stream.step(&self.bytes[self.at..], &mut output[written..])?;
+            self.at += consumed;
+            written += wrote;
+            if written < output.len() && !stream.ended() {
+                let rest = self.length - stream.consumed();
+                if rest == 0 || self.at < self.bytes.len() {
+                    return Err(DecodeError::truncated().into());
+                }
+                self.bytes.resize(rest.min(CHUNK as u64) as usize, 0);
+                read(&mut self.bytes, stream.consumed()).map_err(GrowError::Io)?;
+                self.at = 0;
+            }
+        }
+        Ok(written)
+    }
+}

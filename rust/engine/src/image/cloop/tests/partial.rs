@@ -1,0 +1,246 @@
+//! Blocks that are decoded in part, ahead, or by several threads.
+
+use super::*;
+
+const BLOCK: usize = 65536;
+
+fn options(strict: bool) -> ImageOptions {
+    ImageOptions { strict, threads: 2, ..Default::default() }
+}
+
+fn image(block_size: usize, blocks: usize) -> (Builder, Vec<u8>) {
+    let bytes = sample(block_size * blocks);
+    let mut builder = Builder::new(b"V2.0", block_size as u32);
+    for block in bytes.chunks(block_size) {
+        builder = builder.block(Codec::Zlib, block);
+    }
+    (builder, bytes)
+}
+
+fn read(image: &CloopImage, offset: usize, length: usize) -> Result<Vec<u8>> {
+    let mut buf = vec![0xaa; length];
+    image.read_at(&mut buf, offset as u64).map(|()| buf)
+}
+
+/// Waits for the background, which has no other sign, for up to ten seconds.
+fn eventually(mut done: impl FnMut() -> bool) -> bool {
+    (0..2000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        done()
+    })
+}
+
+#[test]
+fn a_small_read_decodes_a_part_and_a_second_one_the_rest() {
+    let (builder, bytes) = image(BLOCK, 3);
+    let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+    assert!(read(&image, BLOCK + 5000, 100).unwrap() == bytes[BLOCK + 5000..][..100]);
+    let part = image.counters();
+    assert!(part.cache_bytes < 10_000, "8 KiB of the block: {part:?}");
+    // With nobody to check it later, the second read does.
+    assert!(read(&image, BLOCK + 10, 100).unwrap() == bytes[BLOCK + 10..][..100]);
+    let whole = image.counters();
+    assert!(whole.cache_bytes >= BLOCK as u64 && whole.cache_misses == 2, "{whole:?}");
+    assert!(read(&image, 2 * BLOCK - 100, 100).unwrap() == bytes[2 * BLOCK - 100..][..100]);
+    assert_eq!(image.counters().cache_misses, 2);
+    // Near its end a block is decoded whole at once.
+    assert!(read(&image, 3 * BLOCK - 100, 100).unwrap() == bytes[3 * BLOCK - 100..][..100]);
+    assert!(image.counters().cache_bytes >= 2 * BLOCK as u64);
+}
+
+#[test]
+fn a_strict_image_decodes_whole_blocks() {
+    let (builder, _) = image(BLOCK, 1);
+    let image = CloopImage::open(storage(&builder.build()), &options(true)).unwrap();
+    read(&image, 0, 1).unwrap();
+    assert!(image.counters().cache_bytes >= BLOCK as u64);
+}
+
+/// An image whose block 1 has a wrong Adler-32, and nothing else wrong.
+fn with_bad_end(block_size: usize) -> (Vec<u8>, Vec<u8>) {
+    let (builder, bytes) = image(block_size, 3);
+    let mut built = builder.build();
+    let end = open(&built).unwrap().location(1).end() as usize;
+    built[end - 1] ^= 1;
+    (built, bytes)
+}
+
+#[test]
+fn a_strict_image_gives_out_no_byte_of_a_damaged_block() {
+    for block_size in [BLOCK, 1 << 20] {
+        let (built, _) = with_bad_end(block_size);
+        let image = CloopImage::open(storage(&built), &options(true)).unwrap();
+        let error = read(&image, block_size, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+    }
+}
+
+#[test]
+fn damage_at_the_end_is_found_by_the_second_read() {
+    for block_size in [BLOCK, 1 << 20] {
+        let (built, bytes) = with_bad_end(block_size);
+        let image = CloopImage::open(storage(&built), &options(false)).unwrap();
+        assert!(read(&image, block_size, 100).unwrap() == bytes[block_size..][..100]);
+        let mut failed = 0;
+        for _ in 0..20 {
+            failed += usize::from(read(&image, block_size, 100).is_err());
+        }
+        assert!(failed >= 15, "{failed} of 20 at {block_size}");
+        assert!(read(&image, 2 * block_size - 1, 1).is_err());
+        assert!(read(&image, block_size - 1, 1).unwrap() == bytes[block_size - 1..][..1]);
+        assert!(read(&image, 2 * block_size, 1).unwrap() == bytes[2 * block_size..][..1]);
+    }
+}
+
+#[test]
+fn damage_at_the_end_is_found_in_the_background() {
+    for block_size in [BLOCK, 1 << 20] {
+        let (built, bytes) = with_bad_end(block_size);
+        let image = CloopImage::open(storage(&built), &options(false)).unwrap();
+        image.start();
+        // Not in order, which would have them decoded whole.
+        for block in [1, 0] {
+            let offset = block * block_size;
+            assert!(read(&image, offset, 100).unwrap() == bytes[offset..][..100]);
+        }
+        let damaged = || image.states.get(1) == zeros::Known::Damaged;
+        assert!(eventually(damaged), "block size {block_size}");
+        assert!(read(&image, block_size, 100).is_err());
+        assert!(eventually(|| image.states.get(0) == zeros::Known::Data));
+        assert!(read(&image, 0, 100).unwrap() == bytes[..100]);
+    }
+}
+
+#[test]
+fn a_large_block_grows_with_what_is_asked_for() {
+    let (builder, bytes) = image(4 << 20, 2);
+    let built = builder.build();
+    let image = CloopImage::open(storage(&built), &options(false)).unwrap();
+    assert!(read(&image, 1000, 100).unwrap() == bytes[1000..1100]);
+    let first = image.counters().base_read_bytes;
+    assert!(first < built.len() as u64 / 8, "{first} of {} read", built.len());
+    for at in [2000, 300_000, 290_000, 1_000_000, 4_000_000, 70, (4 << 20) - 100] {
+        assert!(read(&image, at, 100).unwrap() == bytes[at..at + 100], "{at}");
+    }
+    assert_eq!(image.counters().cache_misses, 1, "one inflate did it all");
+    assert_eq!(image.states.get(0), zeros::Known::Data, "and it was checked");
+}
+
+#[test]
+fn a_large_block_that_is_too_short_or_too_long_is_damaged() {
+    let bytes = sample(1 << 20);
+    for length in [(1 << 20) - 1, 1 << 19] {
+        let builder = Builder::new(b"V4.0", 1 << 20).block(Codec::Zlib, &bytes[..length]);
+        let image = open(&builder.build()).unwrap();
+        assert!(read(&image, 0, 10).is_ok());
+        assert!((0..20).filter(|_| read(&image, 0, 10).is_err()).count() >= 15);
+    }
+    let long = [bytes.clone(), vec![7]].concat();
+    let image = open(&Builder::new(b"V4.0", 1 << 20).block(Codec::Zlib, &long).build()).unwrap();
+    assert!(read(&image, 0, 10).is_ok());
+    assert!((0..20).filter(|_| read(&image, 0, 10).is_err()).count() >= 15);
+}
+
+#[test]
+fn a_short_last_large_block_ends_in_zeros() {
+    let bytes = sample(700_000);
+    let builder = Builder::new(b"V2.0", 1 << 20).block(Codec::Zlib, &bytes);
+    let image = open(&builder.build()).unwrap();
+    let expected = [bytes, vec![0; (1 << 20) - 700_000]].concat();
+    for at in [10, 600_000, 699_990, 710_000, (1 << 20) - 50] {
+        assert!(read(&image, at, 50).unwrap() == expected[at..at + 50], "{at}");
+    }
+}
+
+#[test]
+fn reading_in_order_finds_blocks_decoded() {
+    let (builder, bytes) = image(BLOCK, 64);
+    for size in [4096, 10_000, BLOCK, 3 * BLOCK, 16 * BLOCK] {
+        let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+        image.start();
+        for at in (0..bytes.len()).step_by(size) {
+            let n = size.min(bytes.len() - at);
+            assert!(read(&image, at, n).unwrap() == bytes[at..at + n], "{at} of {size}");
+        }
+        let misses = image.counters().cache_misses;
+        assert!((64..=72).contains(&misses), "{misses} blocks decoded, size {size}");
+    }
+}
+
+#[test]
+fn read_ahead_follows_a_reader() {
+    let (builder, _) = image(BLOCK, 64);
+    let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+    image.start();
+    for block in 0..4 {
+        read(&image, block * BLOCK, BLOCK).unwrap();
+    }
+    assert!(eventually(|| image.cache.peek(10).is_some()));
+    assert!(image.cache.peek(40).is_none());
+}
+
+#[test]
+fn prefetch_fills_the_cache() {
+    let (builder, _) = image(BLOCK, 16);
+    let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+    image.prefetch(0, u64::MAX);
+    image.start();
+    image.prefetch(2 * BLOCK as u64 + 1, BLOCK as u64);
+    assert!(eventually(|| (2..4).all(|block| image.cache.peek(block).is_some())));
+    assert!(image.cache.peek(1).is_none() && image.cache.peek(4).is_none());
+}
+
+#[test]
+fn a_large_request_meets_damage_as_a_small_one_does() {
+    let (builder, bytes) = image(BLOCK, 16);
+    let mut built = builder.build();
+    let bad = open(&built).unwrap().location(9);
+    built[bad.offset as usize + 100] ^= 0xff;
+    let image = CloopImage::open(storage(&built), &options(false)).unwrap();
+    image.start();
+    assert_eq!(read(&image, 0, 16 * BLOCK).unwrap_err().kind(), ErrorKind::Damaged);
+    assert!(read(&image, 0, 9 * BLOCK).unwrap() == bytes[..9 * BLOCK]);
+    assert!(read(&image, 10 * BLOCK, 6 * BLOCK).unwrap() == bytes[10 * BLOCK..]);
+}
+
+#[test]
+fn random_reads_by_many_threads_agree_with_the_bytes() {
+    for (block_size, blocks, strict, cache_bytes) in
+        [(BLOCK, 40, false, 1 << 20), (BLOCK, 40, true, 1 << 20), (512 << 10, 6, false, 2 << 20)]
+    {
+        let (builder, bytes) = image(block_size, blocks);
+        let zero = vec![0; block_size];
+        let builder = builder.block(Codec::Zlib, &zero).block(Codec::Zlib, &[1; 3]);
+        let bytes = [bytes, zero, vec![1; 3], vec![0; block_size - 3]].concat();
+        let options = ImageOptions { cache_bytes, ..options(strict) };
+        let image = CloopImage::open(storage(&builder.build()), &options).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 1..=6_u64 {
+                let (image, bytes) = (&image, &bytes);
+                scope.spawn(move || {
+                    let mut state = thread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let mut random = |below: usize| {
+                        state ^= state << 13;
+                        state ^= state >> 7;
+                        state ^= state << 17;
+                        (state % below as u64) as usize
+                    };
+                    for round in 0..600 {
+                        if round == 200 {
+                            image.start();
+                        }
+                        let length = [100, 4096, block_size, 4 * block_size][random(4)];
+                        let length = 1 + random(length);
+                        let at = match random(3) {
+                            0 => random(bytes.len() / block_size) * block_size,
+                            _ => random(bytes.len()),
+                        };
+                        let length = length.min(bytes.len() - at);
+                        assert!(read(image, at, length).unwrap() == bytes[at..at + length]);
+                        assert!(image.counters().cache_bytes <= image.counters().cache_limit);
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,0 +1,90 @@
+//! The threads that work for readers: none before [`Workers::start`], because
+//! the process may still fork, and none before there is work.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+
+use rayon_core::{ThreadPool, ThreadPoolBuilder};
+
+/// A pool of threads, and how busy the image is.
+#[derive(Debug)]
+pub(super) struct Workers {
+    threads: usize,
+    /// The process that may use threads; 0: none yet. A child of it has none of them.
+    process: AtomicU32,
+    pool: OnceLock<Option<ThreadPool>>,
+    /// Readers and workers that decode blocks now.
+    busy: AtomicUsize,
+}
+
+/// Somebody decodes while this lives.
+pub(super) struct Busy<'a>(&'a AtomicUsize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Workers {
+    /// Up to `threads` threads; 0: one a core.
+    pub(super) fn new(threads: usize) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Workers {
+            threads: if threads == 0 { cores() } else { threads },
+            process: AtomicU32::new(0),
+            pool: OnceLock::new(),
+            busy: AtomicUsize::new(0),
+        }
+    }
+
+    /// Threads may be used from now on.
+    pub(super) fn start(&self) {
+        self.process.store(std::process::id(), Ordering::Release);
+    }
+
+    pub(super) fn started(&self) -> bool {
+        let process = self.process.load(Ordering::Acquire);
+        process != 0 && process == std::process::id()
+    }
+
+    /// Counts the caller among those who decode.
+    pub(super) fn enter(&self) -> Busy<'_> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(&self.busy)
+    }
+
+    /// Those who decode now.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Workers that a reader, who counts himself as busy, can put to use. One
+    /// thread in all is the reader's own: a worker would only take turns with it.
+    pub(super) fn spare(&self) -> usize {
+        match self.threads {
+            2.. if self.started() => (self.threads + 1).saturating_sub(self.busy().max(1)),
+            _ => 0,
+        }
+    }
+
+    /// The threads, once they are allowed; `None` also when the system gives none.
+    pub(super) fn pool(&self) -> Option<&ThreadPool> {
+        let build = || {
+            ThreadPoolBuilder::new()
+                .num_threads(self.threads)
+                .thread_name(|number| format!("cowcloop-{number}"))
+                .build()
+                .inspect_err(|error| log::warn!("no threads to read ahead: {error}"))
+                .ok()
+        };
+        self.started().then(|| self.pool.get_or_init(build).as_ref())?
+    }
+
+    /// Has `work` done by a worker, or by nobody.
+    pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        if let Some(pool) = self.pool() {
+            pool.spawn_fifo(work);
+        }
+    }
+}
