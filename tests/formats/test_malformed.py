@@ -287,8 +287,10 @@ def test_no_blocks_at_all(tmp_path: Path) -> None:
 def test_the_largest_usual_dictionary_is_taken(tmp_path: Path) -> None:
     """`xz -9` asks for 64 MiB, however small the block."""
     path = tmp_path / "i.img"
-    options = {"check": lzma.CHECK_CRC32, "preset": 9}
-    streams = [lzma.compress(block, **options) for block in cloop.split(PLAIN, BLOCK)]
+    streams = [
+        lzma.compress(block, check=lzma.CHECK_CRC32, preset=9)
+        for block in cloop.split(PLAIN, BLOCK)
+    ]
     path.write_bytes(cloop.assemble("V4.0", BLOCK, streams, flags=[2] * COUNT))
     assert cowcloop("extract", path, "-").stdout == PLAIN
 

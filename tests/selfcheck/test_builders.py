@@ -78,7 +78,7 @@ def test_lzo_compresses_and_reaches_far_back() -> None:
 def test_streams_are_what_the_format_says(codec: str) -> None:
     plain = cloop.sample(16384, 4096)
     stream = cloop.encode(codec, plain)
-    back = {
+    back: dict[str, Callable[[bytes], bytes]] = {
         "zlib": zlib.decompress,
         "none": bytes,
         "xz": lambda data: lzma.decompress(data, format=lzma.FORMAT_XZ),
