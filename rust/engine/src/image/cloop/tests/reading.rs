@@ -70,6 +70,7 @@ fn one_block_and_no_block() {
     assert_eq!(content(&image), [3; 512]);
     let image = open(&Builder::new(b"V2.0", 512).build()).unwrap();
     assert_eq!((image.size(), extents_of(&*image, 0, 0)), (0, vec![]));
+    image.read_at(&mut [], 0).unwrap();
 }
 
 #[test]
