@@ -43,6 +43,7 @@ class Record:
     device: str | None = None
     mount: str | None = None
     read_only: bool = False
+    sessions: str | None = None
     started: float = field(default_factory=time.time)
     version: int = 1
 

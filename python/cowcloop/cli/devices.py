@@ -137,7 +137,7 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
     asked = cache.get("hits", 0) + cache.get("misses", 0)
     hits = f"{100 * cache['hits'] / asked:.0f} %" if asked else "-"
     reads = str(device["base"]["reads"]) if "base" in device else "-"
-    cows = list(reversed(device["cowfiles"])) or [{}]
+    cows = [*reversed(device["cowfiles"]), *device.get("sessions", ())] or [{}]
     rows: list[tuple[str, ...]] = []
     for number, cow in enumerate(cows):
         state = "no answer" if "error" in device else cow.get("state", "read-only")

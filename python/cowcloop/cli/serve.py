@@ -38,6 +38,24 @@ _OPTIONS = (
     click.option(
         "--memory-limit", type=SIZE, metavar="SIZE", help="Most that a :memory: overlay may take."
     ),
+    click.option(
+        "--size", type=SIZE, metavar="SIZE", help="Size of the device with a new COW, if larger."
+    ),
+    click.option(
+        "--preload", type=click.IntRange(0), metavar="N", help="Read N blocks into the cache first."
+    ),
+    click.option(
+        "--sessions",
+        type=click.Path(),
+        metavar="DIR",
+        help="Each export NAME is a session with the cowfile DIR/NAME.cow.",
+    ),
+    click.option(
+        "--max-sessions", type=click.IntRange(1), metavar="N", help="Sessions there may be."
+    ),
+    click.option(
+        "--session-quota", type=SIZE, metavar="SIZE", help="Space a session's cowfile may take."
+    ),
     click.option("--strict", is_flag=True, help="Check each block whole before any of it is read."),
     click.option("--tls", type=click.Choice(["off", "on", "require"]), help="nbdkit's --tls."),
     click.option(
@@ -127,6 +145,12 @@ def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
         raise click.UsageError("--device needs a Unix socket: leave out --tcp")
     if values["repair"] and (values["read_only"] or not values["cows"]):
         raise click.UsageError("--repair needs a COW that may be written")
+    if values["sessions"] is None:
+        for name in ("max_sessions", "session_quota"):
+            if values[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} needs --sessions")
+    elif values["cows"]:
+        raise click.UsageError("--sessions: each session has its own cowfile: leave out COW")
     for word in state.nbdkit_args:
         if word.startswith(("-P", "--pidfile")):
             raise click.UsageError(f"{word} behind --: cowcloop uses nbdkit's pidfile itself")

@@ -29,6 +29,11 @@ def serve(
     cache: int | str | None = None,
     threads: int | None = None,
     memory_limit: int | str | None = None,
+    size: int | str | None = None,
+    preload: int | None = None,
+    sessions: str | os.PathLike[str] | None = None,
+    max_sessions: int | None = None,
+    session_quota: int | str | None = None,
     tls: Tls | None = None,
     nbdkit_args: Iterable[str] = (),
 ) -> Server:
@@ -37,7 +42,9 @@ def serve(
     The last cowfile is written, and created when it is missing; ``":memory:"`` is a throw-away
     overlay; without one the device is read-only. It listens on a private Unix socket, or on `unix`
     (a path), or on `tcp` (a port or ``"HOST:PORT"``; port 0 picks a free one). Sizes are bytes or
-    text such as ``"64M"``. What the server has to say goes to the logger ``cowcloop.server``.
+    text such as ``"64M"``; `preload` counts blocks of the image. With `sessions`, a directory, each
+    export name is a device of its own, with a cowfile there. What the server has to say goes to
+    the logger ``cowcloop.server``.
 
     Raises ServerError when the device cannot be served, ValueError for a wrong argument.
     """
@@ -55,6 +62,11 @@ def serve(
         cache=_size(cache),
         threads=threads,
         memory_limit=_size(memory_limit),
+        size=_size(size),
+        preload=preload,
+        sessions=None if sessions is None else os.fspath(sessions),
+        max_sessions=max_sessions,
+        session_quota=_size(session_quota),
         tls=tls or Tls(),
         nbdkit_args=tuple(nbdkit_args),
     )

@@ -53,14 +53,25 @@ def nbdkit_command(
         ("cache", options.cache),
         ("threads", options.threads),
         ("memory-limit", options.memory_limit),
+        ("size", options.size),
+        ("preload", options.preload),
+        ("sessions", None if options.sessions is None else absolute(options.sessions)),
+        ("max-sessions", options.max_sessions),
+        ("session-quota", options.session_quota),
         ("control", control),
         ("lifeline", lifeline),
     ):
         if value is not None:
             command.append(f"{name}={value}")
-    for name, wanted in (("strict", options.strict), ("repair", options.repair)):
+    for name, wanted in (
+        ("strict", options.strict),
+        ("repair", options.repair),
+        ("read-only", options.read_only),
+    ):
         if wanted:
             command.append(f"{name}=true")
+    if options.read_only:
+        command.append("create=false")
     # Last, so that both nbdkit's options and the parameters of a filter work here.
     command += options.nbdkit_args
     return command

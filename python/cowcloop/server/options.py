@@ -20,7 +20,11 @@ class Tls:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """One device to serve. Sizes are in bytes; None leaves a choice to the server."""
+    """One device to serve. Sizes are in bytes; None leaves a choice to the server.
+
+    `preload` is a number of the image's blocks. With `sessions`, a directory, each export name is
+    a device of its own over the one image, with a cowfile there.
+    """
 
     image: str
     cows: tuple[str, ...] = ()
@@ -33,6 +37,11 @@ class ServeOptions:
     cache: int | None = None
     threads: int | None = None
     memory_limit: int | None = None
+    size: int | None = None
+    preload: int | None = None
+    sessions: str | None = None
+    max_sessions: int | None = None
+    session_quota: int | None = None
     tls: Tls = field(default_factory=Tls)
     nbdkit_args: tuple[str, ...] = ()
     nbdkit_verbose: bool = False
@@ -46,7 +55,8 @@ class ServeOptions:
 
     def typed_paths(self) -> dict[str, str]:
         """Each absolute path that nbdkit is given, and the path as the user wrote it."""
-        return {absolute(path): path for path in (self.image, *self.cows) if path != MEMORY}
+        paths = (self.image, *self.cows, self.sessions)
+        return {absolute(path): path for path in paths if path not in (None, MEMORY)}
 
 
 def absolute(path: str) -> str:

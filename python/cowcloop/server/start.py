@@ -60,7 +60,8 @@ def record_of(options: ServeOptions, nbdkit: Nbdkit) -> runtime.Record:
         device=options.device,
         image=absolute(options.image),
         cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
-        read_only=options.read_only or not options.cows,
+        read_only=options.read_only or not (options.cows or options.sessions),
+        sessions=None if options.sessions is None else absolute(options.sessions),
     )
 
 
