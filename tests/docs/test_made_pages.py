@@ -1,0 +1,62 @@
+"""Pages that are made from something are up to date, and manual pages are sound."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.programs import ROOT, program, run
+
+MANUALS = sorted(path for path in (ROOT / "docs/man").iterdir() if path.suffix in {".1", ".5"})
+
+
+@pytest.mark.parametrize("name", ["markdown", "manual"])
+def test_the_reference_is_up_to_date(name: str) -> None:
+    script = runpy.run_path(str(ROOT / "scripts/make_reference.py"))
+    page = script["REFERENCE" if name == "markdown" else "MANUAL"]
+    assert page.read_text() == script[name](), "run scripts/make_reference.py"
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=lambda path: path.name)
+def test_manual_pages(path: Path) -> None:
+    man = program("man", "man-db")
+    done = run(man, "--warnings", "-l", path, env={"MANWIDTH": "80", "LC_ALL": "C.UTF-8"})
+    assert done.stderr == b""
+    text = re.sub(r".\x08", "", done.stdout.decode())
+    name = path.stem.upper()
+    assert text.startswith(f"{name}({path.suffix[1:]})")
+    assert max(map(len, text.splitlines())) <= 100
+    if shutil.which("mandoc"):
+        run("mandoc", "-T", "lint", "-W", "warning", path)
+
+
+def test_the_plugin_manual_names_every_parameter() -> None:
+    source = (ROOT / "rust/nbdkit/src/config.rs").read_text()
+    manual = (ROOT / "docs/man/nbdkit-cowcloop-plugin.1").read_text().replace("\\-", "-")
+    named = set(re.findall(r'^            "([a-z-]+)" =>', source, re.MULTILINE))
+    assert len(named) > 10
+    assert {name for name in named if f"{name}=" not in manual} == set()
+
+
+def test_the_notices_name_every_crate() -> None:
+    if shutil.which("cargo") is None:
+        pytest.skip("cargo is not installed")
+    script = runpy.run_path(str(ROOT / "scripts/make_notices.py"))
+    try:
+        crates = script["crates"]()
+    except subprocess.CalledProcessError:
+        pytest.skip("the crates have not been downloaded")
+    text = script["NOTICES"].read_text()
+    missing = [crate.name for crate in crates if f"\n{crate.name} (" not in text]
+    assert missing == [], "run scripts/make_notices.py"
+    # A choice of licences without the GPL is enough.
+    bad = [
+        crate.name
+        for crate in crates
+        if all("GPL" in choice for choice in re.split(r" OR |/", crate.licence))
+    ]
+    assert bad == []
