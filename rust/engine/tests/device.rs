@@ -178,6 +178,14 @@ fn a_device_may_be_larger_than_its_base() {
 }
 
 #[test]
+fn a_cowfile_is_not_taken_for_an_image() {
+    let files = files();
+    drop(open(&files.base, &files.cow).unwrap());
+    let error = Device::open(&files.cow, &[], &options()).err().unwrap();
+    assert!(error.to_string().contains("name its image"), "{error}");
+}
+
+#[test]
 fn an_image_may_lie_inside_another_file() {
     let files = files();
     let outer = files.dir.path().join("outer");

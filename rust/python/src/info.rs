@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use cowcloop_engine::cowfile;
 use cowcloop_engine::cowfile::bitmap::Bitmap;
-use cowcloop_engine::cowfile::head::{ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED};
+use cowcloop_engine::cowfile::head::{
+    is_cowfile, ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED,
+};
 use cowcloop_engine::image::cloop::{CloopInfo, Header};
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::storage::{FileStorage, Storage};
@@ -15,9 +17,6 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::to_python;
-
-/// The first four bytes of a cowfile, in either byte order.
-const COW_MAGIC: [[u8; 4]; 2] = [*b"\x7fCOW", *b"WOC\x7f"];
 
 /// Adds the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -129,7 +128,7 @@ fn kind_of(path: &Path) -> Result<&'static str> {
     let mut magic = [0; 4];
     let read = storage.read_at(&mut magic, 0);
     let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;
-    if read == magic.len() && COW_MAGIC.contains(&magic) {
+    if is_cowfile(&magic[..read]) {
         return Ok("cowfile");
     }
     Ok(if Header::find(&*storage)?.is_some() { "cloop" } else { "raw" })

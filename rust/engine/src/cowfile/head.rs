@@ -243,6 +243,11 @@ impl Head {
     }
 }
 
+/// Whether a file that begins with these bytes claims to be a cowfile.
+pub fn is_cowfile(beginning: &[u8]) -> bool {
+    [MAGIC.to_le_bytes(), MAGIC.to_be_bytes()].iter().any(|magic| beginning.starts_with(magic))
+}
+
 /// Bytes of bitmap for a device of `rdoblocks` blocks.
 pub fn mapsize(rdoblocks: u64) -> u64 {
     rdoblocks.div_ceil(8).next_multiple_of(1024)

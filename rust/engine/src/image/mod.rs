@@ -5,8 +5,9 @@ mod raw;
 
 use std::sync::Arc;
 
+use crate::cowfile::head::is_cowfile;
 use crate::storage::Storage;
-use crate::{Layer, Result};
+use crate::{Error, ErrorKind, Layer, Result};
 
 pub use cloop::CloopImage;
 pub use raw::RawImage;
@@ -45,7 +46,10 @@ impl Image {
     pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Image> {
         match cloop::Header::find(&*storage)? {
             Some(header) => CloopImage::with_header(storage, header, options).map(Image::Cloop),
-            None => RawImage::open(storage).map(|image| Image::Raw(Arc::new(image))),
+            None => {
+                refuse_cowfile(&*storage)?;
+                RawImage::open(storage).map(|image| Image::Raw(Arc::new(image)))
+            }
         }
     }
 
@@ -64,4 +68,20 @@ impl Image {
 /// Those of [`Image::open`].
 pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Arc<dyn Layer>> {
     Image::open(storage, options).map(Image::layer)
+}
+
+/// Nobody who names a cowfile as the image wants its bytes as a disk.
+fn refuse_cowfile(storage: &dyn Storage) -> Result<()> {
+    let mut magic = [0; 4];
+    let name = storage.name();
+    storage
+        .read_at(&mut magic, 0)
+        .map_err(|error| Error::io(name, "cannot read the image", error))?;
+    match is_cowfile(&magic) {
+        true => {
+            let message = "this is a cowfile, not an image: name its image before it";
+            Err(Error::new(ErrorKind::Format, name, message))
+        }
+        false => Ok(()),
+    }
 }
