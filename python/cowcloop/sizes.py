@@ -31,7 +31,7 @@ def format_size(size: int) -> str:
     """A size for people: ``512 bytes``, ``64.0 KiB``, ``1.5 GiB``."""
     if size < 1024:
         return f"{size} byte" if size == 1 else f"{size} bytes"
-    value = float(size)
+    value, unit = float(size), _UNITS[0]
     for unit in _UNITS:
         value /= 1024
         if value < 1023.95 or unit == _UNITS[-1]:
