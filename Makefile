@@ -55,8 +55,14 @@ lint: build
 	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest cowcloop._core
 
-bench: build
-	$(BIN)/python -m benches
+# What only the benchmark needs is installed by it.
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.tools
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	@touch $@
+
+# For example: make bench BENCH="--kernel-lab --runs 5"
+bench: build $(VENV)/.bench
+	$(BIN)/python -m benches $(BENCH)
 
 demo: build
 	$(BIN)/python scripts/demo.py
@@ -72,6 +78,9 @@ wheel: deps $(VENV)/.tools
 lock:
 	uv pip compile --universal --python-version 3.10 --upgrade --no-header --no-annotate \
 		requirements-dev.in --output-file requirements-dev.txt
+	uv pip compile --universal --python-version 3.10 --upgrade --no-header --no-annotate \
+		--constraint requirements-dev.txt \
+		requirements-bench.in --output-file requirements-bench.txt
 
 clean:
 	rm -rf target $(VENV) dist build python/cowcloop/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

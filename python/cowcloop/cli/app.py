@@ -22,6 +22,7 @@ COMMANDS = {
     "create": "create",
     "info": "info",
     "verify": "verify",
+    "bench": "bench",
 }
 
 # Commands that hand what follows a bare `--` to nbdkit.

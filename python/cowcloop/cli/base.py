@@ -26,7 +26,10 @@ def program_settings() -> dict[str, Any]:
             "command_groups": {
                 "cowcloop": [
                     {"name": "Serve", "commands": ["serve", "attach", "detach", "list", "sync"]},
-                    {"name": "Images", "commands": ["extract", "create", "info", "verify"]},
+                    {
+                        "name": "Images",
+                        "commands": ["extract", "create", "info", "verify", "bench"],
+                    },
                 ]
             },
         },

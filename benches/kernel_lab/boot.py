@@ -1,0 +1,87 @@
+"""Builds the kernel, boots it, and fetches what the guest measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benches.material import Material, cache_folder, write_io_log
+
+_HERE = Path(__file__).parent
+_MEMORY = "mem=3G"
+# For one round of all contenders; a hanging guest is ended after it.
+_SECONDS_A_ROUND = 600
+
+
+def measure(material: Material, runs: int) -> list[dict[str, Any]]:
+    """The guest's figures: one item for each program and work."""
+    cache = cache_folder() / "kernel"
+    print("the kernel lab: building what is missing takes some minutes", file=sys.stderr)
+    subprocess.run([str(_HERE / "build.sh"), str(cache)], check=True, stdout=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory(prefix="cowcloop-lab-", dir="/tmp") as name:
+        folder = Path(name)
+        job = _write_job(folder, material, cache, runs)
+        _boot(cache / "linux", folder, job, runs)
+        result = folder / "result.json"
+        if not result.exists():
+            end = (folder / "console").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"the kernel lab ended without a result:\n{end}")
+        rows: list[dict[str, Any]] = json.loads(result.read_text())
+        return rows
+
+
+def _write_job(folder: Path, material: Material, cache: Path, runs: int) -> Path:
+    logs = {}
+    for device in ("/dev/cloop0", "/dev/nbd0", "/dev/loop1", "/mnt/squashfs/" + material.raw.name):
+        log = folder / (device.strip("/").replace("/", "-") + ".iolog")
+        write_io_log(log, device, material)
+        logs[device] = str(log)
+    job = folder / "job.json"
+    job.write_text(
+        json.dumps(
+            {
+                "image": str(material.cloop),
+                "raw": str(material.raw),
+                "squashfs": str(material.squashfs),
+                "size": material.size,
+                "modules": {
+                    "as it is": str(cache / "cloop.ko"),
+                    "mended": str(cache / "cloop-mended.ko"),
+                },
+                "iologs": logs,
+                "cowcloop": [sys.executable, "-m", "cowcloop"],
+                "runs": runs,
+                "result": str(folder / "result.json"),
+            }
+        )
+    )
+    return job
+
+
+def _boot(kernel: Path, folder: Path, job: Path, runs: int) -> None:
+    """One core for all of it: spread over two, the guest's system calls cost several times more."""
+    core = max(os.sched_getaffinity(0))
+    command = [
+        *("taskset", "-c", str(core), str(kernel), _MEMORY),
+        *("root=none", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"),
+        *("con=null", "con0=null,fd:1", f"uml_dir={folder}", f"umid={folder.name}"),
+        f"init={_HERE / 'guest.py'}",
+        f"COWCLOOP_LAB={job}",
+    ]
+    with (folder / "console").open("wb") as console:
+        try:
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                timeout=_SECONDS_A_ROUND * (runs + 1),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            print("the kernel lab took too long and was ended", file=sys.stderr)

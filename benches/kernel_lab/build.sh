@@ -1,0 +1,72 @@
+#!/bin/sh
+# build.sh CACHE: a User Mode Linux kernel and the cloop module, as it is and mended, built
+# from Debian's packages into the folder CACHE. Takes some minutes, once; what is there already
+# is kept.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cache=$1
+jobs=${JOBS:-$(nproc)}
+source=linux-source-6.1
+tree=$cache/$source
+
+need() {
+    missing=
+    for pair in "$@"; do
+        [ -e "${pair#*:}" ] || missing="$missing ${pair%%:*}"
+    done
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2086 # a list of words
+        DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $missing >&2
+    else
+        echo "the kernel lab needs: apt install$missing" >&2
+        exit 1
+    fi
+}
+need $source:/usr/src/$source.tar.xz cloop-src:/usr/src/cloop.tar.xz \
+    flex:/usr/bin/flex bison:/usr/bin/bison bc:/usr/bin/bc libelf-dev:/usr/include/libelf.h \
+    xz-utils:/usr/bin/xz make:/usr/bin/make gcc:/usr/bin/gcc kmod:/usr/bin/kmod \
+    busybox-static:/usr/bin/busybox fio:/usr/bin/fio nbd-client:/usr/sbin/nbd-client \
+    dmsetup:/usr/sbin/dmsetup squashfs-tools:/usr/bin/mksquashfs
+
+mkdir -p "$cache"
+if [ ! -x "$cache/linux" ]; then
+    rm -rf "$tree"
+    tar -C "$cache" -xJf /usr/src/$source.tar.xz
+    # Room for a processor's whole XSAVE area, and its length handed back as it was given:
+    # the kernel refuses any other, on processors where that area is large.
+    sed -i 's/HOST_FP_SIZE, 2696)/HOST_FP_SIZE, 12288)/' "$tree/arch/x86/um/user-offsets.c"
+    sed -i \
+        -e 's/^int have_xstate_support;/&\nstatic unsigned long xstate_length;/' \
+        -e '/^int save_fp_registers/,/^}/s/^\t\treturn 0;/\t\txstate_length = iov.iov_len;\n&/' \
+        -e '/^int restore_fp_registers/,/^}/s/iov_len = FP_SIZE.*/iov_len = xstate_length;/' \
+        "$tree/arch/x86/um/os-Linux/registers.c"
+    make -C "$tree" ARCH=um defconfig
+    cat "$here/kernel.config" >>"$tree/.config"
+    make -C "$tree" ARCH=um olddefconfig
+    make -C "$tree" ARCH=um -j"$jobs" linux modules
+    cp "$tree/linux" "$cache/linux"
+fi
+
+# module NAME SCRIPT: the driver with a sed script applied to it.
+module() {
+    [ -e "$cache/$1.ko" ] && return
+    folder=$cache/build-$1
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    tar -C "$folder" --strip-components=2 -xJf /usr/src/cloop.tar.xz modules/cloop
+    sed -i "$2" "$folder/cloop.c"
+    # Both names left the kernel after 5.15.
+    cat >"$folder/Kbuild" <<'KBUILD'
+obj-m := cloop.o
+ccflags-y += '-Drq_disk=q->disk' -Dblk_cleanup_disk=put_disk
+KBUILD
+    make -C "$tree" ARCH=um M="$folder" modules
+    cp "$folder/cloop.ko" "$cache/$1.ko"
+}
+module cloop ''
+# The driver handles a request's whole list of segments again for each part that it completes;
+# once is enough.
+module cloop-mended '/^ do {$/d; s/^ } while(blk_update_request(req, ret, blk_rq_cur_bytes(req)));$//'
+grep -q 'while(blk_update_request' "$cache/build-cloop/cloop.c"
+! grep -q 'while(blk_update_request' "$cache/build-cloop-mended/cloop.c"

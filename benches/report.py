@@ -1,0 +1,90 @@
+"""The figures as a table for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benches.model import OURS, Row
+
+
+def to_json(rows: Sequence[Row], machine: dict[str, object]) -> dict[str, Any]:
+    """Everything that was measured."""
+    return {"machine": machine, "rows": [_row_json(row, ours) for ours, row in pairs(rows)]}
+
+
+def _row_json(row: Row, ours: Row | None) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "work": row.work,
+        "title": row.title,
+        "contender": row.contender,
+        "unit": row.unit.name,
+        "more_is_better": row.unit.more_is_better,
+        "figures": row.figures,
+        "steal_percent": row.steal,
+    }
+    if row.unavailable:
+        known["unavailable"] = row.unavailable
+    if row.target is not None:
+        known["target"] = row.target
+    if ours and row is not ours and row.figures and ours.figures:
+        known["ratio"] = row.ratio_of(ours)
+    return known
+
+
+def pairs(rows: Sequence[Row]) -> Iterator[tuple[Row | None, Row]]:
+    """Each row with cowcloop's in the same work."""
+    for _, group in groupby(rows, key=lambda row: row.work):
+        members = list(group)
+        ours = next((row for row in members if row.contender.startswith(OURS)), None)
+        for row in members:
+            yield ours, row
+
+
+def show(rows: Sequence[Row], machine: dict[str, Any]) -> None:
+    """Print the table, machine and versions above it."""
+    console = Console(width=None if Console().is_terminal else 130, highlight=False)
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    console.print(f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}")
+    console.print(versions)
+    if "busy" in machine:
+        console.print(machine["busy"])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("work / program", overflow="fold")
+    for name in ("min", "median", "max", "unit", "ratio", "to reach"):
+        table.add_column(name, justify="left" if name == "unit" else "right")
+    title = ""
+    for ours, row in pairs(rows):
+        if row.title != title:
+            title = row.title
+            table.add_row(f"[bold]{title}[/bold]")
+        if row.figures:
+            table.add_row(f"  {row.contender}", *_cells(row, ours))
+        else:
+            table.add_row(f"  {row.contender}: {row.unavailable}")
+    console.print(table)
+    console.print(
+        "ratio: how many times as good as this program cowcloop is, by medians; below 1 it loses"
+    )
+
+
+def _cells(row: Row, ours: Row | None) -> list[str]:
+    figures = [min(row.figures), row.median, max(row.figures)]
+    cells = [*(_number(figure) for figure in figures), row.unit.name]
+    if ours is None or row is ours or not ours.figures:
+        return cells
+    ratio = row.ratio_of(ours)
+    cells.append(f"[{'red' if ratio < 1 else 'green'}]{ratio:.2f}x[/]")
+    if row.target is not None:
+        reached = "reached" if ratio >= row.target else "missed"
+        cells.append(f"{row.target:g}x {reached}")
+    return cells
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,29 @@
+"""The works, one module for each group; `all_works` lists them in the table's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benches.material import Material
+from benches.model import Work
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the works are to be done with."""
+
+    material: Material
+    # For output files; in memory, so that no disk is measured.
+    scratch: Path
+    # Of a work that goes on for a given time.
+    seconds: float
+
+
+def all_works(setting: Setting) -> Iterator[Work]:
+    """Every work, ready to be measured."""
+    from benches.works import create, extract, overlay_writes, random_reads, sequential, size
+
+    for module in (sequential, random_reads, extract, create, overlay_writes, size):
+        yield from module.works(setting)

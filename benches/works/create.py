@@ -1,0 +1,67 @@
+"""Compressing the plain image: how long it takes, and how large the result is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benches.material import BLOCK
+from benches.model import OURS, SECONDS, SIZE, Contender, Work
+from benches.programs import seconds
+from benches.works import Setting
+
+# The peer that tries all it has for each block takes minutes.
+_RUNS = 2
+
+
+def works(setting: Setting) -> Iterator[Work]:
+    """By default, and as small as can be."""
+    raw = setting.material.raw
+    out = setting.scratch / "created.cloop"
+    sizes: dict[str, int] = {}
+
+    def create(name: str, *command: str | Path) -> Callable[[], float]:
+        def measure() -> float:
+            out.unlink(missing_ok=True)
+            taken = seconds(command)
+            sizes[name] = out.stat().st_size
+            out.unlink()
+            return taken
+
+        return measure
+
+    def size(name: str) -> Callable[[], float]:
+        return lambda: sizes[name] / 1e6
+
+    ours: list[str | Path] = [sys.executable, "-m", "cowcloop", "create", "-q", raw, out]
+    peer = ["create_compressed_fs", "-q", "-B", str(BLOCK)]
+    for name, title, level, peer_level, target in (
+        ("create", "Create, default level", [], "9", 4),
+        ("create-best", "Create, best", ["--level", "best"], "-2", 2),
+    ):
+        their_name = f"create_compressed_fs -L {peer_level}"
+        yield Work(
+            name,
+            title,
+            SECONDS,
+            [
+                Contender(OURS, create(f"{name} ours", *ours, *level)),
+                Contender(
+                    their_name,
+                    create(f"{name} peer", *peer, "-L", peer_level, raw, out),
+                    target=target,
+                ),
+            ],
+            runs=_RUNS,
+        )
+        yield Work(
+            f"{name}-size",
+            f"{title}: size of the result",
+            SIZE,
+            [
+                Contender(OURS, size(f"{name} ours")),
+                Contender(their_name, size(f"{name} peer"), target=1),
+            ],
+            runs=1,
+        )

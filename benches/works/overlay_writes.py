@@ -1,0 +1,94 @@
+"""Random 4 KiB writes into an overlay, with and without flushes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from benches import servers
+from benches.material import Material
+from benches.model import OURS, WRITES, Contender, Work
+from benches.programs import fio, run
+from benches.works import Setting
+
+_WRITES = 20_000
+_FLUSHED_WRITES = 4_000
+_EVERY = 32
+
+
+def works(setting: Setting) -> Iterator[Work]:
+    """Against a plain file, and against qcow2 over the same image; on the same file system."""
+    material = setting.material
+    folder = material.folder
+
+    def ours(options: list[str]) -> float:
+        cow = _absent(folder / "bench.cow")
+        return _write(servers.ours(material.cloop, cow), cow, options)
+
+    def plain(options: list[str]) -> float:
+        file = _absent(folder / "bench.raw")
+        with file.open("wb") as image:
+            image.truncate(material.size)
+        return _write(servers.nbdkit("file", str(file)), file, options)
+
+    def qcow2(options: list[str]) -> float:
+        overlay = _qcow2(material, _absent(folder / "bench.qcow2"))
+        return _write(servers.qemu_nbd(overlay, "qcow2"), overlay, options)
+
+    for name, title, options, plain_target, qcow2_target in (
+        ("write", "no flush", [f"--number_ios={_WRITES}"], 0.9, None),
+        (
+            "write-flush",
+            f"a flush every {_EVERY}",
+            [f"--number_ios={_FLUSHED_WRITES}", f"--fsync={_EVERY}"],
+            None,
+            1.5,
+        ),
+    ):
+
+        def contender(
+            name: str,
+            run: Callable[[list[str]], float],
+            target: float | None = None,
+            options: list[str] = options,
+        ) -> Contender:
+            return Contender(name, lambda: run(options), target)
+
+        yield Work(
+            name,
+            f"Random 4 KiB writes into the overlay, depth 16, {title}",
+            WRITES,
+            [
+                contender(OURS, ours),
+                contender("nbdkit file plugin", plain, plain_target),
+                contender("qcow2 over cloop, qemu-nbd", qcow2, qcow2_target),
+            ],
+        )
+
+
+def _absent(path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _qcow2(material: Material, overlay: Path) -> Path:
+    backing: list[str | Path] = ["-b", material.cloop, "-F", "cloop"]
+    run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, overlay])
+    return overlay
+
+
+def _write(server: AbstractContextManager[str], file: Path, options: list[str]) -> float:
+    try:
+        with server as uri:
+            return fio(
+                "--ioengine=nbd",
+                f"--uri={uri}",
+                "--rw=randwrite",
+                "--bs=4k",
+                "--iodepth=16",
+                *options,
+                direction="write",
+            )
+    finally:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""The works of `cowcloop bench`, each several times, kernel cloop in turn with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from cowcloop import _core, programs
+from cowcloop.bench import reading
+from cowcloop.bench.figures import Figures
+from cowcloop.bench.kernel import KERNEL_DEVICE, why_no_kernel
+from cowcloop.disk import Disk
+from cowcloop.server import serve
+
+# Cold reads all over a large image would take long, and say no more.
+_MOST_READS = 20_000
+_RAW_BLOCK = 64 << 10
+
+
+@dataclass
+class Measurement:
+    """All figures of one image, and what could not be measured."""
+
+    image: str
+    size: int
+    figures: list[Figures] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "image": self.image,
+            "size": self.size,
+            "processors": os.cpu_count(),
+            "figures": [figure.to_dict() for figure in self.figures],
+            "notes": self.notes,
+        }
+
+
+def run(image: str, runs: int) -> Measurement:
+    """Measure reading an image: sequentially, at random, extracting; in process and served."""
+    with Disk(image) as disk:
+        measured = Measurement(image, disk.size)
+        missing = why_no_kernel(disk)
+    sequential = Figures("sequential", "in process", "MB/s")
+    at_random = Figures("random 4 KiB, cold", "in process", "reads/s")
+    extract = Figures("extract", "to /dev/null", "MB/s")
+    served = Figures("sequential", "nbdkit and nbdcopy", "MB/s", kernel=sequential.kernel)
+    measured.figures = [sequential, at_random, extract]
+    nbdcopy = _nbdcopy(measured)
+    if nbdcopy:
+        measured.figures.append(served)
+    if missing:
+        measured.notes.append(missing)
+    places = reading.offsets(measured.size, _block_size(image), _MOST_READS)
+    for _ in range(runs):
+        for figures, where in ((sequential, None), (at_random, places)):
+            figures.values.append(_from_disk(image, where))
+            if missing is None:
+                figures.kernel.append(_from_kernel(measured.size, where))
+        extract.values.append(_extract(measured))
+        if nbdcopy:
+            served.values.append(_served(measured, nbdcopy))
+    return measured
+
+
+def _block_size(image: str) -> int:
+    if _core.sniff(image) != "cloop":
+        return _RAW_BLOCK
+    return int(_core.image_info(image)["block_size"])
+
+
+def _nbdcopy(measured: Measurement) -> str | None:
+    try:
+        return programs.find_program("nbdcopy", "libnbd-bin")
+    except programs.MissingProgram as error:
+        measured.notes.append(f"reading through nbdkit is not measured: {error}")
+        return None
+
+
+def _from_disk(image: str, places: list[int] | None) -> float:
+    """Opened for each measurement, so that nothing of it is in the cache yet."""
+    with Disk(image) as disk:
+        if places is None:
+            return reading.sequential(disk.pread_into, disk.size)
+        return reading.at_random(disk.pread_into, places, disk.size)
+
+
+def _from_kernel(size: int, places: list[int] | None) -> float:
+    with reading.BlockDevice(KERNEL_DEVICE) as device:
+        if places is None:
+            return reading.sequential(device.read, size)
+        return reading.at_random(device.read, places, size)
+
+
+def _extract(measured: Measurement) -> float:
+    begin = time.perf_counter()
+    _core.extract(measured.image, [], os.devnull)
+    return measured.size / 1e6 / (time.perf_counter() - begin)
+
+
+def _served(measured: Measurement, nbdcopy: str) -> float:
+    with serve(measured.image) as server:
+        begin = time.perf_counter()
+        subprocess.run([nbdcopy, server.uri, "null:"], check=True, stdin=subprocess.DEVNULL)
+        return measured.size / 1e6 / (time.perf_counter() - begin)
