@@ -69,7 +69,7 @@ def _boot(kernel: Path, folder: Path, job: Path, runs: int) -> None:
     command = [
         *("taskset", "-c", str(core), str(kernel), _MEMORY),
         *("root=none", "rootfstype=hostfs", "rootflags=/", "rw", "quiet"),
-        *("con=null", "con0=null,fd:1", f"uml_dir={folder}", f"umid={folder.name}"),
+        *("con=null", "con0=fd:0,fd:1", f"uml_dir={folder}", f"umid={folder.name}"),
         f"init={_HERE / 'guest.py'}",
         f"COWCLOOP_LAB={job}",
     ]

@@ -33,10 +33,10 @@ def test_json_has_every_work_and_run(image: Path) -> None:
 
 @pytest.mark.skipif(os.path.exists("/dev/cloop0"), reason="the kernel module is here")
 def test_the_table_says_that_there_is_no_kernel_module(image: Path) -> None:
-    table = str(cowcloop("bench", image, "--runs", "1").stdout)
+    table = cowcloop("bench", image, "--runs", "1").stdout.decode()
     assert "there is no /dev/cloop0" in table
     assert len([line for line in table.splitlines() if "MB/s" in line]) == 3
 
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:
-    refused("bench", tmp_path / "none", mentions=["none"])
+    refused("bench", tmp_path / "none", says="none")
