@@ -14,6 +14,7 @@ __all__ = [
     "cow_merge",
     "cow_pack",
     "cow_repair",
+    "cow_snapshot",
     "cow_unpack",
     "create",
     "extract",
@@ -119,3 +120,4 @@ def cow_unpack(
     *,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
+def cow_snapshot(path: StrPath, target: StrPath) -> dict[str, Any]: ...

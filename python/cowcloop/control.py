@@ -18,7 +18,12 @@ class ControlError(CowcloopError):
 
 
 def request(
-    path: str | os.PathLike[str], command: str, *, timeout: float | None = None, **fields: object
+    path: str | os.PathLike[str],
+    command: str,
+    /,
+    *,
+    timeout: float | None = None,
+    **fields: object,
 ) -> dict[str, Any]:
     """Send one command and return its reply, without the ``ok`` field.
 

@@ -18,10 +18,15 @@ COMMANDS = {
     "detach": "devices",
     "list": "devices",
     "sync": "devices",
+    "suspend": "live",
+    "resume": "live",
+    "reopen": "live",
     "extract": "extract",
     "create": "create",
+    "commit": "commit",
     "info": "info",
     "verify": "verify",
+    "cow": "cow",
     "bench": "bench",
 }
 

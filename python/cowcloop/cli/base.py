@@ -25,11 +25,16 @@ def program_settings() -> dict[str, Any]:
             "show_arguments": False,
             "command_groups": {
                 "cowcloop": [
-                    {"name": "Serve", "commands": ["serve", "attach", "detach", "list", "sync"]},
+                    {
+                        "name": "Serve",
+                        "commands": ["serve", "attach", "detach", "list", "sync"],
+                    },
+                    {"name": "While served", "commands": ["suspend", "resume", "reopen"]},
                     {
                         "name": "Images",
-                        "commands": ["extract", "create", "info", "verify", "bench"],
+                        "commands": ["extract", "create", "commit", "info", "verify", "bench"],
                     },
+                    {"name": "Cowfiles", "commands": ["cow"]},
                 ]
             },
         },

@@ -8,13 +8,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from cowcloop.server.background import attach, detach, sync
+from cowcloop.server.background import attach, detach, request, sync
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions, Tls, parse_tcp
 from cowcloop.sizes import parse_size
 
-__all__ = ["ServeOptions", "Server", "ServerError", "Tls", "attach", "detach", "serve", "sync"]
+__all__ = [
+    "ServeOptions",
+    "Server",
+    "ServerError",
+    "Tls",
+    "attach",
+    "detach",
+    "request",
+    "serve",
+    "sync",
+]
 
 
 def serve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 from cowcloop import control, runtime
 from cowcloop.control import ControlError
@@ -69,9 +70,14 @@ def detach(entry: runtime.Entry) -> None:
 
 def sync(entry: runtime.Entry) -> None:
     """Bring everything that a served device has acknowledged to disk."""
+    request(entry, "sync")
+
+
+def request(entry: runtime.Entry, command: str, /, **fields: Any) -> dict[str, Any]:
+    """One command of the control channel; ServerError names the device."""
     if entry.record is None:
         raise ServerError(f"{entry.id} is still being started")
     try:
-        control.request(entry.control, "sync")
+        return control.request(entry.control, command, **fields)
     except ControlError as error:
         raise ServerError(f"{entry.record.uri}: {error}") from None

@@ -1,8 +1,9 @@
 //! What the original tools did with cowfiles: `cow_repair`, `cow_merge`, `cow_pack`,
-//! `cow_unpack`. Blocks are of 1 KiB; `progress` is called as for `extract`.
+//! `cow_unpack`; and what they did not: `cow_snapshot`. Blocks are of 1 KiB; `progress` is called as for `extract`.
 
 use std::path::PathBuf;
 
+use cowcloop_engine::cowfile;
 use cowcloop_engine::cowtools::{self, PackSummary, RepairOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,7 +15,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cow_repair, module)?)?;
     module.add_function(wrap_pyfunction!(cow_merge, module)?)?;
     module.add_function(wrap_pyfunction!(cow_pack, module)?)?;
-    module.add_function(wrap_pyfunction!(cow_unpack, module)?)
+    module.add_function(wrap_pyfunction!(cow_unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(cow_snapshot, module)?)
 }
 
 /// Repairs a cowfile that the original driver did not close. Returns {"needed", "changed",
@@ -84,6 +86,18 @@ fn cow_unpack<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let done = run(py, progress, |progress| cowtools::unpack(&source, &target, progress))?;
     summary_dict(py, &done)
+}
+
+/// Copies a cowfile that nobody has in use to a file that must not exist yet. Returns
+/// {"blocks", "shared"}: whether the two files share their blocks.
+#[pyfunction]
+#[pyo3(signature = (path, target))]
+fn cow_snapshot(py: Python<'_>, path: PathBuf, target: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+    let done = run(py, None, |_| cowfile::copy(&path, &target))?;
+    let dict = PyDict::new(py);
+    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("shared", done.shared)?;
+    Ok(dict)
 }
 
 fn summary_dict<'py>(py: Python<'py>, done: &PackSummary) -> PyResult<Bound<'py, PyDict>> {

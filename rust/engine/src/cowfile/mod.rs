@@ -36,7 +36,7 @@ use ranges::{RangeGuard, RangeLocks};
 use snapshot::Snapshot;
 
 pub use fingerprint::fingerprint;
-pub use snapshot::SnapshotSummary;
+pub use snapshot::{copy, SnapshotSummary};
 
 /// What may be done with a cowfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::bitmap::Bitmap;
-use super::files::{sync_directory, Unfinished};
+use super::files::{self, sync_directory, Unfinished};
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
-use super::Cowfile;
+use super::{read_head, Access, Cowfile};
+use crate::cowtools::{check_count, refuse_dirty};
 use crate::storage::{FileStorage, Storage};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Blocks that are copied under one lock.
 const STEP: u64 = 1024;
@@ -127,6 +128,64 @@ impl Snapshot {
     }
 }
 
+/// Makes a copy of the cowfile at `path`, which nobody has in use, at `new`, where
+/// no file may be.
+///
+/// # Errors
+/// `Busy` when it is in use; `Unsupported` when it is packed; `Dirty` when the
+/// original driver did not close it, or a merge of it was interrupted; the
+/// system's. No file is left then.
+pub fn copy(path: &Path, new: &Path) -> Result<SnapshotSummary> {
+    let source = files::open(path, Access::ReadOnly)?;
+    let (head, sector) = read_head(&*source)?;
+    let name = source.name().to_string();
+    if head.packed {
+        let message = "this cowfile is packed; a plain copy of the file is a copy of it";
+        return Err(Error::new(ErrorKind::Unsupported, name, message));
+    }
+    refuse_dirty(&name, &head)?;
+    if head.mark.as_ref().is_some_and(|mark| mark.merging) {
+        let message = "a merge of this cowfile was interrupted; complete it with \
+                       `cowcloop cow merge`";
+        return Err(Error::new(ErrorKind::Dirty, name, message));
+    }
+    let failed = |error| Error::io(&name, "cannot read the cowfile's bitmap", error);
+    let taken = Bitmap::load(&*source, head.mapsize).map_err(failed)?;
+    check_count(&name, &head, taken.count())?;
+    let (unfinished, target) = begin(new)?;
+    let shared = source.share_blocks_with(&target).is_ok();
+    let snapshot = Snapshot::new(source, target, &head, taken);
+    if !shared {
+        for (first, length) in snapshot.taken.runs() {
+            snapshot.preserve(first, first + length);
+        }
+    }
+    snapshot.complete(&head, sector)?;
+    publish(&unfinished, new)?;
+    Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
+}
+
+/// A new file that is to become the snapshot `path`, where none may be yet.
+fn begin(path: &Path) -> Result<(Unfinished, FileStorage)> {
+    let failed = |error| cannot_create(path, error);
+    if path.symlink_metadata().is_ok() {
+        return Err(failed(io::ErrorKind::AlreadyExists.into()));
+    }
+    let unfinished = Unfinished::new(path).map_err(failed)?;
+    let target = FileStorage::create_new(unfinished.path()).map_err(failed)?.named(path);
+    Ok((unfinished, target))
+}
+
+/// Gives a complete snapshot its name, durably.
+fn publish(unfinished: &Unfinished, path: &Path) -> Result<()> {
+    let published = unfinished.publish(path).and_then(|()| sync_directory(path));
+    published.map_err(|error| cannot_create(path, error))
+}
+
+fn cannot_create(path: &Path, error: io::Error) -> Error {
+    Error::io(path.display().to_string(), "cannot create the snapshot", error)
+}
+
 impl Cowfile {
     /// Makes a copy of the cowfile, as it is at one moment during the call, at
     /// `path`, where no file may be. Changes wait only for that moment.
@@ -134,15 +193,9 @@ impl Cowfile {
     /// # Errors
     /// The system's, and those of [`flush`](Self::flush); no file is left then.
     pub fn snapshot(&self, path: &Path) -> Result<SnapshotSummary> {
-        let name = path.display().to_string();
-        let failed = |error| Error::io(&name, "cannot create the snapshot", error);
         // One at a time; the second waits.
         let _one = self.snapshots.lock().expect("no panic while locked");
-        if path.symlink_metadata().is_ok() {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
-        }
-        let unfinished = Unfinished::new(path).map_err(failed)?;
-        let target = FileStorage::create_new(unfinished.path()).map_err(failed)?.named(path);
+        let (unfinished, target) = begin(path)?;
 
         let alone = self.ranges.lock(0..u64::MAX);
         self.flush()?;
@@ -166,8 +219,7 @@ impl Cowfile {
             *self.copying.write().expect("no panic while locked") = None;
         }
         snapshot.complete(&head, sector)?;
-        unfinished.publish(path).map_err(failed)?;
-        sync_directory(path).map_err(failed)?;
+        publish(&unfinished, path)?;
         Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
     }
 }

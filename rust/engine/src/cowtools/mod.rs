@@ -13,7 +13,7 @@ use crate::cowfile::head::{Head, VERSION_CLOSED};
 use crate::{Error, ErrorKind, Result};
 
 /// Refuses a cowfile that the original driver did not close: its bitmap is stale.
-fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
+pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
     if head.version == VERSION_CLOSED && head.dirty {
         let message = "the original cowloop driver did not close this cowfile, so its bitmap is \
                        not up to date; repair it first with `cowcloop cow repair`";
@@ -23,7 +23,7 @@ fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
 }
 
 /// Refuses a cowfile whose head and bitmap disagree.
-fn check_count(name: &str, head: &Head, bits: u64) -> Result<()> {
+pub(crate) fn check_count(name: &str, head: &Head, bits: u64) -> Result<()> {
     if head.version == VERSION_CLOSED && head.cowused != bits {
         let message = format!(
             "cowfile head: cowused is {}, but its bitmap has {bits} blocks; repair it with \

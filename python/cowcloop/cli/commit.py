@@ -1,0 +1,87 @@
+"""commit: a new image with the changes of cowfiles in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import IMAGE, SIZE, THREADS, command
+from cowcloop.cli.create import LevelType
+from cowcloop.cli.extract import refuse_terminal
+from cowcloop.cli.progress import progress
+from cowcloop.errors import StorageError
+from cowcloop.sizes import format_size
+
+
+@command("commit")
+@IMAGE
+@click.argument("cows", type=click.Path(), nargs=-1, required=True, metavar="COW...")
+@click.argument("new", type=click.Path())
+@click.option("--rebase", type=click.Path(), metavar="COW2", help="Make an empty COW2 for NEW.")
+@click.option(
+    "--level",
+    type=LevelType(),
+    default=9,
+    metavar="1..9|best",
+    help="How hard changed blocks are compressed (default: 9).",
+)
+@click.option(
+    "--block-size",
+    type=SIZE,
+    default=65536,
+    metavar="SIZE",
+    help="Bytes a block, where IMAGE is not compressed (default: 64K).",
+)
+@THREADS
+def commit_command(
+    image: str,
+    cows: tuple[str, ...],
+    new: str,
+    rebase: str | None,
+    level: int | str,
+    block_size: int,
+    threads: int | None,
+) -> None:
+    """Write IMAGE with the changes in COW to the compressed image NEW.
+
+    Blocks that were not changed keep their compressed bytes, so it costs a copy and the blocks
+    that were. NEW is checked, and complete or not there; IMAGE and COW stay as they are. COW does
+    not fit NEW, which has its changes already: --rebase makes an empty cowfile that does.
+
+    \b
+    Examples:
+      cowcloop commit chicken chicken.cow chicken2
+      cowcloop commit chicken course.cow anna.cow chicken-anna
+      cowcloop commit chicken chicken.cow chicken2 --rebase chicken2.cow
+    """
+    from cowcloop import _core
+
+    refuse_terminal(new)
+    if rebase is not None:
+        if new == "-":
+            raise click.UsageError("--rebase needs the name of NEW, not -")
+        if os.path.lexists(rebase):
+            raise StorageError(errno.EEXIST, f"{rebase} exists: choose another name for --rebase")
+        folder = os.path.dirname(os.path.abspath(rebase))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StorageError(errno.EACCES, f"{rebase}: no cowfile can be made in {folder}")
+    with progress("committing") as report:
+        done = _core.commit(
+            image,
+            list(cows),
+            new,
+            level=level,
+            block_size=block_size,
+            threads=threads,
+            progress=report,
+        )
+    fresh = done["blocks"] - done["copied_blocks"]
+    console.note(
+        f"{new}: {format_size(done['bytes_out'])}, "
+        f"{done['copied_blocks']} blocks copied, {fresh} compressed"
+    )
+    if rebase is not None:
+        _core.Device(new, [rebase], create=True).close()

@@ -1,0 +1,227 @@
+"""cow: what can be done with a cowfile by itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import CONTEXT, SIZE, CommonOptions, command
+from cowcloop.cli.extract import refuse_terminal
+from cowcloop.cli.progress import progress
+from cowcloop.sizes import format_size
+
+# Seconds between two looks at a filesystem whose free space is watched.
+_WATCH_INTERVAL = 1.0
+
+_COW = click.argument("cow", type=click.Path())
+_TARGET = click.argument("target", metavar="TARGET|COW", type=click.Path())
+
+
+class CowGroup(CommonOptions, click.RichGroup):  # type: ignore[misc]
+    """The commands on cowfiles."""
+
+
+@click.group("cow", cls=CowGroup, context_settings=CONTEXT)
+def cow_command() -> None:
+    """Repair, merge, pack, watch and copy cowfiles.
+
+    \b
+    Examples:
+      cowcloop cow repair --dry-run old.cow
+      cowcloop cow merge disk.raw disk.cow
+      cowcloop cow pack --gzip disk.cow disk.cow.gz
+      cowcloop cow snapshot disk.cow monday.cow
+    """
+
+
+@command("repair")
+@_COW
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@click.option("-f", "--force", is_flag=True, help="Look through a clean cowfile too.")
+def repair_command(cow: str, dry_run: bool, force: bool) -> None:
+    """Repair a COW that the original cowloop driver left dirty.
+
+    The blocks that hold data and that the stale bitmap does not know are found again. A block
+    that was written with zeros cannot be told from one that never was. The head and bitmap as
+    they were are kept beside the file. What cowcloop itself left in a crash needs no repair.
+
+    \b
+    Examples:
+      cowcloop cow repair -n disk.cow                 # what would be done?
+      cowcloop cow repair -v disk.cow
+      cowcloop cow repair --force disk.cow            # distrust a clean one
+    """
+    from cowcloop import _core
+
+    found = _core.cow_repair(cow, dry_run=dry_run, force=force)
+    if not found["needed"]:
+        console.result(f"{cow}: needs no repair")
+        return
+    would = "to be found again" if dry_run else "found again"
+    console.result(f"{cow}: {_blocks(found['found'])} {would}")
+    console.note(f"{cow}: the bitmap knew {_blocks(found['known'])}")
+    console.note(f"{cow}: the head counted {found['cowused_before']}")
+    if found["backup"]:
+        console.result(f"{found['backup']}: head and bitmap as they were")
+    console.warning(f"{cow}: blocks that were written with zeros show the base again")
+
+
+@command("merge")
+@click.argument("raw", type=click.Path())
+@_COW
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def merge_command(raw: str, cow: str, yes: bool) -> None:
+    """Write the changes in COW into RAW, the raw image that it was made for.
+
+    RAW is changed for good: it is asked first, or --yes is given. COW stays as it is. A merge that
+    was interrupted is completed by running it again. For a compressed image there is "commit".
+
+    \b
+    Examples:
+      cowcloop cow merge disk.raw disk.cow
+      cowcloop cow merge --yes disk.raw disk.cow      # in a script
+    """
+    from cowcloop import _core
+
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise click.UsageError(f"{raw} would be changed for good: give --yes")
+        info = _core.cow_info(cow)
+        size = format_size(info["blocks_used"] * info["mapunit"])
+        if not click.confirm(f"Write {size} into {raw} for good?", err=True):
+            console.error("nothing was changed")
+            raise SystemExit(1)
+    with progress("merging") as report:
+        done = _core.cow_merge(raw, cow, progress=report)
+    again = " (an interrupted merge was completed)" if done["resumed"] else ""
+    console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")
+
+
+@command("pack")
+@_COW
+@click.argument("out", type=click.Path())
+@click.option("-z", "--gzip", is_flag=True, help="Compress the whole with gzip.")
+def pack_command(cow: str, out: str, gzip: bool) -> None:
+    """Write COW to OUT without its holes, to send or keep it.
+
+    The format is that of the original cowpack. COW must be clean. OUT is complete or not there; -
+    is standard output.
+
+    \b
+    Examples:
+      cowcloop cow pack disk.cow disk.packed
+      cowcloop cow pack -z disk.cow - | ssh host "cowcloop cow unpack - disk.cow"
+    """
+    from cowcloop import _core
+
+    refuse_terminal(out)
+    with progress("packing") as report:
+        done = _core.cow_pack(cow, out, gzip=gzip, progress=report)
+    console.note(f"{out}: {_blocks(done['blocks'])} in {format_size(done['bytes'])}")
+
+
+@command("unpack")
+@click.argument("src", type=click.Path())
+@_COW
+def unpack_command(src: str, cow: str) -> None:
+    """Make a cowfile COW again of the packed SRC, gzipped or not.
+
+    COW is complete or not there; - as SRC is standard input.
+
+    \b
+    Examples:
+      cowcloop cow unpack disk.packed disk.cow
+      cowcloop cow unpack disk.cow.gz disk.cow
+    """
+    from cowcloop import _core
+
+    with progress("unpacking") as report:
+        done = _core.cow_unpack(src, cow, progress=report)
+    console.note(f"{cow}: {_blocks(done['blocks'])}")
+
+
+@command("watch")
+@_TARGET
+@click.argument("threshold", type=SIZE, required=False, metavar="[THRESHOLD]")
+def watch_command(target: str, threshold: int | None) -> None:
+    """Show the total and free space of the filesystem that holds a cowfile.
+
+    TARGET is a served device (URI, SOCKET or DEVICE), COW a cowfile. With THRESHOLD it waits until
+    less than that is free, and then says so.
+
+    \b
+    Examples:
+      cowcloop cow watch disk.cow
+      cowcloop cow watch /dev/nbd0 500M && echo almost full | mail root
+    """
+    from cowcloop.cli.target import cowfile_place
+
+    path = cowfile_place(target)
+    while True:
+        space = os.statvfs(path)
+        free = space.f_bavail * space.f_frsize
+        if threshold is None or free < threshold:
+            break
+        time.sleep(_WATCH_INTERVAL)
+    console.fields(
+        [
+            ("cowfile", path),
+            ("total", _bytes(space.f_blocks * space.f_frsize)),
+            ("free", _bytes(free)),
+        ]
+    )
+
+
+@command("snapshot")
+@_TARGET
+@click.argument("new", type=click.Path())
+@click.option("--session", metavar="NAME", help="The session, of a device that has them.")
+def snapshot_command(target: str, new: str, session: str | None) -> None:
+    """Copy a cowfile to NEW as it is at one moment, also while it is written.
+
+    TARGET is a served device (URI, SOCKET or DEVICE): everything acknowledged until now is in the
+    copy, and clients go on writing. COW is a cowfile, in use or not. Where the filesystem can, the
+    two files share their blocks. NEW must not exist.
+
+    \b
+    Examples:
+      cowcloop cow snapshot disk.cow monday.cow
+      cowcloop cow snapshot "$uri" monday.cow
+      cowcloop cow snapshot "$uri" --session anna anna-monday.cow
+    """
+    from cowcloop import _core, server
+    from cowcloop.cli.target import device_of
+
+    entry, found = device_of(target)
+    if entry is None:
+        if session is not None:
+            raise click.UsageError("--session goes with a served device, not with a cowfile")
+        done = _core.cow_snapshot(target, new)
+    else:
+        path = os.path.abspath(new)
+        done = server.request(entry, "snapshot", path=path, session=session or found)
+    how = "shared with the original" if done["shared"] else "copied"
+    console.note(f"{new}: {_blocks(done['blocks'])}, {how}")
+
+
+def _blocks(count: int) -> str:
+    return f"{count} block" if count == 1 else f"{count} blocks"
+
+
+def _bytes(size: int) -> str:
+    return f"{format_size(size)} ({size} bytes)"
+
+
+for _made in (
+    repair_command,
+    merge_command,
+    pack_command,
+    unpack_command,
+    watch_command,
+    snapshot_command,
+):
+    cow_command.add_command(_made)

@@ -1,0 +1,63 @@
+"""suspend, resume and reopen: what is done to a device while it is served."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import command
+
+_TARGET = click.argument("target", metavar="TARGET")
+
+
+@command("suspend")
+@_TARGET
+def suspend_command(target: str) -> None:
+    """Let go of a device's image, so that its medium can be taken out.
+
+    TARGET is a served device (URI, SOCKET or DEVICE). Reads that need the image wait until
+    "resume"; the cowfile goes on.
+
+    \b
+    Examples:
+      cowcloop suspend "$uri"
+    """
+    from cowcloop import runtime, server
+
+    server.request(runtime.find(target), "suspend")
+    console.note(f"{target}: suspended; the medium can be changed")
+
+
+@command("resume")
+@_TARGET
+def resume_command(target: str) -> None:
+    """Open a suspended device's image again; it must be the same one.
+
+    \b
+    Examples:
+      cowcloop resume "$uri"
+    """
+    from cowcloop import runtime, server
+
+    server.request(runtime.find(target), "resume")
+    console.note(f"{target}: resumed")
+
+
+@command("reopen")
+@_TARGET
+@click.option("--read-only", is_flag=True, required=True, help="Refuse writes from now on.")
+@click.option("--session", metavar="NAME", help="The session, of a device that has them.")
+def reopen_command(target: str, read_only: bool, session: str | None) -> None:
+    """Close the cowfile of a served device cleanly, and go on read-only.
+
+    A machine can be shut down then with the device still mounted: its cowfile is clean. The device
+    is writable again when it is attached anew (a session: when its last client has left).
+
+    \b
+    Examples:
+      cowcloop reopen --read-only "$uri"
+    """
+    from cowcloop import runtime, server
+
+    server.request(runtime.find(target), "reopen-read-only", session=session)
+    console.note(f"{target}: read-only; the cowfile is closed")

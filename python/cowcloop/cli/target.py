@@ -1,0 +1,71 @@
+"""A TARGET on the command line: a served device, or the cowfile that one has in use."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cowcloop.errors import CowcloopError, NotFoundError
+
+if TYPE_CHECKING:
+    from cowcloop.runtime import Entry
+
+_MEMORY = ":memory:"
+_SUFFIX = ".cow"
+
+
+def device_of(target: str) -> tuple[Entry | None, str | None]:
+    """The served device that `target` names or whose last cowfile it is, and the session.
+
+    None stands for a cowfile that none of this user's devices has.
+    """
+    from cowcloop import runtime
+
+    if not os.path.isfile(target):
+        return _find(target), None
+    path = os.path.realpath(target)
+    folder, name = os.path.split(path)
+    for entry in runtime.entries():
+        record = entry.record
+        if record is None:
+            continue
+        last = record.cowfiles[-1] if record.cowfiles else _MEMORY
+        if last != _MEMORY and os.path.realpath(last) == path:
+            return entry, None
+        sessions = record.sessions
+        if sessions and os.path.realpath(sessions) == folder and name.endswith(_SUFFIX):
+            return entry, name[: -len(_SUFFIX)]
+    return None, None
+
+
+def cowfile_place(target: str) -> str:
+    """The path of a cowfile, or of the folder with the cowfiles of sessions."""
+    from cowcloop import _core
+
+    if os.path.isfile(target):
+        _core.cow_info(target)
+        return target
+    record = _find(target).record
+    assert record is not None
+    if record.sessions:
+        return record.sessions
+    if not record.cowfiles:
+        raise CowcloopError(f"{target}: the device has no cowfile")
+    if record.cowfiles[-1] == _MEMORY:
+        raise CowcloopError(f"{target}: the device's changes are in memory, not in a cowfile")
+    return record.cowfiles[-1]
+
+
+def _find(target: str) -> Entry:
+    """A served device; what looks like the name of a file is said to be missing as one."""
+    import errno
+
+    from cowcloop import runtime
+
+    try:
+        return runtime.find(target)
+    except runtime.RegistryError:
+        if "://" in target or os.path.exists(target):
+            raise
+        message = f"{target}: neither a cowfile nor a served device (cowcloop list shows them)"
+        raise NotFoundError(errno.ENOENT, message) from None

@@ -1,0 +1,374 @@
+"""The commands on cowfiles, driven as a person does, with cowfiles of every machine."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support import cloop, cowfile, nbdclient
+from support.programs import cowcloop, cowcloop_path, mannered, refused, run
+from support.server import attach, serving
+
+UNIT = cowfile.UNIT
+PLAIN = cloop.sample(160 * UNIT, 4096)
+CHANGED = {0: b"a" * UNIT, 8: b"b" * UNIT, 9: b"\0" * UNIT, 159: b"c" * UNIT}
+
+layouts = pytest.mark.parametrize("layout", cowfile.LAYOUTS)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(PLAIN)
+    return path
+
+
+@pytest.fixture
+def cow(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.cow"
+    path.write_bytes(cowfile.build(PLAIN, CHANGED))
+    return path
+
+
+def _usage(*arguments: str | Path) -> str:
+    """The command line is wrong: exit code 2 and one line."""
+    done = cowcloop("cow", *arguments, expect=2)
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("cowcloop: ")
+    assert done.stdout == b""
+    return lines[0]
+
+
+def _dirty(layout: str) -> bytes:
+    """As a crash of the original driver leaves it: data of 4 blocks, a bitmap that knows 1."""
+    data = bytearray(cowfile.build(PLAIN, CHANGED, layout, flags=cowfile.DIRTY))
+    data[UNIT : UNIT + 20] = b"\x01" + b"\0" * 19
+    return bytes(data)
+
+
+# repair
+
+
+@layouts
+def test_repair(raw: Path, tmp_path: Path, layout: str) -> None:
+    cow = tmp_path / "d.cow"
+    cow.write_bytes(_dirty(layout))
+    refused("extract", raw, cow, "-", says=("d.cow", "cow repair"))
+
+    before = cow.read_bytes()
+    dry = cowcloop("cow", "repair", "-n", cow)
+    assert b"2 blocks to be found again" in dry.stdout
+    assert cow.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.cow", "disk.raw"]
+
+    done = cowcloop("cow", "repair", "-v", cow)
+    assert b"2 blocks found again" in done.stdout
+    assert b"the bitmap knew 1 block\n" in done.stderr
+    backup = tmp_path / "d.cow.before-repair-1"
+    assert backup.read_bytes() == before[: len(backup.read_bytes())]
+    assert cowfile.original_refuses(cow, PLAIN) is None
+    found = cowfile.parse(cow)
+    assert found.head.layout == layout
+    # The block of zeros cannot be known.
+    assert found.blocks == {number: data for number, data in CHANGED.items() if number != 9}
+
+
+def test_repair_leaves_a_clean_one_alone_unless_forced(cow: Path) -> None:
+    before = cow.read_bytes()
+    assert b"needs no repair" in cowcloop("cow", "repair", cow).stdout
+    assert cow.read_bytes() == before
+    assert b"0 blocks found again" in cowcloop("cow", "repair", "--force", cow).stdout
+    assert cowfile.parse(cow).blocks == CHANGED
+
+
+# merge
+
+
+@layouts
+def test_merge(raw: Path, tmp_path: Path, layout: str) -> None:
+    cow = tmp_path / "m.cow"
+    cow.write_bytes(cowfile.build(PLAIN, CHANGED, layout))
+    assert b"4 blocks written" in cowcloop("cow", "merge", "-v", "--yes", raw, cow).stderr
+    assert raw.read_bytes() == cowfile.merged(PLAIN, CHANGED)
+
+
+def test_merge_asks_nobody_in_a_script(raw: Path, cow: Path) -> None:
+    assert "--yes" in _usage("merge", raw, cow)
+    assert raw.read_bytes() == PLAIN
+
+
+def _answer(text: bytes, *command: str | Path) -> tuple[int, str]:
+    """Runs a command on a terminal and answers its question; exit code and what it showed."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(cowcloop_path(), [cowcloop_path(), *map(str, command)])
+    shown = b""
+    answered = False
+    while select.select([terminal], [], [], 60)[0]:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+        if b"[y/N]" in shown and not answered:
+            os.write(terminal, text)
+            answered = True
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert answered, shown
+    mannered(shown.decode())
+    return code, shown.decode()
+
+
+def test_merge_asks_on_a_terminal(raw: Path, cow: Path) -> None:
+    code, shown = _answer(b"n\n", "cow", "merge", raw, cow)
+    assert code == 1
+    assert "nothing was changed" in shown
+    assert raw.read_bytes() == PLAIN
+    code, shown = _answer(b"\x03", "cow", "merge", raw, cow)
+    assert code == 130
+    assert raw.read_bytes() == PLAIN
+    code, shown = _answer(b"y\n", "cow", "merge", raw, cow)
+    assert code == 0
+    assert raw.read_bytes() == cowfile.merged(PLAIN, CHANGED)
+
+
+def test_merge_refuses_what_does_not_belong_together(raw: Path, cow: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.raw"
+    other.write_bytes(b"z" * len(PLAIN))
+    refused("cow", "merge", "-y", other, cow, says="another base")
+    other.write_bytes(PLAIN + b"\1" * UNIT)
+    refused("cow", "merge", "-y", other, cow, says="another base")
+    image = tmp_path / "i.img"
+    image.write_bytes(cloop.build(PLAIN, 4096))
+    refused("cow", "merge", "-y", image, cow, says="cowcloop commit")
+    cow.write_bytes(_dirty("64-little"))
+    refused("cow", "merge", "-y", raw, cow, says="cow repair")
+    cow.write_bytes(cowfile.build(PLAIN, CHANGED, packed=True))
+    refused("cow", "merge", "-y", raw, cow, says="cow unpack")
+    assert raw.read_bytes() == PLAIN
+
+
+# pack and unpack
+
+
+@layouts
+@pytest.mark.parametrize("zipped", [False, True])
+def test_pack_and_unpack(cow: Path, tmp_path: Path, layout: str, zipped: bool) -> None:
+    plain = cowfile.build(PLAIN, CHANGED, layout)
+    cow.write_bytes(plain)
+    packed, back = tmp_path / "p", tmp_path / "b"
+    cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
+    data = packed.read_bytes()
+    expected = cowfile.build(PLAIN, CHANGED, layout, packed=True)
+    assert (gzip.decompress(data) if zipped else data) == expected
+    # What cowpack wrote is read, and what came out of it is the file as it was.
+    packed.write_bytes(gzip.compress(expected) if zipped else expected)
+    cowcloop("cow", "unpack", packed, back)
+    assert back.read_bytes() == plain
+    assert cow.read_bytes() == plain
+
+
+def test_pack_through_a_pipe(cow: Path, tmp_path: Path) -> None:
+    packed = cowcloop("cow", "pack", "-z", cow, "-").stdout
+    cowcloop("cow", "unpack", "-", tmp_path / "back", stdin=packed)
+    assert cowfile.parse(tmp_path / "back").blocks == CHANGED
+
+
+def test_pack_refuses(cow: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused("cow", "pack", cow, cow)
+    for data, says in (
+        (_dirty("32-big"), "cow repair"),
+        (cowfile.build(PLAIN, CHANGED, packed=True), "packed"),
+        (b"no cowfile" * 1000, "disk.cow"),
+    ):
+        cow.write_bytes(data)
+        refused("cow", "pack", cow, out, says=says)
+        assert not out.exists()
+    cow.write_bytes(cowfile.build(PLAIN, CHANGED))
+    refused("cow", "unpack", cow, out, says="packed")
+    assert not out.exists()
+
+
+# watch
+
+
+def test_watch(cow: Path, tmp_path: Path) -> None:
+    space = os.statvfs(tmp_path)
+    shown = cowcloop("cow", "watch", cow).stdout.decode()
+    assert f"({space.f_blocks * space.f_frsize} bytes)" in shown
+    # Any size of ours is below what is asked for: it does not wait.
+    assert b"free" in cowcloop("cow", "watch", cow, "7000P").stdout
+
+
+def test_watch_waits_until_space_falls_below(tiny_tmpfs: Path) -> None:
+    cow = tiny_tmpfs / "w.cow"
+    cow.write_bytes(cowfile.build(PLAIN, CHANGED))
+    waiting = subprocess.Popen(
+        [cowcloop_path(), "cow", "watch", str(cow), "1M"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2.5)
+        (tiny_tmpfs / "fill").write_bytes(b"x" * (3 << 20))
+        out, err = waiting.communicate(timeout=60)
+    finally:
+        waiting.kill()
+    assert (waiting.returncode, err) == (0, b"")
+    assert b"free" in out
+
+
+def test_watch_a_served_device(cow: Path, raw: Path) -> None:
+    uri = attach(raw, cow)
+    assert str(cow) in cowcloop("cow", "watch", uri).stdout.decode()
+    cowcloop("detach", uri)
+    uri = attach(raw, ":memory:")
+    refused("cow", "watch", uri, says="in memory")
+    uri = attach(raw)
+    refused("cow", "watch", uri, says="no cowfile")
+
+
+# snapshot
+
+
+@layouts
+def test_snapshot_of_a_file(raw: Path, tmp_path: Path, layout: str) -> None:
+    cow, new = tmp_path / "s.cow", tmp_path / "n.cow"
+    data = cowfile.build(PLAIN, CHANGED, layout)
+    cow.write_bytes(data)
+    cowcloop("cow", "snapshot", cow, new)
+    assert cow.read_bytes() == data
+    assert cowfile.original_refuses(new, PLAIN) is None
+    assert cowfile.parse(new).blocks == CHANGED
+    assert cowcloop("extract", raw, new, "-").stdout == cowfile.merged(PLAIN, CHANGED)
+    refused("cow", "snapshot", cow, new, says="n.cow")
+    # Two files with lives of their own.
+    with serving(raw, new) as server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"n" * UNIT, 8 * UNIT)
+        handle.shutdown()
+    assert cow.read_bytes() == data
+
+
+@pytest.mark.parametrize("named_by", ["uri", "cowfile"])
+def test_snapshot_of_a_device_that_is_written(raw: Path, tmp_path: Path, named_by: str) -> None:
+    cow, new = tmp_path / "s.cow", tmp_path / "n.cow"
+    with serving(raw, cow) as server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"before" * 500, 10)
+        cowcloop("cow", "snapshot", server.uri if named_by == "uri" else cow, new)
+        handle.pwrite(b"after." * 500, 10)
+        handle.shutdown()
+    expected = bytearray(PLAIN)
+    expected[10:3010] = b"before" * 500
+    assert cowfile.original_refuses(new, PLAIN) is None
+    assert cowcloop("extract", raw, new, "-").stdout == expected
+    expected[10:3010] = b"after." * 500
+    assert cowcloop("extract", raw, cow, "-").stdout == expected
+
+
+def test_snapshot_refuses(cow: Path, tmp_path: Path) -> None:
+    new = tmp_path / "n.cow"
+    cow.write_bytes(_dirty("64-big"))
+    refused("cow", "snapshot", cow, new, says="cow repair")
+    cow.write_bytes(cowfile.build(PLAIN, CHANGED, packed=True))
+    refused("cow", "snapshot", cow, new, says="packed")
+    assert not new.exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+# all of them
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("repair", "{no}"),
+        ("merge", "-y", "{raw}", "{no}"),
+        ("merge", "-y", "{no}", "{cow}"),
+        ("pack", "{no}", "{out}"),
+        ("unpack", "{no}", "{out}"),
+        ("watch", "{no}"),
+        ("snapshot", "{no}", "{out}"),
+        ("snapshot", "{cow}", "{no}/out"),
+        ("pack", "{cow}", "{no}/out"),
+    ],
+)
+def test_missing_files(raw: Path, cow: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    names = {"no": tmp_path / "nowhere", "raw": raw, "cow": cow, "out": tmp_path / "out"}
+    says = "out" if "{no}/out" in arguments else "nowhere"
+    refused("cow", *(word.format(**names) for word in arguments), says=says)
+    assert not names["out"].exists()
+
+
+def test_wrong_arguments(cow: Path) -> None:
+    _usage("repair")
+    _usage("repair", cow, cow)
+    _usage("merge", cow)
+    _usage("pack", cow)
+    _usage("unpack", cow)
+    _usage("watch", cow, "lots")
+    _usage("snapshot", cow)
+    _usage("snapshot", cow, "new", "--session", "anna")
+    assert "repair" in _usage("repiar", cow)
+
+
+def test_a_cowfile_in_use_is_refused_by_name(raw: Path, cow: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with serving(raw, cow):
+        for words in (
+            ("repair", "--force", cow),
+            ("merge", "-y", raw, cow),
+            ("pack", cow, out),
+        ):
+            refused("cow", *words, says=("disk.cow", "in use"))
+    assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written(cow: Path, tmp_path: Path) -> None:
+    # Root may write anywhere but into what is no real folder.
+    folder = Path("/proc/self")
+    refused("cow", "pack", cow, folder / "out")
+    refused("cow", "snapshot", cow, folder / "out")
+    packed = tmp_path / "p"
+    cowcloop("cow", "pack", cow, packed)
+    refused("cow", "unpack", packed, folder / "out")
+
+
+def test_interrupted_half_way(tmp_path: Path) -> None:
+    """Ctrl-C while it works leaves nothing under the final name, nor beside it."""
+    big = tmp_path / "big.cow"
+    base = b"\1" * UNIT * 65536
+    noise = os.urandom(1 << 20)
+    blocks = {at: noise[at % 1024 * UNIT :][:UNIT] for at in range(65536)}
+    big.write_bytes(cowfile.build(base, blocks))
+    out = tmp_path / "out"
+    working = subprocess.Popen(
+        [cowcloop_path(), "cow", "pack", "-z", str(big), str(out)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not [path for path in tmp_path.iterdir() if path.name != "big.cow"]:
+        assert time.monotonic() < end
+        assert working.poll() is None
+        time.sleep(0.005)
+    os.killpg(working.pid, signal.SIGINT)
+    _, err = working.communicate(timeout=60)
+    assert working.returncode == 130, err
+    mannered(err.decode())
+    assert [path.name for path in tmp_path.iterdir()] == ["big.cow"]
+    assert run(cowcloop_path(), "cow", "pack", big, out).returncode == 0
