@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes docs/reference.md and docs/man/cowcloop.1 from the command line's own help.
+"""Makes docs/reference.md and the manual page cowcloop(1) from the command line's own help.
 
 Run it after a change of a command or option: `.venv/bin/python scripts/make_reference.py`.
 """
@@ -14,9 +14,9 @@ import click
 from cowcloop.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
-MANUAL = ROOT / "docs" / "man" / "cowcloop.1"
+MANUAL = ROOT / "docs/man/data/share/man/man1/cowcloop.1"
 #: The parts of the manual page that no help text has.
-FRAME = ROOT / "docs" / "man" / "cowcloop.1.in"
+FRAME = ROOT / "docs/cowcloop.1.in"
 REFERENCE = ROOT / "docs" / "reference.md"
 
 _COMMON = {"verbose", "quiet", "help"}
@@ -68,8 +68,8 @@ def markdown() -> str:
         "`-v` (say more), `-q` (no warnings, no progress) and `-h` (help), too.",
         "",
         "Sizes are bytes, or a number with K, M, G or T (powers of 1024). `-` is standard input or",
-        "output. Exit codes: 0 done; 1 the input, the medium or the system said no; 2 the command line is",
-        "wrong; 130 interrupted by Ctrl-C, with nothing half-made left.",
+        "output. Exit codes: 0 done; 1 the input, the medium or the system said no; 2 the command",
+        "line is wrong; 130 interrupted by Ctrl-C, with nothing half-made left.",
         "",
     ]
     for name, command in commands(app, "cowcloop"):
