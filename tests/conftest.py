@@ -31,6 +31,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="cct-", dir="/tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     yield folder
+    server.Server.kill_all()
     if any((folder / "cowcloop").glob("*")):
         programs.cowcloop("detach", "--all", expect=None)
     shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.programs import PATIENCE, Argument, cowcloop, cowcloop_path, mannered
@@ -63,6 +63,9 @@ def _pump(stream: Any, sink: queue.Queue[str | None]) -> None:
 class Server:
     """A running ``cowcloop serve``."""
 
+    #: Those that have not been waited for.
+    running: ClassVar[list[Server]] = []
+
     def __init__(self, *arguments: Argument, env: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [cowcloop_path(), "serve", *[os.fspath(argument) for argument in arguments]],
@@ -83,6 +86,7 @@ class Server:
         ]
         for thread in self._threads:
             thread.start()
+        self.running.append(self)
         self.errors = ""
         self.uri = ""
         line = self._out.get(timeout=PATIENCE)
@@ -121,7 +125,16 @@ class Server:
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
+        self.running.remove(self)
         return code
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """What a test that failed may have left running."""
+        for server in list(cls.running):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ends it with a signal; its exit code."""
