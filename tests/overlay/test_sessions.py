@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, program, run
+from support.programs import cowcloop, program, refused, run
 from support.server import serving
 
 UNIT = cowfile.UNIT
@@ -75,6 +75,10 @@ def test_a_read_only_server_leaves_the_cowfile_alone(image: Path, tmp_path: Path
         assert handle.is_read_only()
         assert handle.pread(UNIT, 3 * UNIT) == b"q" * UNIT
         handle.shutdown()
+        # Any number may read it, as long as nobody writes.
+        with serving("--read-only", image, cow):
+            assert b"q" * UNIT in cowcloop("extract", image, cow, "-").stdout
+        refused("serve", image, cow, says=("c: ", "in use"))
     assert cow.read_bytes() == before
 
 
