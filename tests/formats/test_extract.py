@@ -79,8 +79,8 @@ def test_a_reader_that_goes_away(image: Path) -> None:
 def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
     """Ctrl-C half way: exit code 130 and no file under the final name, nor any other."""
     image, out = tmp_path / "i.img", tmp_path / "out"
-    stream = cloop.encode("lzo", PLAIN[2 * BLOCK : 3 * BLOCK])
-    image.write_bytes(cloop.assemble("V4.0", BLOCK, [stream] * 60000, flags=[4] * 60000))
+    stream = cloop.encode("zlib", b"\x55" * BLOCK)
+    image.write_bytes(cloop.assemble("V2.0", BLOCK, [stream] * 100_000))
     child = subprocess.Popen(
         [cowcloop_path(), "extract", str(image), str(out)],
         stderr=subprocess.PIPE,
@@ -120,7 +120,7 @@ def test_a_block_device_that_is_too_small(image: Path, loop: None) -> None:
     backing.write_bytes(b"\xee" * (len(PLAIN) // 2))
     device = run(losetup, "--find", "--show", backing).stdout.decode().strip()
     try:
-        refused("extract", image, device, says=device)
+        refused("extract", image, device, says=Path(device).name)
     finally:
         run(losetup, "--detach", device)
     assert backing.read_bytes() == b"\xee" * (len(PLAIN) // 2), "refused before anything is written"

@@ -241,9 +241,16 @@ def _zstd_claiming(window: int) -> bytes:
     )
 
 
+def _zeros_deflated(size: int) -> bytes:
+    """A small stream that inflates to ``size`` zeros, made without having them in memory."""
+    packer = zlib.compressobj(1)
+    piece = b"\0" * MIB
+    return b"".join(packer.compress(piece) for _ in range(size // MIB)) + packer.flush()
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "deflate of zeros": lambda: cloop.assemble(
-        "V2.0", MIB, [zlib.compress(b"\0" * (900 * MIB), 9)] + [zlib.compress(b"\1" * MIB)] * 3
+        "V2.0", MIB, [_zeros_deflated(900 * MIB)] + [zlib.compress(b"\1" * MIB)] * 3
     ),
     "xz of zeros": lambda: cloop.assemble(
         "V4.0", 65536, [cloop.encode("xz", b"\0" * (256 * MIB))] * 4, flags=[2] * 4
