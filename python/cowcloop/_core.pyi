@@ -17,6 +17,7 @@ __all__ = [
     "cow_snapshot",
     "cow_unpack",
     "create",
+    "device_map",
     "extract",
     "image_info",
     "sniff",
@@ -121,3 +122,10 @@ def cow_unpack(
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def cow_snapshot(path: StrPath, target: StrPath) -> dict[str, Any]: ...
+def device_map(
+    image: StrPath,
+    cows: Sequence[StrPath],
+    cells: int,
+    *,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...

@@ -26,6 +26,7 @@ COMMANDS = {
     "commit": "commit",
     "info": "info",
     "verify": "verify",
+    "map": "map",
     "cow": "cow",
     "bench": "bench",
 }

@@ -32,7 +32,15 @@ def program_settings() -> dict[str, Any]:
                     {"name": "While served", "commands": ["suspend", "resume", "reopen"]},
                     {
                         "name": "Images",
-                        "commands": ["extract", "create", "commit", "info", "verify", "bench"],
+                        "commands": [
+                            "extract",
+                            "create",
+                            "commit",
+                            "info",
+                            "verify",
+                            "map",
+                            "bench",
+                        ],
                     },
                     {"name": "Cowfiles", "commands": ["cow"]},
                 ]

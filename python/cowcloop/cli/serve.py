@@ -79,9 +79,15 @@ def _served(function: Callable[..., None]) -> Callable[..., None]:
 @command("serve")
 @_served
 @click.option("--exit-with-parent", is_flag=True, help="End when the calling process ends.")
+@click.option("--print-command", is_flag=True, help="Print nbdkit's command line; run nothing.")
 @click.pass_obj
 def serve_command(
-    state: console.State, /, exit_with_parent: bool, log: str | None, **values: Any
+    state: console.State,
+    /,
+    exit_with_parent: bool,
+    print_command: bool,
+    log: str | None,
+    **values: Any,
 ) -> None:
     """Serve IMAGE over NBD until Ctrl-C or SIGTERM, changes going to COW.
 
@@ -98,7 +104,27 @@ def serve_command(
     """
     from cowcloop.cli.foreground import run
 
-    run(_options(state, values), log=log, exit_with_parent=exit_with_parent)
+    options = _options(state, values)
+    if print_command:
+        _print_command(options)
+        return
+    run(options, log=log, exit_with_parent=exit_with_parent)
+
+
+def _print_command(options: ServeOptions) -> None:
+    """The command line for a shell; without our own channels to the process that starts it."""
+    import shlex
+
+    from cowcloop.server.address import Address
+    from cowcloop.server.command import nbdkit_command
+    from cowcloop.server.options import absolute
+
+    if options.tcp is not None:
+        address = Address(host=options.tcp[0], port=options.tcp[1])
+    else:
+        # nbdkit's name for a private socket that it makes itself.
+        address = Address(unix="-" if options.unix is None else absolute(options.unix))
+    console.result(shlex.join(nbdkit_command(options, address, foreground=True)))
 
 
 @command("attach")

@@ -1,4 +1,4 @@
-//! Whole images at once: `extract`, `create`, `commit`, `verify`.
+//! Whole images at once: `extract`, `create`, `commit`, `verify`, `device_map`.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(extract, module)?)?;
     module.add_function(wrap_pyfunction!(create, module)?)?;
     module.add_function(wrap_pyfunction!(commit, module)?)?;
-    module.add_function(wrap_pyfunction!(verify, module)?)
+    module.add_function(wrap_pyfunction!(verify, module)?)?;
+    module.add_function(wrap_pyfunction!(device_map, module)?)
 }
 
 /// Writes the device that an image and its cowfiles make into a plain image; "-" is standard
@@ -172,6 +173,32 @@ fn verify<'py>(
     dict.set_item("blocks", report.blocks)?;
     dict.set_item("bad_blocks", report.bad_blocks)?;
     dict.set_item("bad", bad)?;
+    Ok(dict)
+}
+
+/// Divides the device that an image and its cowfiles make into `cells` parts of one size.
+/// Returns {"size", "cells"}: bytes of the device, and for each part a tuple of bytes: zeros of
+/// the base, other bytes of the base, what these take compressed, bytes in cowfiles.
+#[pyfunction]
+#[pyo3(signature = (image, cows, cells, *, progress = None))]
+fn device_map<'py>(
+    py: Python<'py>,
+    image: PathBuf,
+    cows: Vec<PathBuf>,
+    cells: usize,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (size, cells) = run(py, progress, |progress| {
+        let base = Image::open(info::open(&image)?, &ImageOptions::default())?;
+        let name = image.display().to_string();
+        let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
+        Ok((device.size(), pipeline::map(&base, &device, cells, progress)?))
+    })?;
+    let cells: Vec<_> =
+        cells.iter().map(|cell| (cell.zero, cell.data, cell.stored, cell.changed)).collect();
+    let dict = PyDict::new(py);
+    dict.set_item("size", size)?;
+    dict.set_item("cells", cells)?;
     Ok(dict)
 }
 

@@ -1,0 +1,91 @@
+"""map: a picture of a device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import COWS, IMAGE, command
+from cowcloop.cli.progress import progress
+from cowcloop.errors import InvalidInputError
+from cowcloop.picture import Picture
+
+# Cells of a picture in a file: 128 columns, as many rows at most.
+_COLUMNS = 128
+_ROWS = 96
+
+# Lines of a picture on a terminal, and its width where there is no terminal.
+_TERMINAL_ROWS = 16
+_PLAIN_WIDTH = 80
+
+
+@command("map")
+@IMAGE
+@COWS
+@click.option("--png", type=click.Path(), metavar="OUT", help="Write a PNG file.")
+@click.option("--svg", type=click.Path(), metavar="OUT", help="Write an SVG file.")
+@click.option("--check", is_flag=True, help="Read every block first, to show damaged ones.")
+def map_command(
+    image: str, cows: tuple[str, ...], png: str | None, svg: str | None, check: bool
+) -> None:
+    """Draw IMAGE with COW on it: zeros, compressed how well, changed, damaged.
+
+    Each cell is a part of the device, from its beginning on, line by line. It is drawn as the worst
+    of what it holds: damaged before changed before compressed before zeros.
+
+    \b
+    Examples:
+      cowcloop map chicken
+      cowcloop map chicken chicken.cow --svg chicken.svg
+      cowcloop map chicken --check --png chicken.png
+    """
+    from cowcloop import picture
+
+    if png == "-" or svg == "-":
+        raise click.UsageError("a picture needs the name of a file, not -")
+    for out in (png, svg):
+        _refuse_input(out, (image, *cows))
+    if png is None and svg is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
+        width = max(16, width)
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        # In colour a line shows two rows.
+        rows = _TERMINAL_ROWS * (2 if colour else 1)
+        drawn = _picture(image, cows, width * rows, width, check)
+        if colour:
+            picture.show(drawn)
+        else:
+            for line in picture.plain_lines(drawn):
+                console.result(line)
+        return
+    drawn = _picture(image, cows, _COLUMNS * _ROWS, _COLUMNS, check)
+    for out, encode in ((svg, picture.svg), (png, picture.png)):
+        if out is not None:
+            picture.write(out, encode(drawn))
+
+
+def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:
+    for path in inputs:
+        there = out is not None and os.path.exists(out) and os.path.exists(path)
+        if out is not None and there and os.path.samefile(out, path):
+            raise InvalidInputError(f"{out}: the picture would replace an input; name another")
+
+
+def _picture(image: str, cows: tuple[str, ...], cells: int, columns: int, check: bool) -> Picture:
+    from cowcloop import _core
+
+    bad: list[tuple[int, int]] = []
+    if check and _core.sniff(image) == "cloop":
+        with progress("checking") as report:
+            found = _core.verify(image, progress=report)
+        block_size = _core.image_info(image)["block_size"]
+        bad = [(one["block"] * block_size, block_size) for one in found["bad"]]
+    with progress("reading") as report:
+        made: dict[str, Any] = _core.device_map(image, list(cows), cells, progress=report)
+    title = " + ".join(os.path.basename(path) or path for path in (image, *cows))
+    return Picture.of(title, made["size"], made["cells"], columns, bad)

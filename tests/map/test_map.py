@@ -1,0 +1,141 @@
+"""map: what a picture shows is what the device holds."""
+
+from __future__ import annotations
+
+import os
+import struct
+import xml.etree.ElementTree as ET
+import zlib
+from pathlib import Path
+
+import pytest
+from support import cloop, cowfile
+from support.programs import cowcloop, refused
+
+UNIT = cowfile.UNIT
+BLOCK = 4096
+#: 80 columns of 16 rows, a block of the image each: zeros, text, noise, zeros.
+PLAIN = b"".join(
+    [
+        b"\0" * 320 * BLOCK,
+        b"text" * (320 * BLOCK // 4),
+        os.urandom(320 * BLOCK),
+        b"\0" * 320 * BLOCK,
+    ]
+)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "i.img"
+    path.write_bytes(cloop.build(PLAIN, BLOCK))
+    return path
+
+
+def _lines(*arguments: str | Path) -> list[str]:
+    return cowcloop("map", *arguments).stdout.decode().splitlines()
+
+
+def test_the_picture_in_characters(image: Path) -> None:
+    lines = _lines(image)
+    assert lines[0].startswith("i.img: 5.0 MiB, ")
+    assert lines[0].endswith("a cell is 4.0 KiB")
+    assert lines[1:17] == ["." * 80] * 4 + ["1" * 80] * 4 + ["4" * 80] * 4 + ["." * 80] * 4
+    assert ".  zeros: 2.5 MiB (50.0 %)" in lines
+    assert "1  compressed to 25 % or less: 1.2 MiB (25.0 %)" in lines
+    assert "#  changed in the cowfile: 0 bytes (0.0 %)" in lines
+
+
+@pytest.mark.parametrize("layout", cowfile.LAYOUTS)
+def test_changes(image: Path, tmp_path: Path, layout: str) -> None:
+    cow = tmp_path / "c"
+    changed = {0: b"x" * UNIT, 4 * 81: b"x" * UNIT, 4 * 1279 + 3: b"x" * UNIT}
+    cow.write_bytes(cowfile.build(PLAIN, changed, layout))
+    lines = _lines(image, cow)
+    assert lines[1] == "#" + "." * 79
+    assert lines[2] == ".#" + "." * 78
+    assert lines[16] == "." * 79 + "#"
+    assert "#  changed in the cowfile: 3.0 KiB (0.1 %)" in lines
+
+
+def test_damage_is_shown_where_it_was_looked_for(image: Path) -> None:
+    data = bytearray(image.read_bytes())
+    at = cloop_offset(bytes(data), 700)
+    data[at + 20 : at + 40] = b"\xff" * 20
+    image.write_bytes(data)
+    assert "X" not in "".join(_lines(image)[1:17])
+    lines = _lines(image, "--check")
+    assert lines[1 + 700 // 80][700 % 80] == "X"
+    assert "".join(lines[1:17]).count("X") == 1
+    assert "X  damaged: 4.0 KiB (0.1 %)" in lines
+
+
+def cloop_offset(image: bytes, block: int) -> int:
+    """Where a block of a V2.0 image begins."""
+    (offset,) = struct.unpack_from(">Q", image, 136 + 8 * block)
+    assert isinstance(offset, int)
+    return offset
+
+
+def test_svg(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.svg"
+    assert cowcloop("map", image, "--svg", out).stdout == b""
+    tree = ET.fromstring(out.read_text())
+    space = "{http://www.w3.org/2000/svg}"
+    words = [text.text for text in tree.iter(f"{space}text")]
+    assert any("zeros: 2.5 MiB (50.0 %)" in (text or "") for text in words)
+    area = sum(
+        int(rect.get("width", "0")) * int(rect.get("height", "0"))
+        for rect in tree.iter(f"{space}rect")
+        if rect.get("fill") == "#104e8b" and rect.get("stroke") is None
+    )
+    # A quarter of the cells, 8 x 8 each: noise.
+    assert area == 128 * 96 // 4 * 64
+
+
+def _chunks(data: bytes) -> dict[bytes, bytes]:
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    found = {}
+    at = 8
+    while at < len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + length]
+        assert struct.unpack_from(">I", data, at + 8 + length) == (zlib.crc32(name + body),)
+        found[name] = body
+        at += 12 + length
+    return found
+
+
+def test_png(image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o.png"
+    cowcloop("map", image, "--png", out)
+    found = _chunks(out.read_bytes())
+    width, height = struct.unpack_from(">II", found[b"IHDR"])
+    pixels = zlib.decompress(found[b"IDAT"])
+    assert len(pixels) == (width + 1) * height
+    # The legend's bar counts too: the picture's cells are 1024 x 768.
+    assert pixels.count(4) >= 1024 * 768 // 4
+    assert b"zeros: 2.5 MiB" in found[b"iTXt"]
+
+
+def test_a_picture_of_a_terabyte(tmp_path: Path) -> None:
+    raw = tmp_path / "huge"
+    with raw.open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(1 << 39)
+        file.write(b"x" * 8192)
+    lines = _lines(raw)
+    assert lines[0].startswith("huge: 1.0 TiB")
+    assert "".join(lines[1:17]).strip(".") == "4"
+
+
+def test_what_is_refused(image: Path, tmp_path: Path) -> None:
+    before = image.read_bytes()
+    refused("map", image, "--png", image, says="i.img")
+    refused("map", tmp_path / "nowhere", says="nowhere")
+    refused("map", image, tmp_path / "nowhere", says="nowhere")
+    refused("map", image, "--svg", tmp_path / "no/where.svg", says="where.svg")
+    assert image.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [image]
+    for words in ((), (image, "--png", "-"), (image, "--colour")):
+        assert len(cowcloop("map", *words, expect=2).stderr.splitlines()) == 1
