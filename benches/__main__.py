@@ -63,6 +63,7 @@ def main() -> int:
     (asked.output / "latest.json").write_text(
         json.dumps(report.to_json(rows, described), indent=1) + "\n"
     )
+    (asked.output / "latest.md").write_text(report.to_markdown(rows, described))
     plot.draw(rows, asked.output / "latest.svg")
     return 0
 

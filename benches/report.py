@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -84,6 +85,28 @@ def _cells(row: Row, ours: Row | None) -> list[str]:
         reached = "reached" if ratio >= row.target else "missed"
         cells.append(f"{row.target:g}x {reached}")
     return cells
+
+
+def to_markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
+    """The same table for the documentation."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']};",
+        f"{versions}; {machine['busy']}.",
+        "",
+        "| work | program | min | median | max | unit | ratio | to reach |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    title = ""
+    for ours, row in pairs(rows):
+        shown, title = ("" if row.title == title else row.title), row.title
+        if not row.figures:
+            lines.append(f"| {shown} | {row.contender}: {row.unavailable} | | | | | | |")
+            continue
+        cells = [re.sub(r"\[.*?\]", "", cell) for cell in _cells(row, ours)]
+        cells += [""] * (6 - len(cells))
+        lines.append(f"| {shown} | {row.contender} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _number(value: float) -> str:
