@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benches.material import Material, cache_folder, write_io_log
+from benches.material import Material, cache_folder, offsets
 
 _HERE = Path(__file__).parent
 _MEMORY = "mem=3G"
@@ -36,11 +36,6 @@ def measure(material: Material, runs: int) -> list[dict[str, Any]]:
 
 
 def _write_job(folder: Path, material: Material, cache: Path, runs: int) -> Path:
-    logs = {}
-    for device in ("/dev/cloop0", "/dev/nbd0", "/dev/loop1", "/mnt/squashfs/" + material.raw.name):
-        log = folder / (device.strip("/").replace("/", "-") + ".iolog")
-        write_io_log(log, device, material)
-        logs[device] = str(log)
     job = folder / "job.json"
     job.write_text(
         json.dumps(
@@ -53,7 +48,7 @@ def _write_job(folder: Path, material: Material, cache: Path, runs: int) -> Path
                     "as it is": str(cache / "cloop.ko"),
                     "mended": str(cache / "cloop-mended.ko"),
                 },
-                "iologs": logs,
+                "offsets": offsets(material),
                 "cowcloop": [sys.executable, "-m", "cowcloop"],
                 "runs": runs,
                 "result": str(folder / "result.json"),
