@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -56,23 +57,42 @@ def sync_command(target: str | None, every: bool) -> None:
 
 @command("list")
 @JSON
-def list_command(as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Go on, second by second, until Ctrl-C.")
+def list_command(as_json: bool, watch: bool) -> None:
     """List the served devices: address, image, cowfiles, and what they have done.
 
     \b
     Examples:
       cowcloop list
       cowcloop list --json | jq -r '.[].uri'
+      cowcloop list --watch                           # live
     """
-    from cowcloop import runtime
-
-    devices = [_describe(entry) for entry in runtime.entries()]
+    if watch:
+        _watch(as_json)
+        return
+    devices = _all_devices()
     if as_json:
         console.result_json(devices)
     elif devices:
         console.table(_COLUMNS, [row for device in devices for row in _rows(device)])
     else:
         console.note("no device is served")
+
+
+def _all_devices() -> list[dict[str, Any]]:
+    from cowcloop import runtime
+
+    return [_describe(entry) for entry in runtime.entries()]
+
+
+def _watch(as_json: bool) -> None:
+    if as_json:
+        raise click.UsageError("--watch and --json exclude each other")
+    if not sys.stdout.isatty():
+        raise click.UsageError("--watch draws on a terminal; for a script there is --json")
+    from cowcloop.cli import live_list
+
+    live_list.watch(_all_devices)
 
 
 def _chosen(target: str | None, every: bool) -> list[Entry]:
