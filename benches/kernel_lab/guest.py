@@ -163,7 +163,7 @@ def devices(job: dict[str, Any]) -> list[Device]:
         Device("cowcloop", "/dev/nbd0", lambda: nbd(ours)),
         Device("kernel cloop as it is", "/dev/cloop0", lambda: cloop(as_it_is)),
         Device("kernel cloop mended", "/dev/cloop0", lambda: cloop(mended)),
-        Device("dm-snapshot over cloop mended", "/dev/mapper/lab", lambda: snapshot(mended)),
+        Device("dm-snapshot over cloop mended", "/dev/dm-0", lambda: snapshot(mended)),
         Device("squashfs", file, squashfs),
         Device("qemu-nbd", "/dev/nbd0", lambda: nbd(qemu)),
         Device("control: raw image through loop", "/dev/loop1", loop),
@@ -178,7 +178,7 @@ def measurements(device: str) -> dict[str, tuple[Any, ...]]:
     }
     if device.startswith("/dev/"):
         works["dd bs=1M, direct"] = (dd, "bs=1M iflag=direct")
-    if not device.startswith("/dev/mapper"):
+    if not device.startswith("/dev/dm-"):
         works["random 4 KiB, depth 1"] = (random_reads, 4096)
     return works
 
