@@ -188,7 +188,7 @@ impl Storage for SimDisk {
     }
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
-        assert!(offset % SECTOR == 0 && length % SECTOR == 0, "blocks are whole sectors");
+        assert!((offset | length).is_multiple_of(SECTOR), "blocks are whole sectors");
         let mut state = self.state.lock().unwrap();
         state.call()?;
         let range = offset / SECTOR..(offset + length) / SECTOR;
