@@ -39,6 +39,9 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// The codecs that a V4.0 index entry can name, by the number that it has there.
+    pub const FLAGS: [Codec; 5] = [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo];
+
     /// Its name, as the command line has it.
     pub fn name(self) -> &'static str {
         match self {

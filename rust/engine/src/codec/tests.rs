@@ -244,13 +244,39 @@ fn a_piecewise_inflate_finds_a_bad_end() {
 }
 
 #[test]
-fn a_prefix_needs_no_more_than_its_part_of_the_stream() {
+fn a_prefix_is_right_up_to_its_slack_wherever_it_ends() {
+    let slack = zlib::PREFIX_SLACK;
+    let runs: Vec<u8> = (0..65536).map(|i: usize| (i / 700) as u8).collect();
+    let noise: Vec<u8> = sample(65536).iter().map(|b| b.wrapping_mul(77)).collect();
+    for data in [sample(65536), runs, noise, vec![0; 65536]] {
+        let input = encode(Codec::Zlib, &data);
+        let ends = (1..2000).chain((2000..65536 - slack).step_by(97));
+        for end in ends {
+            let mut output = vec![0xaa; end + slack];
+            assert_eq!(zlib::decode_prefix(&input, &mut output), Ok(zlib::Prefix::GoesOn));
+            assert!(output[..end] == data[..end], "{end}");
+        }
+        let mut output = vec![0; data.len() + slack];
+        let whole = zlib::decode_prefix(&input, &mut output);
+        assert_eq!(whole, Ok(zlib::Prefix::Ends(data.len())));
+    }
+}
+
+#[test]
+fn a_prefix_of_a_stream_that_is_damaged_later_is_right_or_refused() {
     let data = sample(65536);
-    let input = encode(Codec::Zlib, &data);
-    let mut output = vec![0; 4096];
-    assert_eq!(zlib::decode_prefix(&input[..input.len() / 2], &mut output), Ok(4096));
-    assert!(output == data[..4096]);
-    let mut output = vec![0; data.len() + 1];
-    assert_eq!(zlib::decode_prefix(&input, &mut output), Ok(data.len()));
-    assert!(zlib::decode_prefix(&input[..input.len() - 9], &mut output).is_err());
+    let mut input = encode(Codec::Zlib, &data);
+    let damaged_at = input.len() / 2;
+    input[damaged_at..].fill(0xff);
+    for end in (1000..65536 - zlib::PREFIX_SLACK).step_by(997) {
+        let mut output = vec![0; end + zlib::PREFIX_SLACK];
+        let result = zlib::decode_prefix(&input, &mut output);
+        if end < data.len() / 3 {
+            assert_eq!(result, Ok(zlib::Prefix::GoesOn));
+            assert!(output[..end] == data[..end], "{end}");
+        }
+        assert_ne!(result, Ok(zlib::Prefix::Ends(data.len())));
+    }
+    let mut output = vec![0; 65536];
+    assert!(zlib::decode_prefix(&input[..damaged_at], &mut output).is_err());
 }

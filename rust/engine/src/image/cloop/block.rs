@@ -78,7 +78,7 @@ impl CloopImage {
         let small = ZeroStreams::candidate(location.codec, location.length, self.block_size());
         let known = self
             .with_compressed(location, |input| {
-                if small && self.zero_streams.contains(location.codec, input) {
+                if small && self.zero_streams.find(location.codec, input).is_some() {
                     output.fill(0);
                     return Ok(Known::Zero);
                 }

@@ -25,7 +25,7 @@ pub(super) enum Data {
     /// All of it, and its checksum was right.
     Whole(Buffer),
     /// Its beginning; the rest was never decoded.
-    Prefix(Box<[u8]>),
+    Prefix(Vec<u8>),
     /// Its beginning, and the means to go on.
     Growing(Box<Growing>),
 }
@@ -52,7 +52,7 @@ impl Weigh for Entry {
         OVERHEAD
             + match &self.data {
                 Data::Whole(bytes) => bytes.len() as u64,
-                Data::Prefix(bytes) => bytes.len() as u64,
+                Data::Prefix(bytes) => bytes.capacity() as u64,
                 Data::Growing(growing) => growing.weight(),
             }
     }

@@ -1,12 +1,14 @@
 //! Which ranges are zeros, from the index and from compressed bytes alone.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use crate::codec::Codec;
 use crate::layer::ExtentSink;
 use crate::{Extent, ExtentKind, Result};
 
 use super::zeros::{Known, ZeroStreams};
-use super::CloopImage;
+use super::{BlockLocation, CloopImage};
 
 /// Compressed bytes that are read together to look at several blocks.
 const WINDOW: u64 = 256 << 10;
@@ -20,16 +22,13 @@ impl CloopImage {
     ) -> Result<()> {
         let block_size = u64::from(self.block_size());
         let end = offset + length;
-        let mut window = Window::default();
+        let mut look = Look::new(self, end.div_ceil(block_size));
         let mut merged: Option<Extent> = None;
         let mut at = offset;
         while at < end {
             let block = at / block_size;
             let to = ((block + 1) * block_size).min(end);
-            let kind = match self.is_zero_block(block, end.div_ceil(block_size), &mut window) {
-                true => ExtentKind::Zero,
-                false => ExtentKind::Data,
-            };
+            let kind = if look.is_zero(block) { ExtentKind::Zero } else { ExtentKind::Data };
             let piece = Extent { offset: at, length: to - at, kind };
             at = to;
             match &mut merged {
@@ -48,74 +47,95 @@ impl CloopImage {
         }
         Ok(())
     }
+}
+
+/// A walk over blocks, and what it has in hand.
+pub(super) struct Look<'a> {
+    image: &'a CloopImage,
+    /// The block at which the walk ends.
+    end: u64,
+    /// Where in the file `bytes` begin.
+    offset: u64,
+    bytes: Vec<u8>,
+    /// The stream of zeros that was met last.
+    zeros: Option<(Codec, Arc<[u8]>)>,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(image: &'a CloopImage, end: u64) -> Self {
+        Look { image, end, offset: 0, bytes: Vec::new(), zeros: None }
+    }
 
     /// Whether a block is zeros. What cannot be read is data: a read tells why.
-    fn is_zero_block(&self, block: u64, blocks_end: u64, window: &mut Window) -> bool {
-        let location = self.location(block);
-        match self.states.get(block) {
-            _ if location.length == 0 => return true,
+    pub(super) fn is_zero(&mut self, block: u64) -> bool {
+        let location = self.image.location(block);
+        if location.length == 0 {
+            return true;
+        }
+        match self.image.states.get(block) {
             Known::Zero => return true,
             Known::Data | Known::Damaged => return false,
             Known::Nothing => {}
         }
-        if !ZeroStreams::candidate(location.codec, location.length, self.block_size()) {
+        if !self.is_candidate(location) || !self.bring(block, location) {
             return false;
         }
-        let Some(stream) = window.get(self, block, blocks_end) else { return false };
-        let known = self.look_at_stream(block, stream);
+        let start = (location.offset - self.offset) as usize;
+        let stream = &self.bytes[start..start + location.length as usize];
+        let known = match &self.zeros {
+            // Zeros follow zeros: most often this is the stream that was met before.
+            Some((codec, zeros)) if *codec == location.codec && **zeros == *stream => Known::Zero,
+            _ => match self.image.zero_streams.find(location.codec, stream) {
+                Some(found) => {
+                    self.zeros = Some((location.codec, found));
+                    Known::Zero
+                }
+                None => self.image.try_stream(block, location, stream),
+            },
+        };
         if known != Known::Nothing {
-            self.states.set(block, known);
+            self.image.states.set(block, known);
         }
         known == Known::Zero
     }
 
-    /// Compares a stream with known ones, or decodes it and learns it.
-    fn look_at_stream(&self, block: u64, stream: &[u8]) -> Known {
-        let location = self.location(block);
-        if self.zero_streams.contains(location.codec, stream) {
-            return Known::Zero;
+    fn is_candidate(&self, location: BlockLocation) -> bool {
+        ZeroStreams::candidate(location.codec, location.length, self.image.block_size())
+    }
+
+    /// Has the compressed bytes of a block in `bytes`, read with those of the
+    /// candidates that follow it in the file.
+    fn bring(&mut self, block: u64, location: BlockLocation) -> bool {
+        let held = self.offset..self.offset + self.bytes.len() as u64;
+        if location.offset >= held.start && location.end() <= held.end {
+            return true;
         }
+        let mut end = location.end();
+        for next in block + 1..self.end {
+            let next = self.image.location(next);
+            let adjoins = next.offset == end && next.end() - location.offset <= WINDOW;
+            if !adjoins || !self.is_candidate(next) {
+                break;
+            }
+            end = next.end();
+        }
+        self.offset = location.offset;
+        self.bytes.resize((end - location.offset) as usize, 0);
+        let read = self.image.read_storage(&mut self.bytes, self.offset).is_ok();
+        if !read {
+            self.bytes.clear();
+        }
+        read
+    }
+}
+
+impl CloopImage {
+    /// Decodes a stream that is not known, and learns it where zeros come out.
+    fn try_stream(&self, block: u64, location: BlockLocation, stream: &[u8]) -> Known {
         let mut output = self.buffers.take();
         match self.decode(block, location, stream, &mut output) {
             Ok(()) => self.look_at_output(block, location, stream, &output),
             Err(_) => Known::Nothing,
         }
-    }
-}
-
-/// Compressed bytes of the file from some offset on.
-#[derive(Default)]
-struct Window {
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    /// The compressed bytes of a block, read with those of the blocks after it.
-    fn get(&mut self, image: &CloopImage, block: u64, blocks_end: u64) -> Option<&[u8]> {
-        let location = image.location(block);
-        let held = self.offset..self.offset + self.bytes.len() as u64;
-        if location.offset < held.start || location.end() > held.end {
-            let mut to = location.end();
-            for next in block + 1..blocks_end {
-                let next = image.location(next);
-                if next.offset != to || next.end() - location.offset > WINDOW {
-                    break;
-                }
-                let small = ZeroStreams::candidate(next.codec, next.length, image.block_size());
-                if !small {
-                    break;
-                }
-                to = next.end();
-            }
-            self.offset = location.offset;
-            self.bytes.resize((to - location.offset) as usize, 0);
-            if image.read_storage(&mut self.bytes, self.offset).is_err() {
-                self.bytes.clear();
-                return None;
-            }
-        }
-        let start = (location.offset - self.offset) as usize;
-        self.bytes.get(start..start + location.length as usize)
     }
 }

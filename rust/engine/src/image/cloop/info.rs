@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::codec::Codec;
 
+use super::extents::Look;
 use super::{CloopImage, Kind, Layout};
 
-/// What an image holds, from its header and index.
+/// What an image holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloopInfo {
     /// Which of the family.
@@ -27,7 +28,8 @@ pub struct CloopInfo {
     pub compressed_bytes: u64,
     /// Stored blocks of each codec.
     pub codecs: BTreeMap<Codec, u64>,
-    /// Blocks of zeros that take no bytes.
+    /// Blocks of zeros: those that take no bytes, and those whose stream is
+    /// that of a block of zeros.
     pub zero_blocks: u64,
     /// Blocks whose bytes are those of an earlier block.
     pub shared_blocks: u64,
@@ -53,16 +55,18 @@ impl CloopInfo {
 }
 
 impl CloopImage {
-    /// Figures about the image, from its header and index.
+    /// Figures about the image, from its header and index, and for the blocks of
+    /// zeros from the streams that are small enough to be theirs.
     pub fn info(&self) -> CloopInfo {
         let mut codecs = BTreeMap::new();
         let mut zero_blocks = 0;
+        let mut look = Look::new(self, self.block_count());
         let mut compressed_bytes = 0;
         let mut stored_end = 0;
         for block in 0..self.block_count() {
             let location = self.location(block);
+            zero_blocks += u64::from(look.is_zero(block));
             if location.length == 0 {
-                zero_blocks += 1;
                 continue;
             }
             *codecs.entry(location.codec).or_default() += 1;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use crate::cache::Loaded;
-use crate::codec::{zlib, Codec};
+use crate::codec::{zlib, Codec, DecodeError};
 use crate::Result;
 
 use super::entry::{Data, Entry};
@@ -18,12 +18,11 @@ use super::{BlockLocation, CloopImage};
 /// and the state takes as much of the cache as the block.
 const LARGEST_WITHOUT_STATE: usize = 128 << 10;
 
-/// Of what part of a block inflating up to there is quicker than inflating all
-/// of it. Measured: libdeflate does a whole block in the time in which zlib-ng,
-/// which alone can stop, does 0.65 (64 KiB) to 0.8 (1 MiB) of it.
-const WORTHWHILE: (usize, usize) = (5, 8);
+/// Up to what part of a block it is worth stopping there. To stop costs
+/// nothing, but the next reader of the block may have to begin anew.
+const WORTHWHILE: (usize, usize) = (3, 4);
 
-/// Prefixes are rounded up to a multiple of this many bytes.
+/// What is kept of a block that is decoded in part is a multiple of this many bytes.
 const PREFIX_STEP: usize = 4096;
 
 /// How much of a block to decode.
@@ -190,7 +189,8 @@ impl CloopImage {
         !self.strict
             && location.codec == Codec::Zlib
             && !small
-            && end.next_multiple_of(PREFIX_STEP) * whole <= block_size * parts
+            && (end.next_multiple_of(PREFIX_STEP) + zlib::PREFIX_SLACK) * whole
+                <= block_size * parts
     }
 
     fn make_part(&self, block: u64, location: BlockLocation, end: usize) -> Result<Data> {
@@ -201,18 +201,22 @@ impl CloopImage {
             self.grow(block, &growing, end)?;
             return Ok(Data::Growing(growing));
         }
-        let mut prefix = vec![0; end.next_multiple_of(PREFIX_STEP)];
-        let written = self
+        let kept = end.next_multiple_of(PREFIX_STEP);
+        let mut prefix = vec![0; kept + zlib::PREFIX_SLACK];
+        let result = self
             .with_compressed(location, |input| zlib::decode_prefix(input, &mut prefix))
             .map_err(|error| self.unreadable(block, location, error))?
             .map_err(|error| self.mark_damaged(block, location, &error))?;
-        if written < prefix.len() && !self.last_may_be_short(block) {
-            let error = crate::codec::DecodeError::too_short(written, block_size);
-            return Err(self.mark_damaged(block, location, &error));
+        match result {
+            zlib::Prefix::GoesOn => {}
+            zlib::Prefix::Ends(length) if self.last_may_be_short(block) => prefix[length..].fill(0),
+            zlib::Prefix::Ends(length) => {
+                let error = DecodeError::too_short(length, block_size);
+                return Err(self.mark_damaged(block, location, &error));
+            }
         }
-        // zlib-ng uses the room behind what it writes as it likes.
-        prefix[written..].fill(0);
-        Ok(Data::Prefix(prefix.into_boxed_slice()))
+        prefix.truncate(kept);
+        Ok(Data::Prefix(prefix))
     }
 
     /// Has at least `end` bytes of a block inflated.

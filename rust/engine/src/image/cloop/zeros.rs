@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use crate::codec::Codec;
 
@@ -84,7 +84,7 @@ impl BlockStates {
 pub(super) struct ZeroStreams(RwLock<HashMap<(Codec, u32), Streams>>);
 
 /// Streams of one codec and length.
-type Streams = Vec<Box<[u8]>>;
+type Streams = Vec<Arc<[u8]>>;
 
 impl ZeroStreams {
     /// Whether a block of this compressed length might be all zeros.
@@ -96,12 +96,11 @@ impl ZeroStreams {
         codec != Codec::Stored && length <= block_size / 128 + 128
     }
 
-    /// Whether this very stream was learned.
-    pub(super) fn contains(&self, codec: Codec, stream: &[u8]) -> bool {
+    /// This very stream, when it was learned.
+    pub(super) fn find(&self, codec: Codec, stream: &[u8]) -> Option<Arc<[u8]>> {
         let known = self.0.read().expect("no panic while locked");
-        known
-            .get(&(codec, stream.len() as u32))
-            .is_some_and(|streams| streams.iter().any(|known| **known == *stream))
+        let streams = known.get(&(codec, stream.len() as u32))?;
+        streams.iter().find(|known| ***known == *stream).cloned()
     }
 
     /// Remembers a stream that decoded to zeros, while there is room.

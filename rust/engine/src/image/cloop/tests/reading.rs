@@ -184,6 +184,7 @@ fn zero_blocks_are_found_without_their_being_empty() {
         assert_eq!(data, [3, 7, 13, 17, 23, 27, 33, 37]);
         assert_eq!(found.len(), 17);
     }
+    assert_eq!(image.info().zero_blocks, 32);
     // The second walk read nothing.
     let reads = image.counters().base_reads;
     assert!(image.is_zero(0, 3 * 65536).unwrap());
