@@ -24,14 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     own, nbdkit_args = split_arguments(sys.argv[1:] if arguments is None else arguments)
+    bare = not own
     try:
         code = app.main(
-            own, prog_name="cowcloop", standalone_mode=False, obj=console.State(nbdkit_args)
+            own or ["--help"],
+            prog_name="cowcloop",
+            standalone_mode=False,
+            obj=console.State(nbdkit_args),
         )
         # What is still buffered is part of the result.
         sys.stdout.flush()
     except BaseException as error:
         return _failed(error)
+    if bare:
+        return 2
     return code if isinstance(code, int) else 0
 
 

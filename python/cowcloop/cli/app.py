@@ -84,7 +84,17 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
         ctx.exit()
 
 
-@click.command(cls=Program, context_settings=program_settings(), no_args_is_help=True)
+def _show_completion(ctx: click.Context, _option: click.Parameter, shell: str | None) -> None:
+    if shell is not None and not ctx.resilient_parsing:
+        from click.shell_completion import get_completion_class
+
+        completion = get_completion_class(shell)
+        assert completion is not None
+        click.echo(completion(app, {}, "cowcloop", "_COWCLOOP_COMPLETE").source())
+        ctx.exit()
+
+
+@click.command(cls=Program, context_settings=program_settings())
 @click.option(
     "--version",
     is_flag=True,
@@ -92,6 +102,14 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
     expose_value=False,
     callback=_show_version,
     help="Show the version and exit.",
+)
+@click.option(
+    "--show-completion",
+    type=click.Choice(["bash", "zsh", "fish"]),
+    is_eager=True,
+    expose_value=False,
+    callback=_show_completion,
+    help="Print the code that completes words in this shell.",
 )
 def app() -> None:
     """Read cloop images, write over them, and go on tomorrow.
@@ -101,9 +119,10 @@ def app() -> None:
 
     \b
     Examples:
-      cowcloop create chicken.raw chicken             # compress a disk image
-      cowcloop serve chicken chicken.cow              # serve it, writable, to NBD clients
-      cowcloop attach chicken chicken.cow             # the same in the background
-      cowcloop extract chicken chicken.cow new.raw    # image and changes, plain
-      cowcloop COMMAND --help                         # everything about a command
+      cowcloop create disk.raw chicken              # compress a disk image
+      cowcloop serve chicken chicken.cow            # to NBD clients, writable
+      cowcloop attach chicken chicken.cow           # the same in the background
+      cowcloop extract chicken chicken.cow new.raw  # image and changes, plain
+      cowcloop COMMAND --help                       # everything about a command
+      eval "$(cowcloop --show-completion bash)"     # complete words with TAB
     """

@@ -10,6 +10,17 @@ import rich_click as click
 from cowcloop.cli import console
 from cowcloop.sizes import parse_size
 
+_SERVE_PANELS = [
+    {"name": "Where it listens", "options": ["--unix", "--tcp", "--device"]},
+    {"name": "Changes", "options": ["--read-only", "--repair", "--memory-limit", "--size"]},
+    {"name": "Sessions", "options": ["--sessions", "--max-sessions", "--session-quota"]},
+    {"name": "Speed", "options": ["--cache", "--threads", "--preload", "--strict"]},
+    {
+        "name": "TLS, as nbdkit has it",
+        "options": ["--tls", "--tls-certificates", "--tls-psk", "--tls-verify-peer"],
+    },
+]
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -18,11 +29,19 @@ def program_settings() -> dict[str, Any]:
     return {
         **CONTEXT,
         "rich_help_config": {
+            "theme": "default-slim",
+            "style_helptext": "",
+            "style_epilog_text": "",
             "text_markup": None,
-            "style_options_panel_border": "dim",
-            "style_commands_panel_border": "dim",
+            "text_paragraph_linebreaks": "\n\n",
+            "options_table_column_types": ["opt_all_metavar", "help"],
+            "options_table_help_sections": ["help"],
             "max_width": 100,
             "show_arguments": False,
+            "option_groups": {
+                "cowcloop serve": _SERVE_PANELS,
+                "cowcloop attach": _SERVE_PANELS,
+            },
             "command_groups": {
                 "cowcloop": [
                     {
@@ -49,8 +68,8 @@ def program_settings() -> dict[str, Any]:
     }
 
 
-def _more(_ctx: click.Context, _option: click.Parameter, count: int) -> None:
-    console.levels.verbose += count
+def _more(_ctx: click.Context, _option: click.Parameter, given: tuple[bool, ...]) -> None:
+    console.levels.verbose += len(given)
 
 
 def _quiet(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -74,7 +93,8 @@ class CommonOptions(click.Command):
 _COMMON: list[click.Parameter] = [
     click.RichOption(
         ["-v", "--verbose"],
-        count=True,
+        is_flag=True,
+        multiple=True,
         expose_value=False,
         callback=_more,
         help="Say more; twice: nbdkit's debug output too.",

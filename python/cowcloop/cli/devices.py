@@ -28,7 +28,7 @@ def detach_command(target: str | None, every: bool) -> None:
 
     \b
     Examples:
-      cowcloop detach "$uri"                          # what attach printed
+      cowcloop detach "$uri"                        # what attach printed
       cowcloop detach /dev/nbd0
       cowcloop detach --all
     """

@@ -1,0 +1,125 @@
+"""The command line itself: what is refused as wrong, and how help and errors read."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.programs import cowcloop, cowcloop_path, one_line, run
+
+COMMANDS = ["serve", "attach", "detach", "list", "sync", "extract", "create", "info", "verify"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_has_examples(command: list[str], option: str) -> None:
+    done = cowcloop(*command, option)
+    text = done.stdout.decode()
+    assert done.stderr == b""
+    assert "Examples:" in text
+    assert "\x1b" not in text
+    # Every example is a command that there is.
+    for name in re.findall(r"^ *(?:\S+ \| )?cowcloop (\w+)", text, re.MULTILINE):
+        assert name in (*COMMANDS, "COMMAND")
+
+
+def test_without_a_command_there_is_help() -> None:
+    done = cowcloop(expect=2)
+    assert b"Usage" in done.stdout + done.stderr
+
+
+def test_version() -> None:
+    assert re.fullmatch(rb"cowcloop \d+\.\d+\.\d+\S*\n", cowcloop("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sreve", "i"], "did you mean serve"),
+        (["frobnicate"], "frobnicate"),
+        (["serve"], "IMAGE"),
+        (["serve", "i", "--redonly"], "--read-only"),
+        (["serve", "i", "--cache", "12Q"], "12Q"),
+        (["serve", "i", "--threads", "0"], "--threads"),
+        (["serve", "i", "--tcp", "1", "-U", "s"], "exclude"),
+        (["serve", "i", "--tcp", "70000"], "65535"),
+        (["serve", "i", "--tcp", "1", "--device", "/dev/nbd0"], "--device"),
+        (["serve", "i", "--repair"], "COW"),
+        (["serve", "i", "c", "--repair", "--read-only"], "COW"),
+        (["serve", "i", "c", "--sessions", "d"], "COW"),
+        (["serve", "i", "--session-quota", "1G"], "--sessions"),
+        (["serve", "i", "--", "--pidfile=x"], "pidfile"),
+        (["attach", "i", "--exit-with-parent"], "--exit-with-parent"),
+        (["detach"], "--all"),
+        (["detach", "uri", "--all"], "--all"),
+        (["sync", "uri", "--all"], "--all"),
+        (["extract", "i"], "OUT"),
+        (["create", "i"], "OUT"),
+        (["create", "i", "o", "--level", "0"], "best"),
+        (["create", "i", "o", "--level", "10"], "best"),
+        (["create", "i", "o", "--codec", "xz"], "v4"),
+        (["create", "i", "o", "--footer"], "v4"),
+        (["info"], "FILE"),
+        (["info", "a", "b"], "b"),
+        (["verify", "i", "--threads", "x"], "x"),
+    ],
+)
+def test_a_wrong_command_line(arguments: list[str], says: str) -> None:
+    done = cowcloop(*arguments, expect=2)
+    assert done.stdout == b""
+    line = one_line(done.stderr.decode(), says)
+    assert "--help" in line
+
+
+def test_common_options_before_and_behind_the_command() -> None:
+    for arguments in (["-v", "list"], ["list", "-v"]):
+        assert b"no device" in cowcloop(*arguments).stderr
+    assert cowcloop("list").stderr == b""
+
+
+def test_a_reader_that_goes_away(tmp_path: Path) -> None:
+    image = tmp_path / "i"
+    image.write_bytes(bytes(1 << 20))
+    for command in (["info", image], ["--help"], ["extract", image, "-"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run(
+            [cowcloop_path(), *command], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+        os.close(writer)
+        assert done.returncode in (0, 1)
+        assert done.stderr == b""
+
+
+def test_no_colour_where_nobody_sees_it() -> None:
+    """Piped, and with NO_COLOR, and on a dumb terminal."""
+    for env in ({"NO_COLOR": "1", "FORCE_COLOR": ""}, {"TERM": "dumb"}):
+        assert b"\x1b" not in cowcloop("--help", env=env).stdout
+
+
+def test_an_unexpected_error_is_one_line(tmp_path: Path) -> None:
+    """A fault of ours is told in a line, and --debug shows where."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import cowcloop.runtime\n"
+        "def entries():\n"
+        "    raise RuntimeError('a fault\\nof ours')\n"
+        "cowcloop.runtime.entries = entries\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = cowcloop("list", expect=1, env=env)
+    one_line(done.stderr.decode(), ("internal error", "RuntimeError: a fault of ours", "--debug"))
+    shown = run(cowcloop_path(), "--debug", "list", expect=1, env=env)
+    assert b"Traceback" in shown.stderr
+
+
+def test_completion_knows_the_commands() -> None:
+    env = {"_COWCLOOP_COMPLETE": "bash_complete", "COMP_WORDS": "cowcloop s", "COMP_CWORD": "1"}
+    assert b"serve" in run(cowcloop_path(), env=env).stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_for_each_shell(shell: str) -> None:
+    assert b"COWCLOOP_COMPLETE" in cowcloop("--show-completion", shell).stdout
