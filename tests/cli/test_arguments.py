@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cowcloop.cli import app
 from support.programs import cowcloop, cowcloop_path, one_line, run
 
-COMMANDS = ["serve", "attach", "detach", "list", "sync", "extract", "create", "info", "verify"]
+COMMANDS = list(app.COMMANDS)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
