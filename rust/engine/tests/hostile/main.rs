@@ -10,6 +10,9 @@ use std::path::Path;
 use cowcloop_engine::cowfile::head::{Head, HEAD_SECTOR};
 use cowcloop_engine::cowfile::mark::Mark;
 
+/// What a fuzzer does with the bytes that it thinks of.
+type Target = fn(&[u8]);
+
 /// Damaged copies of each sound file that are tried.
 const COPIES: u64 = 4000;
 
@@ -41,7 +44,7 @@ fn damage(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
     }
 }
 
-fn try_damaged(sound: &[u8], target: fn(&[u8]), seed: u64) {
+fn try_damaged(sound: &[u8], target: Target, seed: u64) {
     target(sound);
     let mut numbers = Numbers(seed);
     for _ in 0..COPIES {
@@ -133,7 +136,7 @@ fn damaged_streams_are_errors() {
 #[test]
 fn what_the_fuzzers_found_stays_found() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let all: [(&str, fn(&[u8])); 3] =
+    let all: [(&str, Target); 3] =
         [("image", targets::image), ("codec", targets::codec), ("cowfile", targets::cowfile)];
     for (name, target) in all {
         let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
