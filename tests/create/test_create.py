@@ -213,7 +213,7 @@ def test_a_missing_mke2fs_is_named_with_its_package(tmp_path: Path, root: None) 
     folder = tmp_path / "tree"
     folder.mkdir()
     hidden = 'mount --bind /dev/null "$0" && exec "$@"'
-    command = [cowcloop_path(), "create", folder, tmp_path / "i"]
+    command: list[str | Path] = [cowcloop_path(), "create", folder, tmp_path / "i"]
     mke2fs = Path(program("mke2fs", "e2fsprogs")).resolve()
     unshare = program("unshare", "util-linux")
     done = run(unshare, "-m", "/bin/sh", "-c", hidden, mke2fs, *command, expect=1)

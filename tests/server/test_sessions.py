@@ -282,11 +282,12 @@ def test_two_hundred_sessions_stay_small(image: Path, folder: Path) -> None:
 
 
 def test_what_does_not_go_together(image: Path, folder: Path, tmp_path: Path) -> None:
-    for arguments in (
+    wrong: list[list[str | Path]] = [
         [image, tmp_path / "c", "--sessions", folder],
         [image, "--max-sessions", "3"],
         [image, "--session-quota", "1M"],
-    ):
+    ]
+    for arguments in wrong:
         assert cowcloop("serve", *arguments, expect=None).returncode in (1, 2)
     refused("serve", image, "--sessions", image, says="i.img")
 
