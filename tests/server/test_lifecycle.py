@@ -199,7 +199,8 @@ def test_exit_with_parent(image: Path, tmp_path: Path) -> None:
     shell = subprocess.Popen(["/bin/bash", "-c", script], stdout=subprocess.PIPE, text=True)
     assert shell.stdout is not None
     command = int(shell.stdout.readline())
-    wait_until(lambda: (tmp_path / "uri").read_text().endswith("\n"), "the URI")
+    uri = tmp_path / "uri"
+    wait_until(lambda: uri.exists() and uri.read_text().endswith("\n"), "the URI")
     inside = children(command)
     assert inside
     shell.kill()
