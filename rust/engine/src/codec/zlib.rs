@@ -1,5 +1,5 @@
-//! zlib streams (RFC 1950), by libdeflate where a whole block or its beginning
-//! is wanted and by zlib-ng where a block is inflated piece by piece.
+//! zlib streams (RFC 1950), by libdeflate where a whole block is wanted and by
+//! zlib-ng where a block is inflated in part or piece by piece.
 
 use std::cell::RefCell;
 
@@ -10,6 +10,7 @@ use super::DecodeError;
 
 thread_local! {
     static WHOLE: RefCell<Decompressor> = RefCell::new(Decompressor::new());
+    static PIECEWISE: RefCell<Decompress> = RefCell::new(Decompress::new(true));
 }
 
 /// Inflates a whole stream and checks its Adler-32.
@@ -35,14 +36,10 @@ pub(super) fn decode(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeErr
     }
 }
 
-/// Bytes at the end of a prefix's buffer that say nothing: the longest match,
-/// which libdeflate writes whole or not at all.
-pub(crate) const PREFIX_SLACK: usize = 258;
-
 /// The beginning of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Prefix {
-    /// All of the output but [`PREFIX_SLACK`] bytes is right, and the stream goes on.
+    /// All of the output is right, and the stream may go on.
     GoesOn,
     /// The stream ends after so many bytes.
     Ends(usize),
@@ -51,23 +48,19 @@ pub(crate) enum Prefix {
 /// Inflates the beginning of a stream. Nothing is said of what follows it: the
 /// Adler-32 is checked only where the stream ends.
 ///
-/// libdeflate knows whole streams alone; but it writes its output in order and
-/// gives up where the room ends, and what it wrote by then is what was wanted.
-/// That is 1.4 times as fast as zlib-ng, which was made to stop.
+/// By zlib-ng, which was made to stop. What libdeflate has written when its room
+/// is too small is nobody's promise: a stored part of the stream, which is how
+/// bytes that do not compress are kept, it writes whole or not at all.
 pub(crate) fn decode_prefix(input: &[u8], output: &mut [u8]) -> Result<Prefix, DecodeError> {
-    match WHOLE.with_borrow_mut(|inflater| inflater.zlib_decompress(input, output)) {
-        Ok(length) => Ok(Prefix::Ends(length)),
-        Err(DecompressionError::InsufficientSpace) => Ok(Prefix::GoesOn),
-        Err(DecompressionError::BadData) => {
-            let mut stream = Stream::new();
-            let (_, length) = stream.step(input, output)?;
-            match stream.ended() {
-                true => Ok(Prefix::Ends(length)),
-                false if length == output.len() => Ok(Prefix::GoesOn),
-                false => Err(DecodeError::truncated()),
-            }
+    PIECEWISE.with_borrow_mut(|inflater| {
+        inflater.reset(true);
+        let (_, length, ended) = step(inflater, input, output)?;
+        match ended {
+            true => Ok(Prefix::Ends(length)),
+            false if length == output.len() => Ok(Prefix::GoesOn),
+            false => Err(DecodeError::truncated()),
         }
-    }
+    })
 }
 
 /// An inflate that stops where its input or its output ends, and can go on.
