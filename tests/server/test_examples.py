@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import cowfile, images, nbdclient
-from support.programs import cowcloop, missing, program, run
+from support.programs import cowcloop, program, run
 from support.server import attach, serving, wait_until
 
 
@@ -64,28 +64,6 @@ def test_a_session_on_a_write_protected_floppy(floppy: Path, tmp_path: Path) -> 
     assert hashlib.sha256(floppy.read_bytes()).digest() == before
     assert cowfile.original_refuses(cow, floppy.read_bytes()) is None
     run(program("e2fsck", "e2fsprogs"), "-fn", _extracted(floppy, cow, tmp_path))
-
-
-@pytest.mark.usefixtures("fuse", "loop")
-def test_a_compressed_filesystem_on_a_cd(chicken: Path, ext2: Path, tmp_path: Path) -> None:
-    """The image lies inside an ISO 9660 image, and is never copied out of it."""
-    cd, cow, folder = tmp_path / "cd.iso", tmp_path / "chicken.cow", tmp_path / "cd"
-    (folder / "KNOPPIX").mkdir(parents=True)
-    (folder / "KNOPPIX" / "KNOPPIX").write_bytes(chicken.read_bytes())
-    run(program("genisoimage", "genisoimage"), "-quiet", "-R", "-J", "-o", cd, folder)
-    before = hashlib.sha256(cd.read_bytes()).digest()
-    image = f"{cd}:/KNOPPIX/KNOPPIX"
-    if cowcloop("info", image, expect=None).returncode:
-        missing("images inside ISO 9660 are not read yet")
-    for day in range(2):
-        with serving(image, cow) as server, mounted(server.uri, tmp_path) as place:
-            if day == 0:
-                (place / "copied").write_bytes(b"egg" * 1000)
-            else:
-                assert (place / "copied").read_bytes() == b"egg" * 1000
-                assert (place / "usr/zeros.bin").read_bytes().endswith(b"end")
-    assert hashlib.sha256(cd.read_bytes()).digest() == before
-    assert cowfile.original_refuses(cow, ext2.read_bytes()) is None
 
 
 def test_several_sessions_over_one_base(chicken: Path, ext2: Path, tmp_path: Path) -> None:

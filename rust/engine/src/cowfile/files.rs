@@ -48,7 +48,7 @@ fn lock(storage: &FileStorage, access: Access) -> Result<()> {
 /// place of a file that is there: the directory is synced too.
 ///
 /// # Errors
-/// `Busy` when the name has been taken meanwhile.
+/// `Busy` when somebody else has made it meanwhile, and has it in use.
 pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storage>> {
     let name = path.display().to_string();
     let failed = |error| Error::io(&name, "cannot create the cowfile", error);
@@ -56,7 +56,13 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
     let storage = FileStorage::create_new(&unfinished.path).map_err(failed)?.named(path);
     lock(&storage, Access::Writable)?;
     Cowfile::create(&storage, base, size)?;
-    unfinished.publish(path).map_err(failed)?;
+    match unfinished.publish(path) {
+        // Somebody else was quicker: theirs is the cowfile.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return open(path, Access::Writable);
+        }
+        other => other.map_err(failed)?,
+    }
     sync_directory(path).map_err(failed)?;
     Ok(Arc::new(Slot::new(storage, path)))
 }
