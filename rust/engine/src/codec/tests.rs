@@ -23,7 +23,7 @@ pub(crate) fn encode(codec: Codec, data: &[u8]) -> Vec<u8> {
     match codec {
         Codec::Zlib => {
             let mut encoder =
-                flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(9));
+                flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
             encoder.write_all(data).unwrap();
             encoder.finish().unwrap()
         }

@@ -244,3 +244,25 @@ fn random_reads_by_many_threads_agree_with_the_bytes() {
         });
     }
 }
+
+#[test]
+fn a_scan_leaves_what_is_in_use() {
+    let (builder, bytes) = image(BLOCK, 128);
+    let options = ImageOptions { cache_bytes: 2 << 20, ..options(false) };
+    let image = CloopImage::open(storage(&builder.build()), &options).unwrap();
+    let in_use = || (0..16).map(|block| block * 8 * BLOCK + 30_000);
+    for _ in 0..6 {
+        for at in in_use() {
+            assert!(read(&image, at, 100).unwrap() == bytes[at..at + 100]);
+        }
+    }
+    for size in [4096, BLOCK] {
+        for at in (0..bytes.len()).step_by(size) {
+            read(&image, at, size).unwrap();
+        }
+    }
+    let before = image.counters().cache_misses;
+    in_use().for_each(|at| drop(read(&image, at, 100)));
+    let misses = image.counters().cache_misses - before;
+    assert!(misses <= 4, "{misses} of 16 were pushed out");
+}
