@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 
+use libdeflater::Crc;
+
 use super::output::Output;
 use super::spool::{anonymous_file, temporary_directory};
 use super::Format;
@@ -45,8 +47,9 @@ pub(super) struct CloopWriter<'a> {
     layout: Layout,
     /// Where each block begins, from the first one on, with the codec's bits.
     entries: Vec<u64>,
-    /// Bytes of all blocks so far.
+    /// Bytes of all blocks so far, and their CRC-32.
     data: u64,
+    sum: Crc,
     check: &'a dyn Fn() -> Result<()>,
 }
 
@@ -106,8 +109,16 @@ impl<'a> CloopWriter<'a> {
                 }
             }
         };
-        let mut writer =
-            CloopWriter { output, format, block_size, layout, entries: Vec::new(), data: 0, check };
+        let mut writer = CloopWriter {
+            output,
+            format,
+            block_size,
+            layout,
+            entries: Vec::new(),
+            data: 0,
+            sum: Crc::new(),
+            check,
+        };
         if let Some(blocks) = blocks {
             writer.check_count(blocks)?;
             writer.entries.reserve_exact(blocks as usize);
@@ -148,6 +159,7 @@ impl<'a> CloopWriter<'a> {
             self.data += u64::from(length);
         }
         self.check_count(self.entries.len() as u64)?;
+        self.sum.update(bytes);
         match &mut self.layout {
             Layout::Spooled { file, name } => file.write_all(bytes).map_err(|source| {
                 let message = match self.output.is_stream() {
@@ -179,7 +191,7 @@ impl<'a> CloopWriter<'a> {
             let message = "is too large for the format V4.0";
             return Err(Error::new(ErrorKind::InvalidInput, self.output.name(), message));
         }
-        let header = header(self.format, self.block_size, blocks as u32);
+        let header = header(self.format, self.block_size, blocks as u32, self.sum.sum());
         match &mut self.layout {
             Layout::Footer => {
                 self.append_index(first)?;
@@ -271,14 +283,18 @@ fn data_start(blocks: u64) -> u64 {
 }
 
 /// Preamble, block size and number of blocks.
-fn header(format: Format, block_size: u32, blocks: u32) -> [u8; HEADER as usize] {
+///
+/// The preamble has the CRC-32 of all compressed blocks: so two images differ in
+/// their headers even where each block is as long in the one as in the other, and
+/// a cowfile of the one is not taken for a cowfile of the other.
+fn header(format: Format, block_size: u32, blocks: u32, sum: u32) -> [u8; HEADER as usize] {
     let signature = match format {
         Format::V2 => "V2.0",
         Format::V4 => "V4.0",
     };
     // Anything that runs the image as a program is told what it is.
     let script = format!(
-        "#!/bin/sh\n#{signature} Format\necho \"$0: a cloop disk image, for cowcloop, cloop or qemu\" >&2\nexit 1\n"
+        "#!/bin/sh\n#{signature} Format\n# CRC-32 {sum:08x}\necho \"$0: a cloop disk image, for cowcloop, cloop or qemu\" >&2\nexit 1\n"
     );
     let mut header = [0; HEADER as usize];
     header[..script.len()].copy_from_slice(script.as_bytes());

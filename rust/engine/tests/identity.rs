@@ -1,0 +1,34 @@
+//! By what a cowfile knows its base.
+
+use std::fs;
+
+use cowcloop_engine::codec::Codec;
+use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::pipeline::{create, CreateOptions, Format, Input, NoProgress, Output};
+use cowcloop_engine::ErrorKind;
+
+/// Two images that differ in one byte, and in no length: index and size are equal.
+#[test]
+fn an_image_of_the_same_lengths_is_another_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let options =
+        CreateOptions { format: Format::V4, codec: Codec::Stored, ..CreateOptions::default() };
+    for (name, byte) in [("one", 1), ("two", 2)] {
+        let mut bytes = vec![7; 1 << 20];
+        bytes[900_000] = byte;
+        fs::write(path("raw"), bytes).unwrap();
+        let output = Output::open(&path(name), &[]).unwrap();
+        create(&Input::open(&path("raw")).unwrap(), output, &options, &NoProgress).unwrap();
+    }
+    let (one, two) = (fs::read(path("one")).unwrap(), fs::read(path("two")).unwrap());
+    assert_eq!(one.len(), two.len());
+    assert_eq!(one[128..500], two[128..500], "block size, count and index");
+
+    let options = DeviceOptions { create: true, ..DeviceOptions::default() };
+    let cows = [path("my.cow")];
+    drop(Device::open(&path("one"), &cows, &options).unwrap());
+    assert!(Device::open(&path("one"), &cows, &options).is_ok());
+    let error = Device::open(&path("two"), &cows, &options).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+}
