@@ -398,3 +398,16 @@ def test_closing_under_readers_harms_nobody(image: Path, cow: Path, plain: bytes
         disk.close()
         assert all(result.result() >= 0 for result in results)
     assert cowcloop.cow_info(cow).state == "clean"
+
+
+@pytest.mark.parametrize("level", [0, 1, 9])
+def test_small_cold_reads_anywhere_in_a_block(tmp_path: Path, level: int) -> None:
+    """A part of a block is decoded for these, whatever the block is made of."""
+    block = 65536
+    plain = cloop.sample(6 * block, block)
+    path = tmp_path / "base.img"
+    path.write_bytes(cloop.build(plain, block, level=level))
+    for begin in range(0, len(plain), block):
+        for at in (0, 7, 4096, 30_000, block - 100):
+            with cowcloop.open(path) as disk:
+                assert disk.pread(1000, begin + at) == plain[begin + at :][:1000]
