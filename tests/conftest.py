@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ def _quiet_environment() -> Iterator[None]:
         patch.delenv(name, raising=False)
     patch.setenv("NO_COLOR", "1")
     patch.setenv("COLUMNS", "100")
+    # A shell starts what it puts into the background deaf to Ctrl-C, which tests send.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     patch.undo()
 

@@ -77,6 +77,18 @@ def test_a_session_goes_on_tomorrow(image: Path, folder: Path) -> None:
             handle.shutdown()
 
 
+def test_the_end_of_the_server_closes_sessions_in_use(image: Path, folder: Path) -> None:
+    with serving(image, "--sessions", folder) as server:
+        handles = [join(server, f"user{number}") for number in range(20)]
+        for handle in handles:
+            handle.pwrite(b"x", 5000)
+        looker = join(server, "looker")
+    for number in range(20):
+        assert cowfile.original_refuses(folder / f"user{number}.cow", PLAIN) is None
+    assert not (folder / "looker.cow").exists()
+    del handles, looker
+
+
 def test_two_clients_of_one_session_see_each_other(image: Path, folder: Path) -> None:
     with serving(image, "--sessions", folder) as server:
         one, two = join(server, "both"), join(server, "both")

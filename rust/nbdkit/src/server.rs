@@ -149,8 +149,11 @@ impl Server {
         self.device.is_suspended()
     }
 
-    /// Closes the cowfile cleanly; sessions close with their last client. The error is a line for the user.
+    /// Closes the cowfile cleanly, or those of the sessions. The error is a line for the user.
     pub fn close(&self) -> Result<(), String> {
+        if let Some(sessions) = &self.sessions {
+            sessions.close();
+        }
         self.device.close().map_err(|error| error.to_string())
     }
 }

@@ -1,8 +1,8 @@
 //! Sessions: many cowfiles over one base, each picked by its export name.
 //!
 //! A session is open while clients are connected to it, and its cowfile is
-//! closed cleanly with the last of them. The cowfile is made by the session's
-//! first write, so that to look costs nothing.
+//! closed cleanly with the last of them, or when the server ends. The cowfile is
+//! made by the session's first write, so that to look costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::Result;
+use cowcloop_engine::{Error, ErrorKind, Result};
 use serde_json::{json, Value};
 
 use crate::report::reason;
@@ -33,9 +33,17 @@ pub struct Sessions {
     base: Arc<Device>,
     options: DeviceOptions,
     limit: usize,
-    /// The sessions that have clients. One that cannot be upgraded is just being closed.
-    open: Mutex<BTreeMap<String, Weak<Session>>>,
+    open: Mutex<OpenSessions>,
     closed: Condvar,
+}
+
+/// The sessions that have clients, by name.
+#[derive(Default)]
+struct OpenSessions {
+    /// One that cannot be upgraded is just being closed.
+    by_name: BTreeMap<String, Weak<Session>>,
+    /// The server ends: nobody joins any more.
+    ended: bool,
 }
 
 /// One export's device: the base until the first write, then the cowfile on it.
@@ -46,8 +54,9 @@ pub struct Session {
     path: PathBuf,
     sessions: Arc<Sessions>,
     device: OnceLock<Device>,
-    /// Held while the device is being made, so that one thread makes it.
-    birth: Mutex<()>,
+    /// Held while the device is being made, so that one thread makes it. True
+    /// once the server ends, and then none is made.
+    birth: Mutex<bool>,
 }
 
 impl Sessions {
@@ -68,7 +77,7 @@ impl Sessions {
             base,
             options,
             limit,
-            open: Mutex::new(BTreeMap::new()),
+            open: Mutex::default(),
             closed: Condvar::new(),
         })
     }
@@ -103,21 +112,26 @@ impl Sessions {
 
     /// A session that clients have open, with its cowfile. The error is a line for the user.
     pub fn in_use(&self, name: &str) -> std::result::Result<Arc<Session>, String> {
-        let session = self.lock().get(name).and_then(Weak::upgrade);
+        let session = self.lock().by_name.get(name).and_then(Weak::upgrade);
         session
             .filter(|session| session.device.get().is_some())
             .ok_or_else(|| format!("session {name:?}: nobody has it open with a cowfile"))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Session>>> {
+    fn lock(&self) -> MutexGuard<'_, OpenSessions> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(self: &Arc<Self>, name: &str) -> std::result::Result<Arc<Session>, String> {
         let mut open = self.lock();
-        while let Some(session) = open.get(name) {
-            if let Some(session) = session.upgrade() {
-                return Ok(session);
+        loop {
+            if open.ended {
+                return Err(format!("session {name}: the server is ending"));
+            }
+            match open.by_name.get(name).map(Weak::upgrade) {
+                None => break,
+                Some(Some(session)) => return Ok(session),
+                Some(None) => {}
             }
             open = self.closed.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
@@ -126,7 +140,7 @@ impl Sessions {
         // number of clients that begin to write at once exceeds the limit.
         if path.symlink_metadata().is_err() {
             let mut names = self.stored();
-            names.extend(open.keys().cloned());
+            names.extend(open.by_name.keys().cloned());
             if names.len() >= self.limit {
                 return Err(format!(
                     "session {name}: there are {} sessions, and max-sessions allows {}",
@@ -140,9 +154,9 @@ impl Sessions {
             path,
             sessions: self.clone(),
             device: OnceLock::new(),
-            birth: Mutex::new(()),
+            birth: Mutex::new(false),
         });
-        open.insert(name.to_string(), Arc::downgrade(&session));
+        open.by_name.insert(name.to_string(), Arc::downgrade(&session));
         Ok(session)
     }
 
@@ -165,14 +179,14 @@ impl Sessions {
     /// The sessions that clients have open now.
     fn all_in_use(&self) -> Vec<Arc<Session>> {
         // Let go of by the caller, outside of the lock: the last one closes.
-        self.lock().values().filter_map(Weak::upgrade).collect()
+        self.lock().by_name.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Every session, open or not, in the order of the names, with a line for people.
     pub fn list(&self) -> Vec<(String, String)> {
         let base = self.base.description();
         let mut names = self.stored();
-        names.extend(self.lock().keys().cloned());
+        names.extend(self.lock().by_name.keys().cloned());
         names
             .into_iter()
             .take(MAX_LISTED)
@@ -224,6 +238,21 @@ impl Sessions {
     pub fn flush(&self) -> Result<()> {
         self.all_in_use().iter().map(|session| session.flush()).fold(Ok(()), Result::and)
     }
+
+    /// Closes every session cleanly, with or without clients; returns when all
+    /// are closed. Errors are told to the log.
+    ///
+    /// nbdkit does not close the connections that it has when it ends.
+    pub fn close(&self) {
+        self.lock().ended = true;
+        for session in self.all_in_use() {
+            session.end();
+        }
+        let mut open = self.lock();
+        while open.by_name.values().any(|session| session.strong_count() == 0) {
+            open = self.closed.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
 impl Session {
@@ -270,27 +299,37 @@ impl Session {
 
     #[cold]
     fn make(&self) -> Result<&Device> {
-        let _alone = self.birth.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.birth.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = self.device.get() {
             return Ok(device);
+        }
+        if *ended {
+            let path = self.path.display().to_string();
+            return Err(Error::new(ErrorKind::ReadOnly, path, "the server is ending"));
         }
         let Sessions { base, options, .. } = &*self.sessions;
         let cows = std::slice::from_ref(&self.path);
         let device = Device::on(base.status().image, base.base().clone(), cows, options)?;
         Ok(self.device.get_or_init(|| device))
     }
+
+    /// Closes the cowfile; changes are refused from then on. May be repeated.
+    fn end(&self) {
+        *self.birth.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        if let Some(device) = self.device.get() {
+            if let Some(Err(error)) = report::guard(|| device.close()) {
+                host::error(&error.to_string());
+            }
+        }
+    }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(device) = self.device.take() {
-            if let Some(Err(error)) = report::guard(|| device.close()) {
-                host::error(&error.to_string());
-            }
-            // Gone with its lock on the cowfile before the name may be used again.
-            drop(device);
-        }
-        self.sessions.lock().remove(&self.name);
+        self.end();
+        // Gone with its lock on the cowfile before the name may be used again.
+        drop(self.device.take());
+        self.sessions.lock().by_name.remove(&self.name);
         self.sessions.closed.notify_all();
     }
 }
