@@ -100,13 +100,15 @@ def _make_raw(raw: Path, size: int) -> None:
     """A file system with an even sample of all files below /usr."""
     files = list(_files(Path("/usr")))
     total = sum(length for _, length in files)
-    keep = min(1.0, size * _FILL / total) * (1 << 32)
+    room = size * _FILL
+    keep = min(1.0, room / total) * (1 << 32)
     with tempfile.TemporaryDirectory(dir=raw.parent) as stage:
         count = 0
-        for file, _length in files:
-            # The same files each time, whatever order the directories have.
-            if zlib.crc32(str(file).encode()) >= keep:
+        # The same files each time, whatever order the directories have.
+        for file, length in sorted(files):
+            if zlib.crc32(str(file).encode()) >= keep or length > room:
                 continue
+            room -= length
             target = Path(stage, *file.parts[1:])
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)

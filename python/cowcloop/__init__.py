@@ -8,34 +8,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._core import __version__
-from .disk import Disk, Extent
-from .errors import (
-    AccessError,
-    BusyError,
-    CancelledError,
-    CowcloopError,
-    DamagedError,
-    DirtyError,
-    ImageFormatError,
-    InvalidInputError,
-    MismatchError,
-    NoSpaceError,
-    NotFoundError,
-    PoisonedError,
-    ReadOnlyError,
-    StorageError,
-    UnsupportedError,
-)
-from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
-from .status import CowfileStatus, DiskStatus
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
+    from .disk import Disk, Extent
+    from .errors import (
+        AccessError,
+        BusyError,
+        CancelledError,
+        CowcloopError,
+        DamagedError,
+        DirtyError,
+        ImageFormatError,
+        InvalidInputError,
+        MismatchError,
+        NoSpaceError,
+        NotFoundError,
+        PoisonedError,
+        ReadOnlyError,
+        StorageError,
+        UnsupportedError,
+    )
+    from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
     from .server import Server, serve
+    from .status import CowfileStatus, DiskStatus
 
 __all__ = [
     "AccessError",
@@ -95,6 +96,8 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     core). ``strict`` checks a whole block before any byte of it is given out. ``size`` makes
     a new cowfile's device larger than its base, in bytes.
     """
+    from .disk import Disk
+
     return Disk(
         image,
         cows,
@@ -109,14 +112,18 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     )
 
 
+# Loaded when a name of theirs is first asked for, so that a command starts quickly.
+_MODULES = ("errors", "disk", "image", "status", "server")
+
 if not TYPE_CHECKING:  # a checker that saw it would take any name for an attribute
 
     def __getattr__(name: str) -> Any:
-        # The server's half of the package is loaded when it is first asked for.
-        if name in {"serve", "Server"}:
-            from . import server
-
-            return getattr(server, name)
+        if name in __all__:
+            for module in _MODULES:
+                found = import_module(f".{module}", __name__)
+                if name in found.__all__:
+                    globals()[name] = getattr(found, name)
+                    return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
