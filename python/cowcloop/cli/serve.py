@@ -31,7 +31,12 @@ _OPTIONS = (
     click.option(
         "--repair", is_flag=True, help="Take a COW that the old kernel driver left dirty."
     ),
-    click.option("--cache", type=SIZE, metavar="SIZE", help="Memory for decompressed blocks."),
+    click.option(
+        "--cache",
+        type=SIZE,
+        metavar="SIZE",
+        help="Memory for decompressed blocks (default: 1/16 of all, 64M to 512M).",
+    ),
     click.option(
         "--threads", type=click.IntRange(1, 1024), metavar="N", help="Decompressing threads."
     ),

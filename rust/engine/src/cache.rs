@@ -14,6 +14,9 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 /// the rest is where new blocks, read ahead ones among them, wait for a reader.
 const HOT: f64 = 0.8;
 
+/// Items that the cache has its tables ready for at the start.
+const MOST_PREPARED: u64 = 1 << 14;
+
 /// Buffers that are kept for the next blocks, while they take no more bytes
 /// than this.
 const SPARE_BYTES: usize = 2 << 20;
@@ -52,7 +55,7 @@ impl<T: Weigh> BlockCache<T> {
     pub(crate) fn new(capacity: u64, item: u64) -> Self {
         let options = OptionsBuilder::new()
             .weight_capacity(capacity)
-            .estimated_items_capacity((capacity / item) as usize)
+            .estimated_items_capacity((capacity / item).min(MOST_PREPARED) as usize)
             .hot_allocation(HOT)
             .build()
             .expect("all options that have no default are given");

@@ -12,7 +12,7 @@ use crate::image::{self, ImageOptions};
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::Overlay;
 use crate::storage::{FileStorage, MemoryStorage, Slice, Slot, Storage};
-use crate::{Error, ErrorKind, Layer, Result};
+use crate::{memory, Error, ErrorKind, Layer, Result};
 
 /// The name of a cowfile that is kept in memory and thrown away.
 pub const MEMORY: &str = ":memory:";
@@ -117,7 +117,7 @@ impl Device {
     ) -> Result<Arc<dyn Storage>> {
         let size = self.size_of_new(cow, options)?;
         if cow.as_os_str() == MEMORY {
-            let limit = options.memory_limit.unwrap_or_else(half_of_memory);
+            let limit = options.memory_limit.unwrap_or_else(|| memory::limit() / 2);
             let storage = MemoryStorage::new(MEMORY, limit);
             Cowfile::create(&storage, &*self.top, size)?;
             return Ok(Arc::new(storage));
@@ -371,11 +371,6 @@ fn open_base(file: Arc<Slot>, options: &DeviceOptions) -> Result<Arc<dyn Layer>>
     let slice = Slice::new(file, name.clone(), &options.image_ranges)
         .map_err(|error| Error::io(name, "the image does not lie in the file", error))?;
     image::open(Arc::new(slice), &options.image)
-}
-
-fn half_of_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    info.totalram as u64 * u64::from(info.mem_unit) / 2
 }
 
 /// A snapshot of a device's state and counters.

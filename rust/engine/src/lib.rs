@@ -22,6 +22,7 @@ pub mod device;
 pub mod error;
 pub mod image;
 pub mod layer;
+mod memory;
 pub mod overlay;
 pub mod pipeline;
 pub mod storage;

@@ -22,7 +22,8 @@ repair=<BOOL>      Repair a cowfile that the original driver left dirty.
 size=<SIZE>        Size of the device of a cowfile that is created, when larger
                    than the image.
 memory-limit=<SIZE>  What :memory: may take (default: half of the memory).
-cache=<SIZE>       Decompressed blocks to keep (default: 64M).
+cache=<SIZE>       Decompressed blocks to keep (default: a sixteenth
+                   of the memory, 64M to 512M).
 threads=<N>        Threads that inflate ahead (default: one a core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
 preload=<N>        Read the first N blocks of the image into the cache at once.

@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use crate::cowfile::head::is_cowfile;
 use crate::storage::Storage;
-use crate::{Error, ErrorKind, Layer, Result};
+use crate::{memory, Error, ErrorKind, Layer, Result};
 
 pub use cloop::CloopImage;
 pub use raw::RawImage;
+
+/// The default size of the cache is this part of the memory, within these bounds in bytes.
+const CACHE_PART: u64 = 16;
+const CACHE_BOUNDS: (u64, u64) = (64 << 20, 512 << 20);
 
 /// How an image is read.
 #[derive(Debug, Clone)]
@@ -25,7 +29,9 @@ pub struct ImageOptions {
 
 impl Default for ImageOptions {
     fn default() -> Self {
-        ImageOptions { cache_bytes: 64 << 20, threads: 0, strict: false }
+        let (least, most) = CACHE_BOUNDS;
+        let cache_bytes = (memory::limit() / CACHE_PART).clamp(least, most);
+        ImageOptions { cache_bytes, threads: 0, strict: false }
     }
 }
 
