@@ -97,8 +97,22 @@ def loop() -> Iterator[None]:
 
 
 @contextmanager
+def served(command: list[str]) -> Iterator[None]:
+    """cowcloop in the guest, connected to the kernel's NBD client as it does it."""
+    words = [*command, "--device", "/dev/nbd0"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            # Its address, once the device can be read.
+            if server.stdout is None or not server.stdout.readline():
+                raise RuntimeError(f"{words}: no server")
+            yield
+        finally:
+            server.terminate()
+
+
+@contextmanager
 def nbd(command: list[str]) -> Iterator[None]:
-    """A server in the guest, and the kernel's NBD client on it."""
+    """Another server in the guest, and the kernel's NBD client on it."""
     socket = Path("/mnt/nbd.sock")
     log = Path("/mnt/server.log")
     with log.open("wb") as errors:
@@ -155,12 +169,12 @@ def devices(job: dict[str, Any]) -> list[Device]:
     """All contenders."""
     socket = "/mnt/nbd.sock"
     image = f"{_FOLDER}/base.image"
-    ours = [*job["cowcloop"], "serve", image, "-U", socket]
+    ours = [*job["cowcloop"], "serve", image]
     qemu = ["qemu-nbd", "--persistent", "-r", "-f", "cloop", f"--socket={socket}", image]
     as_it_is, mended = job["modules"]["as it is"], job["modules"]["mended"]
     file = f"/mnt/squashfs/{Path(job['raw']).name}"
     return [
-        Device("cowcloop", "/dev/nbd0", lambda: nbd(ours)),
+        Device("cowcloop", "/dev/nbd0", lambda: served(ours)),
         Device("kernel cloop as it is", "/dev/cloop0", lambda: cloop(as_it_is)),
         Device("kernel cloop mended", "/dev/cloop0", lambda: cloop(mended)),
         Device("dm-snapshot over cloop mended", "/dev/dm-0", lambda: snapshot(mended)),

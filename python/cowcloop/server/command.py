@@ -11,6 +11,9 @@ from cowcloop.programs import find_program
 from cowcloop.server.address import Address
 from cowcloop.server.options import MEMORY, ServeOptions, absolute
 
+# Threads of a connection where there is one processor: of more, each only has to be woken.
+_FEW_THREADS = 4
+
 _PLUGIN = "nbdkit-cowcloop-plugin.so"
 
 
@@ -46,6 +49,8 @@ def nbdkit_command(
         command.append("-r")
     if options.nbdkit_verbose:
         command.append("-v")
+    if len(os.sched_getaffinity(0)) == 1:
+        command += ["-t", str(_FEW_THREADS)]
     command += _tls_args(options)
     command += [plugin_path(), f"image={absolute(options.image)}"]
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]

@@ -15,6 +15,8 @@ pub(super) struct Entry {
     pub(super) data: Data,
     /// It was read ahead, and no reader came yet.
     ahead: AtomicBool,
+    /// It is here for one reader, who goes through the image in order.
+    passing: bool,
     /// Where in the block the last read ended.
     read_to: AtomicU32,
 }
@@ -31,8 +33,20 @@ pub(super) enum Data {
 }
 
 impl Entry {
-    pub(super) fn new(data: Data, ahead: bool) -> Self {
-        Entry { data, ahead: AtomicBool::new(ahead), read_to: AtomicU32::new(0) }
+    /// A block that is to be kept.
+    pub(super) fn new(data: Data) -> Self {
+        let (ahead, read_to) = (AtomicBool::new(false), AtomicU32::new(0));
+        Entry { data, ahead, passing: false, read_to }
+    }
+
+    /// A block that was read `ahead` of its reader, or is there for no other (`passing`).
+    pub(super) fn in_order(data: Data, ahead: bool, passing: bool) -> Self {
+        Entry { ahead: AtomicBool::new(ahead), passing, ..Entry::new(data) }
+    }
+
+    /// Whether nobody is expected to want it again once it was read.
+    pub(super) fn passing(&self) -> bool {
+        self.passing
     }
 
     /// Whether this is the first use of a block that was read ahead.

@@ -8,6 +8,7 @@ mod entry;
 mod extents;
 mod growing;
 mod header;
+mod history;
 mod index;
 mod info;
 mod read;
@@ -30,6 +31,7 @@ use super::ImageOptions;
 use ahead::Streams;
 use check::Unchecked;
 use entry::Entry;
+use history::History;
 use index::Index;
 use workers::Workers;
 use zeros::{BlockStates, ZeroStreams};
@@ -49,6 +51,7 @@ pub struct CloopImage {
     index: Index,
     strict: bool,
     cache: BlockCache<Entry>,
+    history: History,
     buffers: Arc<Buffers>,
     states: BlockStates,
     zero_streams: ZeroStreams,
@@ -96,6 +99,7 @@ impl CloopImage {
             me: me.clone(),
             strict: options.strict,
             cache: BlockCache::new(cache_bytes, block_size.into()),
+            history: History::new(cache_bytes / u64::from(block_size)),
             buffers: Buffers::new(block_size as usize),
             states: BlockStates::new(index.block_count()),
             zero_streams: ZeroStreams::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cache::Loaded;
 use crate::codec::{zlib, Codec, DecodeError};
-use crate::Result;
+use crate::{Error, Result};
 
 use super::entry::{Data, Entry};
 use super::growing::{GrowError, Growing};
@@ -83,11 +83,15 @@ impl CloopImage {
         }
         let end = within + piece.len();
         if let Some(entry) = self.cache.peek(block) {
-            if !entry.continues(within, end) {
+            let goes_on = entry.continues(within, end);
+            if !goes_on {
                 self.cache.touch(block);
             }
             if self.serve(block, &entry, within, piece, false)? {
                 self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                if goes_on && end == self.block_size() as usize && entry.passing() {
+                    self.cache.remove(block, &entry);
+                }
                 return Ok(());
             }
             self.cache.remove(block, &entry);
@@ -170,15 +174,19 @@ impl CloopImage {
     fn make(&self, block: u64, extent: Extent) -> Result<Entry> {
         let step = self.follow(block, block + 1);
         let location = self.location(block);
+        let again = self.history.note(block);
         match extent {
             Extent::UpTo(end) if !step.sequential && self.worth_a_part(location, end) => {
                 let data = self.make_part(block, location, end)?;
                 if self.states.get(block) == Known::Nothing {
                     self.check_later(block);
                 }
-                Ok(Entry::new(data, false))
+                Ok(Entry::new(data))
             }
-            _ => self.make_whole(block, location, false),
+            _ => {
+                let data = self.make_whole(block, location)?;
+                Ok(Entry::in_order(data, false, step.sequential && !again))
+            }
         }
     }
 
@@ -236,10 +244,10 @@ impl CloopImage {
     }
 
     /// Decodes a whole block for the cache.
-    fn make_whole(&self, block: u64, location: BlockLocation, ahead: bool) -> Result<Entry> {
+    pub(super) fn make_whole(&self, block: u64, location: BlockLocation) -> Result<Data> {
         let mut bytes = self.buffers.take();
         self.load_whole(block, location, &mut bytes)?;
-        Ok(Entry::new(Data::Whole(bytes), ahead))
+        Ok(Data::Whole(bytes))
     }
 
     /// Decodes a block into the cache for a reader who is expected.
@@ -253,7 +261,8 @@ impl CloopImage {
         // What cannot be read is the reader's to find out.
         let _ = self.cache.try_load(block, || {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
-            self.make_whole(block, location, true)
+            let data = self.make_whole(block, location)?;
+            Ok::<_, Error>(Entry::in_order(data, true, !self.history.note(block)))
         });
     }
 }

@@ -1,15 +1,15 @@
 //! Reads of whole blocks, straight into the reader's buffer.
 //!
-//! What is read in whole blocks is not kept: such a reader has the bytes, and
-//! a copy of a large image would push out what small reads come back to.
+//! A block that is read whole for the first time is not kept: such a reader has
+//! the bytes, and a copy of a large image would push out what others come back to.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::cache::Loaded;
 use crate::Result;
 
-use super::entry::Data;
+use super::entry::{Data, Entry};
 use super::CloopImage;
 
 /// Blocks from which on a request is worth being shared among threads.
@@ -24,11 +24,10 @@ impl CloopImage {
         let step = self.follow(first, first + count as u64);
         let helpers = self.workers.spare().saturating_sub(1).min(count / 2);
         let blocks = (first..).zip(buf.chunks_exact_mut(block_size));
-        match self.workers.pool() {
-            Some(pool) if helpers > 0 && count >= WORTH_SHARING && !step.sequential => {
-                self.share(pool, helpers, blocks.collect())
-            }
-            _ => {
+        let shared = helpers > 0 && count >= WORTH_SHARING && !step.sequential;
+        match shared.then(|| self.workers.pool()).flatten() {
+            Some(pool) => self.share(pool, helpers, blocks.collect()),
+            None => {
                 let mut late = Vec::new();
                 for (block, output) in blocks {
                     if !self.read_whole(block, output, block < step.ahead)? {
@@ -82,29 +81,53 @@ impl CloopImage {
             return Ok(true);
         }
         if let Some(entry) = self.cache.peek(block) {
-            if let Data::Whole(bytes) = &entry.data {
-                // The reader's step is told for the run as a whole.
-                entry.first_use();
-                self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                output.copy_from_slice(bytes);
+            if self.take_whole(block, &entry, output) {
                 return Ok(true);
             }
         } else if expected && self.cache.in_flight(block) {
             return Ok(false);
         }
+        let location = self.location(block);
+        if self.history.note(block) {
+            // Wanted again: it may be so once more.
+            let make = || self.make_whole(block, location).map(Entry::new);
+            match self.cache.load(block, make)? {
+                Loaded::Found(entry) if self.take_whole(block, &entry, output) => return Ok(true),
+                Loaded::Found(_) => {}
+                Loaded::Made(entry) => {
+                    self.counters.misses.fetch_add(1, Ordering::Relaxed);
+                    if let Data::Whole(bytes) = &entry.data {
+                        output.copy_from_slice(bytes);
+                        return Ok(true);
+                    }
+                }
+            }
+        }
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        self.load_whole(block, self.location(block), output)?;
+        self.load_whole(block, location, output)?;
         Ok(true)
+    }
+
+    /// Copies a block out of the cache; `false` when not all of it is there.
+    fn take_whole(&self, block: u64, entry: &Arc<Entry>, output: &mut [u8]) -> bool {
+        let Data::Whole(bytes) = &entry.data else { return false };
+        // The reader's step is told for the run as a whole.
+        let first = entry.first_use();
+        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        output.copy_from_slice(bytes);
+        match entry.passing() {
+            true => self.cache.remove(block, entry),
+            // Who it was read ahead for is no second reader.
+            false if !first => self.cache.touch(block),
+            false => {}
+        }
+        true
     }
 
     /// A block that a worker is decoding.
     fn await_block(&self, block: u64, output: &mut [u8]) -> Result<()> {
-        let absent = self.cache.load(block, || Err(()));
-        if let Ok(Loaded::Found(entry)) = absent {
-            if let Data::Whole(bytes) = &entry.data {
-                entry.first_use();
-                self.counters.hits.fetch_add(1, Ordering::Relaxed);
-                output.copy_from_slice(bytes);
+        if let Ok(Loaded::Found(entry)) = self.cache.load(block, || Err(())) {
+            if self.take_whole(block, &entry, output) {
                 return Ok(());
             }
         }

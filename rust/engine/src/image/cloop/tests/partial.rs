@@ -266,3 +266,24 @@ fn a_scan_leaves_what_is_in_use() {
     let misses = image.counters().cache_misses - before;
     assert!(misses <= 4, "{misses} of 16 were pushed out");
 }
+
+#[test]
+fn what_is_read_in_order_once_is_not_kept_and_twice_is() {
+    let (builder, bytes) = image(BLOCK, 64);
+    for (size, first) in [(4096, 0), (3 * BLOCK / 2, 0), (2 * BLOCK, 1000), (BLOCK, 0)] {
+        let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+        let scan = || {
+            for at in (first..bytes.len()).step_by(size) {
+                let n = size.min(bytes.len() - at);
+                assert!(read(&image, at, n).unwrap() == bytes[at..at + n]);
+            }
+            image.counters()
+        };
+        let once = scan();
+        assert!(once.cache_bytes < 4 * BLOCK as u64, "{size}: {once:?}");
+        let twice = scan();
+        assert!(twice.cache_bytes > 50 * BLOCK as u64, "{size}: {twice:?}");
+        let thrice = scan();
+        assert!(thrice.cache_misses < twice.cache_misses + 8, "{size}: {twice:?} {thrice:?}");
+    }
+}
