@@ -19,7 +19,7 @@ impl Slice {
     /// The `ranges` (offset and length in bytes) of `inner`, called `name` in messages.
     ///
     /// # Errors
-    /// `InvalidInput` when a range does not lie in `inner`.
+    /// `InvalidInput` when a range does not lie in `inner`, or all are more than can be counted.
     pub fn new(inner: Arc<dyn Storage>, name: String, ranges: &[(u64, u64)]) -> io::Result<Slice> {
         let outer = inner.len()?;
         let mut pieces = Vec::with_capacity(ranges.len());
@@ -30,7 +30,9 @@ impl Slice {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
             pieces.push((len, offset, length));
-            len += length;
+            len = len.checked_add(length).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidInput, "its parts are too long together")
+            })?;
         }
         Ok(Slice { inner, name, pieces, len })
     }
@@ -111,5 +113,19 @@ mod tests {
         }
         assert!(Slice::new(outer.clone(), "x".into(), &[(19, 2)]).is_err());
         assert!(Slice::new(outer, "x".into(), &[(u64::MAX, 2)]).is_err());
+    }
+
+    #[test]
+    fn overlapping_pieces_cannot_be_longer_than_a_file() {
+        let outer = Arc::new(MemoryStorage::new("outer", u64::MAX));
+        outer.write_all_at(b"0123", 0).unwrap();
+        let slice = Slice::new(outer.clone(), "s".into(), &[(0, 4), (1, 2), (0, 4)]).unwrap();
+        let mut buf = [0; 10];
+        assert_eq!(slice.read_at(&mut buf, 0).unwrap(), 10);
+        assert_eq!(&buf, b"0123120123");
+        outer.write_all_at(b"4", (1 << 63) - 1).unwrap();
+        let twice = [(0, 1 << 63), (0, 1 << 63)];
+        let error = Slice::new(outer, "s".into(), &twice).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
     }
 }
