@@ -47,7 +47,10 @@ def locate(image: StrPath) -> Source:
             return _inside(text[:at], text[at + 1 :], text)
         at = text.find(":/", at + 1)
     iso = text[: text.find(":/")]
-    message = f"{text}: no such file, nor an ISO image {iso or 'before the colon'}"
+    if os.path.isdir(iso):
+        message = f"{text}: no such file; and {iso} is a directory, not an ISO image"
+    else:
+        message = f"{text}: no such file, nor is there an ISO image {iso or 'before the colon'}"
     raise NotFoundError(errno.ENOENT, message)
 
 

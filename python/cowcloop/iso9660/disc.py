@@ -16,7 +16,7 @@ from cowcloop.errors import (
     UnsupportedError,
 )
 from cowcloop.iso9660.medium import SECTOR, Medium
-from cowcloop.iso9660.records import Entry, Tree, shown
+from cowcloop.iso9660.records import Entry, Tree, shown, without_version
 
 _FIRST_DESCRIPTOR = 16
 # More than any disc has.
@@ -166,7 +166,7 @@ class Disc:
     def _pieces_of(self, tree: Tree, entry: Entry, whole: str) -> tuple[tuple[int, int], ...]:
         if entry.directory:
             holds = _some(found.name for found in tree.entries(entry))
-            raise InvalidInputError(f"{shown(whole)}: a directory: name a file in it ({holds})")
+            raise InvalidInputError(f"{shown(whole)}: this is a directory: name a file in it ({holds})")
         if entry.obstacle is not None:
             message = f"it {entry.obstacle}: mount the image, or copy the file out of it"
             raise UnsupportedError(errno.EOPNOTSUPP, f"{shown(whole)}: {message}")
@@ -210,13 +210,13 @@ def _pick(entries: Iterable[Entry], name: str, exactly: bool) -> Entry | None:
     """The entry of this name: Rock Ridge's comes before the plain one, that before other cases."""
     plain: Entry | None = None
     similar: Entry | None = None
-    folded = name.casefold()
+    folded = {name.casefold(), without_version(name).casefold()}
     for entry in entries:
         if entry.name == name:
             return entry
         if plain is None and entry.plain == name:
             plain = entry
-        elif similar is None and folded in (entry.name.casefold(), entry.plain.casefold()):
+        elif similar is None and folded & {entry.name.casefold(), entry.plain.casefold()}:
             similar = entry
     return plain if exactly else plain or similar
 

@@ -134,11 +134,7 @@ class Tree:
             name = identifier.decode("utf-16-be", errors="replace")
         else:
             name = os.fsdecode(identifier)
-        stem, semicolon, version = name.rpartition(";")
-        if semicolon and version.isdigit():
-            name = stem
-        # A plain name without an extension ends with the dot.
-        return name if self.joliet else name.removesuffix(".") or name
+        return without_version(name)
 
     def _add_rock_ridge(self, entry: Entry, record: bytes) -> bool:
         """Add what Rock Ridge says; False where the entry is shown elsewhere."""
@@ -164,6 +160,15 @@ class Tree:
 
     def _damaged(self, what: str) -> ImageFormatError:
         return ImageFormatError(f"{self.medium.path}: damaged ISO 9660 image: {what}")
+
+
+def without_version(name: str) -> str:
+    """A plain name as people write it: `KNOPPIX.;1` is KNOPPIX."""
+    stem, semicolon, version = name.rpartition(";")
+    if semicolon and version.isdigit():
+        name = stem
+    # One without an extension ends with the dot.
+    return name.removesuffix(".") or name
 
 
 def shown(name: str) -> str:
