@@ -103,6 +103,8 @@ class VerifyReport:
 class CloopImage:
     """A cloop or uzip image as a file; :func:`cowcloop.open` reads the device in it.
 
+    The path may name a file inside an ISO 9660 image: ``cd.iso:/KNOPPIX/KNOPPIX``.
+
     Every method opens the file anew, so an object keeps nothing open and is used by any
     number of threads.
     """

@@ -166,7 +166,8 @@ class Disc:
     def _pieces_of(self, tree: Tree, entry: Entry, whole: str) -> tuple[tuple[int, int], ...]:
         if entry.directory:
             holds = _some(found.name for found in tree.entries(entry))
-            raise InvalidInputError(f"{shown(whole)}: this is a directory: name a file in it ({holds})")
+            message = f"this is a directory: name a file in it ({holds})"
+            raise InvalidInputError(f"{shown(whole)}: {message}")
         if entry.obstacle is not None:
             message = f"it {entry.obstacle}: mount the image, or copy the file out of it"
             raise UnsupportedError(errno.EOPNOTSUPP, f"{shown(whole)}: {message}")
