@@ -336,7 +336,9 @@ def test_strange_names_from_python(disc: Path, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("command", ["serve", "extract", "info"])
-def test_what_is_refused(disc: Path, tmp_path: Path, command: str, name: str, says: str) -> None:
+def test_what_is_refused(
+    disc: Path, tmp_path: Path, runtime: Path, command: str, name: str, says: str
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "notes").write_bytes(b"notes" * 20_000)
     os.mkfifo(tmp_path / "pipe")
@@ -347,6 +349,7 @@ def test_what_is_refused(disc: Path, tmp_path: Path, command: str, name: str, sa
     line = refused(command, name, *out, cwd=tmp_path)
     assert says in line
     assert not (tmp_path / "out").exists()
+    assert list(runtime.glob("cowcloop/*")) == []
 
 
 def test_permission(disc: Path, tmp_path: Path, root: None) -> None:

@@ -100,7 +100,7 @@ def _iso9660(info: dict[str, Any], as_json: bool) -> None:
             console.result("")
             console.table(_IN_ISO, [_in_iso(image, shown) for image in info["images"]])
     if info["problem"]:
-        console.warning(f"{info['problem']} (so not all files were looked into)")
+        console.warning(info["problem"])
 
 
 _IN_ISO = ("IMAGE", "KIND", "SIZE", "FILE SIZE")

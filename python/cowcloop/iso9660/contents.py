@@ -33,7 +33,7 @@ def contents(path: str) -> dict[str, Any]:
                 if entry.size >= _LEAST_IMAGE and disc.lies_within(entry):
                     found.append((inside, entry))
         except ImageFormatError as error:
-            problem = str(error)
+            problem = f"{error} (not all files were looked into)"
         # In the order of their places: a drive need not seek to and fro.
         found.sort(key=lambda each: each[1].pieces[0])
         images = [_image(disc, inside, entry) for inside, entry in found]

@@ -130,6 +130,8 @@ class Disc:
                 continue
             block = int.from_bytes(sector[128:130], "little")
             if block not in (512, 1024, 2048):
+                if joliet:
+                    continue
                 message = f"logical blocks of {block} bytes, not 512, 1024 or 2048"
                 raise ImageFormatError(f"{self.path}: damaged ISO 9660 image: {message}")
             tree = Tree(self._medium, block, joliet=joliet)

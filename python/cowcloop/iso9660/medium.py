@@ -14,7 +14,7 @@ SECTOR = 2048
 # a few hundred thousand files take less.
 _MOST_READ = 64 << 20
 # What a read counts at least: many small ones take time as well.
-_LEAST_READ = 512
+_LEAST_READ = 128
 
 
 class Medium:
@@ -47,8 +47,8 @@ class Medium:
         """Exactly `length` bytes; ImageFormatError when the image ends before."""
         self._left -= max(length, _LEAST_READ)
         if self._left < 0:
-            limit = f"more than {_MOST_READ >> 20} MiB of directories"
-            raise ImageFormatError(f"{self.path}: {limit}: not an image to trust")
+            limit = f"more than {_MOST_READ >> 20} MiB of directories, which no sound disc has"
+            raise ImageFormatError(f"{self.path}: {limit}: look for another copy")
         if offset + length > self.size:
             raise ImageFormatError(f"{self.path}: cut short at {self.size} bytes: copy it again")
         try:
