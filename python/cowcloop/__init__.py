@@ -85,11 +85,11 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
 ) -> Disk:
     """Open an image, with cowfiles on it, as a seekable binary file.
 
-    ``image`` is a cloop or uzip image, or any raw file or block device; it is never written
-    to. ``cows`` are stacked, the lowest first; the last one takes the writes, and is created
-    when it is missing unless ``create`` is false. ``":memory:"`` is a throw-away overlay of
-    at most ``memory_limit`` bytes. Without a cowfile, or with ``read_only``, the file is
-    read-only.
+    ``image`` is a cloop or uzip image, or any raw file or block device, or a file inside an ISO
+    9660 image, ``cd.iso:/KNOPPIX/KNOPPIX``; it is never written to. ``cows`` are
+    stacked, the lowest first; the last one takes the writes, and is created when it is missing
+    unless ``create`` is false. ``":memory:"`` is a throw-away overlay of at most ``memory_limit``
+    bytes. Without a cowfile, or with ``read_only``, the file is read-only.
 
     ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
     many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one a

@@ -4,6 +4,7 @@ from typing import Any, Literal, NoReturn, final
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
 
 from cowcloop.errors import CowcloopError as CowcloopError
+from cowcloop.source import Source
 
 __all__ = [
     "CowcloopError",
@@ -30,7 +31,7 @@ __version__: str
 class Device:
     def __new__(
         cls,
-        image: StrPath,
+        image: Source,
         cows: Sequence[StrPath] = ...,
         *,
         read_only: bool = False,
@@ -41,7 +42,6 @@ class Device:
         memory_limit: int | None = None,
         strict: bool = False,
         size: int | None = None,
-        image_ranges: Sequence[tuple[int, int]] = ...,
     ) -> Device: ...
     @property
     def size(self) -> int: ...
@@ -61,11 +61,11 @@ class Device:
     def close(self) -> None: ...
     def __reduce__(self) -> NoReturn: ...
 
-def sniff(path: StrPath) -> Literal["cloop", "cowfile", "raw"]: ...
-def image_info(path: StrPath) -> dict[str, Any]: ...
+def sniff(path: Source) -> Literal["cloop", "cowfile", "raw"]: ...
+def image_info(path: Source) -> dict[str, Any]: ...
 def cow_info(path: StrPath) -> dict[str, Any]: ...
 def extract(
-    image: StrPath,
+    image: Source,
     cows: Sequence[StrPath],
     out: StrPath,
     *,
@@ -86,7 +86,7 @@ def create(
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def commit(
-    image: StrPath,
+    image: Source,
     cows: Sequence[StrPath],
     out: StrPath,
     *,
@@ -96,7 +96,7 @@ def commit(
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def verify(
-    image: StrPath,
+    image: Source,
     *,
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
@@ -123,7 +123,7 @@ def cow_unpack(
 ) -> dict[str, Any]: ...
 def cow_snapshot(path: StrPath, target: StrPath) -> dict[str, Any]: ...
 def device_map(
-    image: StrPath,
+    image: Source,
     cows: Sequence[StrPath],
     cells: int,
     *,

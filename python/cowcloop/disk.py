@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
 
 from . import _core
+from .source import locate
 from .status import DiskStatus
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Disk(io.RawIOBase):
         self._lock = threading.Lock()
         self._name = os.fspath(image)
         self._device = _core.Device(
-            image,
+            locate(image),
             cows,
             read_only=read_only,
             create=create,

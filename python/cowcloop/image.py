@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from . import _core
 from .errors import ImageFormatError
+from .source import locate
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -102,6 +103,8 @@ class VerifyReport:
 class CloopImage:
     """A cloop or uzip image as a file; :func:`cowcloop.open` reads the device in it.
 
+    The path may name a file inside an ISO 9660 image: ``cd.iso:/KNOPPIX/KNOPPIX``.
+
     Every method opens the file anew, so an object keeps nothing open and is used by any
     number of threads.
     """
@@ -115,7 +118,7 @@ class CloopImage:
 
         Raises :class:`ImageFormatError` when the file is not such an image.
         """
-        info = _core.image_info(self.path)
+        info = _core.image_info(locate(self.path))
         if info.pop("type") != "cloop":
             raise ImageFormatError(f"{self.path}: not a cloop or uzip image")
         return ImageInfo(**info)
@@ -124,7 +127,7 @@ class CloopImage:
         self, *, threads: int | None = None, progress: ProgressFunction | None = None
     ) -> VerifyReport:
         """Check the index and every block, on all cores unless ``threads`` says how many."""
-        found = _core.verify(self.path, threads=threads, progress=progress)
+        found = _core.verify(locate(self.path), threads=threads, progress=progress)
         bad = tuple(BadBlock(**block) for block in found["bad"])
         return VerifyReport(found["blocks"], found["bad_blocks"], bad)
 

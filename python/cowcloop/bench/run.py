@@ -14,6 +14,7 @@ from cowcloop.bench.figures import Figures
 from cowcloop.bench.kernel import KERNEL_DEVICE, why_no_kernel
 from cowcloop.disk import Disk
 from cowcloop.server import serve
+from cowcloop.source import locate
 
 # Cold reads all over a large image would take long, and say no more.
 _MOST_READS = 20_000
@@ -68,9 +69,9 @@ def run(image: str, runs: int) -> Measurement:
 
 
 def _block_size(image: str) -> int:
-    if _core.sniff(image) != "cloop":
+    if _core.sniff(locate(image)) != "cloop":
         return _RAW_BLOCK
-    return int(_core.image_info(image)["block_size"])
+    return int(_core.image_info(locate(image))["block_size"])
 
 
 def _nbdcopy(measured: Measurement) -> str | None:
@@ -98,7 +99,7 @@ def _from_kernel(size: int, places: list[int] | None) -> float:
 
 def _extract(measured: Measurement) -> float:
     begin = time.perf_counter()
-    _core.extract(measured.image, [], os.devnull)
+    _core.extract(locate(measured.image), [], os.devnull)
     return measured.size / 1e6 / (time.perf_counter() - begin)
 
 

@@ -114,14 +114,15 @@ def _show_completion(ctx: click.Context, _option: click.Parameter, shell: str | 
 def app() -> None:
     """Read cloop images, write over them, and go on tomorrow.
 
-    IMAGE is a cloop or uzip file, or any raw image or block device; it is never changed. What you
-    write goes to COW, a cowfile beside it.
+    IMAGE is a cloop or uzip file, or any raw image or block device, or a file in an ISO image
+    (cd.iso:/PATH); it is never changed. What you write goes to COW, a cowfile beside it.
 
     \b
     Examples:
       cowcloop create disk.raw chicken              # compress a disk image
       cowcloop serve chicken chicken.cow            # to NBD clients, writable
       cowcloop attach chicken chicken.cow           # the same in the background
+      cowcloop serve cd.iso:/KNOPPIX/KNOPPIX my.cow # straight from an ISO image
       cowcloop extract chicken chicken.cow new.raw  # image and changes, plain
       cowcloop COMMAND --help                       # everything about a command
       eval "$(cowcloop --show-completion bash)"     # complete words with TAB

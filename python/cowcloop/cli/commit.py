@@ -58,6 +58,7 @@ def commit_command(
       cowcloop commit chicken chicken.cow chicken2 --rebase chicken2.cow
     """
     from cowcloop import _core
+    from cowcloop.source import locate
 
     refuse_terminal(new)
     if rebase is not None:
@@ -70,7 +71,7 @@ def commit_command(
             raise StorageError(errno.EACCES, f"{rebase}: no cowfile can be made in {folder}")
     with progress("committing") as report:
         done = _core.commit(
-            image,
+            locate(image),
             list(cows),
             new,
             level=level,

@@ -34,11 +34,12 @@ def extract_command(
       cowcloop extract chicken - | sha256sum
     """
     from cowcloop import _core
+    from cowcloop.source import locate
 
     refuse_terminal(out)
     with progress("extracting") as report:
         done = _core.extract(
-            image, list(cows), out, threads=threads, sparse=sparse, progress=report
+            locate(image), list(cows), out, threads=threads, sparse=sparse, progress=report
         )
     if "bytes" in done:
         console.note(f"{out}: {format_size(done['bytes'])}")

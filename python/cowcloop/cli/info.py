@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import rich_click as click
@@ -17,15 +18,27 @@ from cowcloop.sizes import format_size
 def info_command(file: str, as_json: bool) -> None:
     """Show what a cloop image or a cowfile holds.
 
+    Of an ISO 9660 image it lists the cloop images that are files in it.
+
     \b
     Examples:
       cowcloop info chicken
       cowcloop info chicken.cow --json
+      cowcloop info knoppix.iso
+      cowcloop info knoppix.iso:/KNOPPIX/KNOPPIX
     """
     from cowcloop import _core
+    from cowcloop.source import locate
 
-    kind = _core.sniff(file)
-    found = dict(_core.cow_info(file) if kind == "cowfile" else _core.image_info(file))
+    source = locate(file)
+    kind = _core.sniff(source)
+    if kind == "raw" and source == file:
+        from cowcloop.iso9660 import contents, is_iso9660
+
+        if is_iso9660(file):
+            _iso9660(contents(file), as_json)
+            return
+    found = dict(_core.cow_info(file) if kind == "cowfile" else _core.image_info(source))
     if as_json:
         console.result_json(found)
         return
@@ -67,6 +80,38 @@ def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("data offset", str(info["data_offset"])),
         ("space taken", _bytes(info["allocated"])),
     ]
+
+
+def _iso9660(info: dict[str, Any], as_json: bool) -> None:
+    from cowcloop.iso9660.records import shown
+
+    if as_json:
+        console.result_json(info)
+    else:
+        pairs = [
+            ("file", info["path"]),
+            ("type", "ISO 9660 image"),
+            ("volume", shown(info["volume"])),
+            ("size", _bytes(info["size"])),
+            ("cloop images", str(len(info["images"]))),
+        ]
+        console.fields(pairs)
+        if info["images"]:
+            console.result("")
+            console.table(_IN_ISO, [_in_iso(image, shown) for image in info["images"]])
+    if info["problem"]:
+        console.warning(info["problem"])
+
+
+_IN_ISO = ("IMAGE", "KIND", "SIZE", "FILE SIZE")
+
+
+def _in_iso(image: dict[str, Any], shown: Callable[[str], str]) -> tuple[str, ...]:
+    name, file_size = shown(image["path"]), format_size(image["file_size"])
+    if "error" in image:
+        return name, "damaged", "-", file_size
+    kind = f"{image['format']} {image['version']}"
+    return name, kind, format_size(image["size"]), file_size
 
 
 def _raw(info: dict[str, Any]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from cowcloop.cli.base import COWS, IMAGE, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
 from cowcloop.picture import Picture
+from cowcloop.source import Source
 
 # Cells of a picture in a file: 128 columns, as many rows at most.
 _COLUMNS = 128
@@ -45,25 +46,27 @@ def map_command(
       cowcloop map chicken --check --png chicken.png
     """
     from cowcloop import picture
+    from cowcloop.source import file_of, locate
 
     if png == "-" or svg == "-":
         raise click.UsageError("a picture needs the name of a file, not -")
+    source = locate(image)
     for out in (png, svg):
-        _refuse_input(out, (image, *cows))
+        _refuse_input(out, (file_of(source), *cows))
     if png is None and svg is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
         width = max(16, width)
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         # In colour a line shows two rows.
         rows = _TERMINAL_ROWS * (2 if colour else 1)
-        drawn = _picture(image, cows, width * rows, width, check)
+        drawn = _picture(image, source, cows, width * rows, width, check)
         if colour:
             picture.show(drawn)
         else:
             for line in picture.plain_lines(drawn):
                 console.result(line)
         return
-    drawn = _picture(image, cows, _COLUMNS * _ROWS, _COLUMNS, check)
+    drawn = _picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check)
     for out, encode in ((svg, picture.svg), (png, picture.png)):
         if out is not None:
             picture.write(out, encode(drawn))
@@ -76,16 +79,18 @@ def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:
             raise InvalidInputError(f"{out}: the picture would replace an input; name another")
 
 
-def _picture(image: str, cows: tuple[str, ...], cells: int, columns: int, check: bool) -> Picture:
+def _picture(
+    image: str, source: Source, cows: tuple[str, ...], cells: int, columns: int, check: bool
+) -> Picture:
     from cowcloop import _core
 
     bad: list[tuple[int, int]] = []
-    if check and _core.sniff(image) == "cloop":
+    if check and _core.sniff(source) == "cloop":
         with progress("checking") as report:
-            found = _core.verify(image, progress=report)
-        block_size = _core.image_info(image)["block_size"]
+            found = _core.verify(source, progress=report)
+        block_size = _core.image_info(source)["block_size"]
         bad = [(one["block"] * block_size, block_size) for one in found["bad"]]
     with progress("reading") as report:
-        made: dict[str, Any] = _core.device_map(image, list(cows), cells, progress=report)
+        made: dict[str, Any] = _core.device_map(source, list(cows), cells, progress=report)
     title = " + ".join(os.path.basename(path) or path for path in (image, *cows))
     return Picture.of(title, made["size"], made["cells"], columns, bad)

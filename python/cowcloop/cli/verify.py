@@ -25,9 +25,10 @@ def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int |
       cowcloop verify chicken --json
     """
     from cowcloop import _core
+    from cowcloop.source import locate
 
     with progress("verifying") as report:
-        found = dict(_core.verify(image, threads=threads, progress=report))
+        found = dict(_core.verify(locate(image), threads=threads, progress=report))
     bad = found["bad"]
     if as_json:
         console.result_json(found)

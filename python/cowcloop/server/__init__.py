@@ -49,14 +49,16 @@ def serve(
 ) -> Server:
     """Serve an image, with the cowfiles over it, to NBD clients until the server is closed.
 
-    The last cowfile is written, and created when it is missing; ``":memory:"`` is a throw-away
-    overlay; without one the device is read-only. It listens on a private Unix socket, or on `unix`
+    The image may be a file inside an ISO 9660 image, ``cd.iso:/KNOPPIX/KNOPPIX``. The last cowfile
+    is written, and created when it is missing; ``":memory:"`` is a throw-away overlay; without one
+    the device is read-only. It listens on a private Unix socket, or on `unix`
     (a path), or on `tcp` (a port or ``"HOST:PORT"``; port 0 picks a free one). Sizes are bytes or
     text such as ``"64M"``; `preload` counts blocks of the image. With `sessions`, a directory, each
     export name is a device of its own, with a cowfile there. What the server has to say goes to
     the logger ``cowcloop.server``.
 
-    Raises ServerError when the device cannot be served, ValueError for a wrong argument.
+    Raises ServerError when the device cannot be served, ValueError for a wrong argument; and what
+    a path in an ISO image leads to instead, such as NotFoundError.
     """
     if tcp is not None and unix is not None:
         raise ValueError("unix and tcp exclude each other")

@@ -10,6 +10,7 @@ from cowcloop.errors import CowcloopError
 from cowcloop.programs import find_program
 from cowcloop.server.address import Address
 from cowcloop.server.options import MEMORY, ServeOptions, absolute
+from cowcloop.source import Part, file_of
 
 # Threads of a connection where there is one processor: of more, each only has to be woken.
 _FEW_THREADS = 4
@@ -52,7 +53,7 @@ def nbdkit_command(
     if len(os.sched_getaffinity(0)) == 1:
         command += ["-t", str(_FEW_THREADS)]
     command += _tls_args(options)
-    command += [plugin_path(), f"image={absolute(options.image)}"]
+    command += [plugin_path(), *_image_args(options)]
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]
     for name, value in (
         ("cache", options.cache),
@@ -80,6 +81,15 @@ def nbdkit_command(
     # Last, so that both nbdkit's options and the parameters of a filter work here.
     command += options.nbdkit_args
     return command
+
+
+def _image_args(options: ServeOptions) -> list[str]:
+    source = options.source
+    arguments = [f"image={absolute(file_of(source))}"]
+    if isinstance(source, Part):
+        arguments += [f"image-range={offset}+{length}" for offset, length in source.ranges]
+        arguments.append(f"image-name={absolute(source.name)}")
+    return arguments
 
 
 def _tls_args(options: ServeOptions) -> list[str]:

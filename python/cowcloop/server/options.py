@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
+
+from cowcloop.source import Source, file_of, locate
 
 MEMORY = ":memory:"
 
@@ -46,6 +49,11 @@ class ServeOptions:
     nbdkit_args: tuple[str, ...] = ()
     nbdkit_verbose: bool = False
 
+    @cached_property
+    def source(self) -> Source:
+        """Where the image lies, looked up once."""
+        return locate(self.image)
+
     @property
     def writable_cow(self) -> str | None:
         """The absolute path of the cowfile that is written, if there is one on disk."""
@@ -55,7 +63,7 @@ class ServeOptions:
 
     def typed_paths(self) -> dict[str, str]:
         """Each absolute path that nbdkit is given, and the path as the user wrote it."""
-        paths = (self.image, *self.cows, self.sessions)
+        paths = (self.image, file_of(self.source), *self.cows, self.sessions)
         return {absolute(path): path for path in paths if path not in (None, MEMORY)}
 
 

@@ -25,6 +25,8 @@ pub struct DeviceOptions {
     /// Where in its file the image lies (offset and length in bytes, in order),
     /// when it is a part of the file: in an ISO 9660 image, say. Empty: all of it.
     pub image_ranges: Vec<(u64, u64)>,
+    /// What messages call such an image; `None`: its file's path.
+    pub image_name: Option<String>,
     /// Open the last cowfile read-only too.
     pub read_only: bool,
     /// Create the last cowfile when it is missing.
@@ -70,7 +72,7 @@ impl Device {
     /// # Errors
     /// What the image and each cowfile have to say against it.
     pub fn open(image: &Path, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
-        let name = image.display().to_string();
+        let name = options.image_name.clone().unwrap_or_else(|| image.display().to_string());
         let slot = Arc::new(Slot::new(open_image(image)?, image));
         let base = open_base(slot.clone(), options)?;
         let mut device = Device::on(name, base, cows, options)?;
@@ -367,10 +369,23 @@ fn open_base(file: Arc<Slot>, options: &DeviceOptions) -> Result<Arc<dyn Layer>>
     if options.image_ranges.is_empty() {
         return image::open(file, &options.image);
     }
-    let name = file.name().to_string();
-    let slice = Slice::new(file, name.clone(), &options.image_ranges)
-        .map_err(|error| Error::io(name, "the image does not lie in the file", error))?;
-    image::open(Arc::new(slice), &options.image)
+    let name = options.image_name.clone().unwrap_or_else(|| file.name().to_string());
+    image::open(part_of(file, name, &options.image_ranges)?, &options.image)
+}
+
+/// The `ranges` of a file as an image of its own, called `name` in messages.
+///
+/// # Errors
+/// The system's error `InvalidInput` when they do not lie in the file.
+pub fn part_of(
+    file: Arc<dyn Storage>,
+    name: String,
+    ranges: &[(u64, u64)],
+) -> Result<Arc<dyn Storage>> {
+    match Slice::new(file, name.clone(), ranges) {
+        Ok(slice) => Ok(Arc::new(slice)),
+        Err(error) => Err(Error::io(name, "the image does not lie in the file", error)),
+    }
 }
 
 /// A snapshot of a device's state and counters.

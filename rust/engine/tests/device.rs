@@ -197,10 +197,12 @@ fn an_image_may_lie_inside_another_file() {
     let inside = DeviceOptions {
         image: ImageOptions::default(),
         image_ranges: vec![(10_000, 4096), (10_000 + 4096 + 5000, 8192)],
+        image_name: Some("outer:/inner".into()),
         ..options()
     };
     let device = Device::open(&outer, std::slice::from_ref(&files.cow), &inside).unwrap();
     assert_eq!(device.size(), 12288);
+    assert!(device.description().starts_with("outer:/inner + "), "{}", device.description());
     assert_eq!((byte(&device, 4095), byte(&device, 4096)), (0xaa, 0xbb));
     let beyond = DeviceOptions { image_ranges: vec![(0, 1 << 40)], ..options() };
     let error = Device::open(&outer, &[], &beyond).err().unwrap();

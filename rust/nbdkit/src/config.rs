@@ -14,6 +14,7 @@ pub const HELP: &std::ffi::CStr = c"\
 [image=]<PATH>     (required) The cloop, uzip or raw image to serve.
 image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
                    part of it. May be repeated: the parts in their order.
+image-name=<NAME>  What messages call such an image.
 cow=<PATH>         A cowfile on it, or :memory:. May be repeated, lowest
                    first; the last one takes the writes. None: read-only.
 create=<BOOL>      Create the last cowfile when it is missing (default: true).
@@ -39,6 +40,7 @@ lifeline=<FD>      Shut down once this inherited file descriptor is at its end."
 pub struct Config {
     image: Option<PathBuf>,
     image_ranges: Vec<(u64, u64)>,
+    image_name: Option<String>,
     /// Cowfiles, lowest first.
     pub cows: Vec<PathBuf>,
     create: Option<bool>,
@@ -71,6 +73,7 @@ impl Config {
                 self.image_ranges.push(range(key, value)?);
                 Ok(())
             }
+            "image-name" => once(&mut self.image_name, key, value.to_string_lossy().into_owned()),
             "cow" => {
                 let cow = match value == MEMORY {
                     true => PathBuf::from(MEMORY),
@@ -104,6 +107,9 @@ impl Config {
     /// Checks what only the whole of the parameters can tell.
     pub fn check(&self) -> Result<(), String> {
         self.image()?;
+        if self.image_name.is_some() && self.image_ranges.is_empty() {
+            return Err("image-name: only with image-range, for a part of a file".into());
+        }
         if self.sessions.is_some() {
             if !self.cows.is_empty() {
                 return Err("sessions: each has its own cowfile; leave out cow=PATH".into());
@@ -135,6 +141,7 @@ impl Config {
                 strict: self.strict.unwrap_or(default.strict),
             },
             image_ranges: self.image_ranges.clone(),
+            image_name: self.image_name.clone(),
             read_only: self.read_only.unwrap_or(false),
             create: self.create.unwrap_or(true),
             repair: self.repair.unwrap_or(false),
@@ -248,6 +255,7 @@ mod tests {
             ("image", "/a/chicken.img"),
             ("image-range", "1M+4096"),
             ("image-range", "0+512"),
+            ("image-name", "a.iso:/b"),
             ("cow", "/a/low.cow"),
             ("cow", ":memory:"),
             ("cache", "1M"),
@@ -278,6 +286,7 @@ mod tests {
         assert!(options.read_only);
         assert!(options.repair);
         assert_eq!(options.image_ranges, [(1 << 20, 4096), (0, 512)]);
+        assert_eq!(options.image_name.as_deref(), Some("a.iso:/b"));
         assert_eq!(options.device_size, Some(8 << 30));
         assert_eq!(options.memory_limit, Some(16 << 20));
     }
@@ -328,6 +337,10 @@ mod tests {
         assert!(config.check().unwrap_err().starts_with("size: not with sessions"));
         set(&mut config, "cow", "c").unwrap();
         assert!(config.check().unwrap_err().starts_with("sessions: "));
+        let mut config = Config::default();
+        set(&mut config, "image", "a").unwrap();
+        set(&mut config, "image-name", "b").unwrap();
+        assert!(config.check().unwrap_err().starts_with("image-name: only with image-range"));
         let mut config = Config::default();
         set(&mut config, "image", "a").unwrap();
         set(&mut config, "max-sessions", "3").unwrap();

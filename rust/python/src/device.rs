@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::buffer::Buffer;
 use crate::errors::to_python;
+use crate::source::Source;
 
 /// An image with cowfiles on it. Any number of threads may use it at a time.
 #[pyclass(frozen, module = "cowcloop._core")]
@@ -32,12 +33,12 @@ impl Device {
     #[new]
     #[pyo3(signature = (image, cows = Vec::new(), *, read_only = false, create = false,
         repair = false, cache = None, threads = 0, memory_limit = None, strict = false,
-        size = None, image_ranges = Vec::new()))]
+        size = None))]
     // One argument an option of the engine: they are keywords on the Python side.
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
-        image: PathBuf,
+        image: Source,
         cows: Vec<PathBuf>,
         read_only: bool,
         create: bool,
@@ -47,23 +48,22 @@ impl Device {
         memory_limit: Option<u64>,
         strict: bool,
         size: Option<u64>,
-        image_ranges: Vec<(u64, u64)>,
     ) -> PyResult<Device> {
         let mut options = ImageOptions { threads, strict, ..ImageOptions::default() };
         if let Some(bytes) = cache {
             options.cache_bytes = bytes;
         }
-        let options = DeviceOptions {
+        let options = image.options(DeviceOptions {
             image: options,
-            image_ranges,
             read_only,
             create,
             repair,
             memory_limit,
             device_size: size,
-            cow_limit: None,
-        };
-        let engine = py.detach(|| Engine::open(&image, &cows, &options)).map_err(to_python)?;
+            ..DeviceOptions::default()
+        });
+        let open = || Engine::open(image.path(), &cows, &options);
+        let engine = py.detach(open).map_err(to_python)?;
         engine.base().start();
         Ok(Device { engine: Some(engine) })
     }

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::to_python;
+use crate::source::Source;
 
 /// Adds the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -27,16 +28,16 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// What kind of file it is: "cloop" (uzip too), "cowfile" or, failing these, "raw".
 #[pyfunction]
-fn sniff(py: Python<'_>, path: PathBuf) -> PyResult<&'static str> {
+fn sniff(py: Python<'_>, path: Source) -> PyResult<&'static str> {
     py.detach(|| kind_of(&path)).map_err(to_python)
 }
 
 /// What an image holds, as a dict whose "type" is "cloop" or "raw". Sizes in bytes.
 #[pyfunction]
-fn image_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
+fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyDict>> {
     let (storage, image) = py
         .detach(|| {
-            let storage = open(&path)?;
+            let storage = path.open()?;
             let image = Image::open(storage.clone(), &ImageOptions::default())?;
             Ok((storage, image))
         })
@@ -123,8 +124,8 @@ pub fn open(path: &Path) -> Result<Arc<dyn Storage>> {
     Ok(Arc::new(storage))
 }
 
-fn kind_of(path: &Path) -> Result<&'static str> {
-    let storage = open(path)?;
+fn kind_of(path: &Source) -> Result<&'static str> {
+    let storage = path.open()?;
     let mut magic = [0; 4];
     let read = storage.read_at(&mut magic, 0);
     let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;

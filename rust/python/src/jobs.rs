@@ -12,7 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::info;
+use crate::source::Source;
 use crate::work::run;
 
 /// Adds the functions to the module.
@@ -33,7 +33,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyo3(signature = (image, cows, out, *, threads = None, sparse = true, progress = None))]
 fn extract<'py>(
     py: Python<'py>,
-    image: PathBuf,
+    image: Source,
     cows: Vec<PathBuf>,
     out: PathBuf,
     threads: Option<usize>,
@@ -42,8 +42,8 @@ fn extract<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ExtractOptions { threads: threads.unwrap_or(0), sparse };
     let done = run(py, progress, |progress| {
-        let device = Device::open(&image, &cows, &read_only())?;
-        let output = Output::open(&out, &identities(&image, &cows))?;
+        let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
+        let output = Output::open(&out, &identities(image.path(), &cows))?;
         pipeline::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -114,7 +114,7 @@ fn create<'py>(
 #[allow(clippy::too_many_arguments)]
 fn commit<'py>(
     py: Python<'py>,
-    image: PathBuf,
+    image: Source,
     cows: Vec<PathBuf>,
     out: PathBuf,
     level: Option<LevelName>,
@@ -128,10 +128,10 @@ fn commit<'py>(
         threads: threads.unwrap_or(0),
     };
     let done = run(py, progress, |progress| {
-        let base = Image::open(info::open(&image)?, &ImageOptions::default())?;
-        let name = image.display().to_string();
+        let base = Image::open(image.open()?, &ImageOptions::default())?;
+        let name = image.name().to_string();
         let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
-        let output = Output::open(&out, &identities(&image, &cows))?;
+        let output = Output::open(&out, &identities(image.path(), &cows))?;
         pipeline::commit(&base, &device, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -149,12 +149,12 @@ fn commit<'py>(
 #[pyo3(signature = (image, *, threads = None, progress = None))]
 fn verify<'py>(
     py: Python<'py>,
-    image: PathBuf,
+    image: Source,
     threads: Option<usize>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let report = run(py, progress, |progress| {
-        let image = CloopImage::open(info::open(&image)?, &ImageOptions::default())?;
+        let image = CloopImage::open(image.open()?, &ImageOptions::default())?;
         pipeline::verify(&image, threads.unwrap_or(0), progress)
     })?;
     let bad = report
@@ -183,14 +183,14 @@ fn verify<'py>(
 #[pyo3(signature = (image, cows, cells, *, progress = None))]
 fn device_map<'py>(
     py: Python<'py>,
-    image: PathBuf,
+    image: Source,
     cows: Vec<PathBuf>,
     cells: usize,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (size, cells) = run(py, progress, |progress| {
-        let base = Image::open(info::open(&image)?, &ImageOptions::default())?;
-        let name = image.display().to_string();
+        let base = Image::open(image.open()?, &ImageOptions::default())?;
+        let name = image.name().to_string();
         let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
         Ok((device.size(), pipeline::map(&base, &device, cells, progress)?))
     })?;

@@ -11,6 +11,7 @@ mod errors;
 mod events;
 mod info;
 mod jobs;
+mod source;
 mod work;
 
 use pyo3::prelude::*;

@@ -19,7 +19,7 @@ impl Slice {
     /// The `ranges` (offset and length in bytes) of `inner`, called `name` in messages.
     ///
     /// # Errors
-    /// `InvalidInput` when a range does not lie in `inner`.
+    /// `InvalidInput` when a range does not lie in `inner`, or all are more than can be counted.
     pub fn new(inner: Arc<dyn Storage>, name: String, ranges: &[(u64, u64)]) -> io::Result<Slice> {
         let outer = inner.len()?;
         let mut pieces = Vec::with_capacity(ranges.len());
@@ -30,9 +30,17 @@ impl Slice {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
             pieces.push((len, offset, length));
-            len += length;
+            len = len.checked_add(length).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidInput, "its parts are too long together")
+            })?;
         }
         Ok(Slice { inner, name, pieces, len })
+    }
+
+    /// The pieces from the one on that `offset` lies in.
+    fn from(&self, offset: u64) -> &[(u64, u64, u64)] {
+        let first = self.pieces.partition_point(|(start, _, length)| start + length <= offset);
+        &self.pieces[first..]
     }
 }
 
@@ -48,8 +56,7 @@ impl Storage for Slice {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let end = self.len.min(offset.saturating_add(buf.len() as u64));
         let mut done = 0;
-        let first = self.pieces.partition_point(|(start, _, length)| start + length <= offset);
-        for &(start, inner, length) in &self.pieces[first..] {
+        for &(start, inner, length) in self.from(offset) {
             let at = offset + done as u64;
             if at >= end {
                 break;
@@ -78,10 +85,24 @@ impl Storage for Slice {
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        Ok((offset < self.len).then_some(offset))
+        for &(start, inner, length) in self.from(offset) {
+            let within = offset.saturating_sub(start);
+            match self.inner.next_data(inner + within)? {
+                Some(data) if data < inner + length => return Ok(Some(start + (data - inner))),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        for &(start, inner, length) in self.from(offset) {
+            let within = offset.saturating_sub(start);
+            let hole = self.inner.next_hole(inner + within)?;
+            if hole < inner + length {
+                return Ok(start + (hole - inner));
+            }
+        }
         Ok(self.len.max(offset))
     }
 
@@ -111,5 +132,41 @@ mod tests {
         }
         assert!(Slice::new(outer.clone(), "x".into(), &[(19, 2)]).is_err());
         assert!(Slice::new(outer, "x".into(), &[(u64::MAX, 2)]).is_err());
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        const K: u64 = 4096;
+        let outer = Arc::new(MemoryStorage::new("outer", u64::MAX));
+        // Data in the pages 0, 2 and 3 of 6.
+        for page in [0, 2, 3] {
+            outer.write_all_at(&[1; K as usize], page * K).unwrap();
+        }
+        outer.write_all_at(&[1], 6 * K - 1).unwrap();
+        outer.punch_hole(5 * K, K).unwrap();
+        // Page 2, two holes, page 0, page 3, a hole.
+        let ranges = [(2 * K, K), (4 * K, 2 * K), (0, K), (3 * K, 2 * K)];
+        let slice = Slice::new(outer, "slice".into(), &ranges).unwrap();
+        for (from, data) in [(0, Some(0)), (K, Some(3 * K)), (2 * K, Some(3 * K)), (5 * K, None)] {
+            assert_eq!(slice.next_data(from).unwrap(), data, "{from}");
+        }
+        assert_eq!(slice.next_data(3 * K + 5).unwrap(), Some(3 * K + 5));
+        for (from, hole) in [(0, K), (K, K), (3 * K, 5 * K), (4 * K + 1, 5 * K), (9 * K, 9 * K)] {
+            assert_eq!(slice.next_hole(from).unwrap(), hole, "{from}");
+        }
+    }
+
+    #[test]
+    fn overlapping_pieces_cannot_be_longer_than_a_file() {
+        let outer = Arc::new(MemoryStorage::new("outer", u64::MAX));
+        outer.write_all_at(b"0123", 0).unwrap();
+        let slice = Slice::new(outer.clone(), "s".into(), &[(0, 4), (1, 2), (0, 4)]).unwrap();
+        let mut buf = [0; 10];
+        assert_eq!(slice.read_at(&mut buf, 0).unwrap(), 10);
+        assert_eq!(&buf, b"0123120123");
+        outer.write_all_at(b"4", (1 << 63) - 1).unwrap();
+        let twice = [(0, 1 << 63), (0, 1 << 63)];
+        let error = Slice::new(outer, "s".into(), &twice).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
     }
 }

@@ -1,0 +1,76 @@
+"""Where an image lies: in a file of its own, or in an ISO 9660 image."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from .errors import NotFoundError, from_engine
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+__all__ = ["Part", "Source", "file_of", "locate"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An image that is a part of a file."""
+
+    #: of the file
+    path: str
+    #: offset and length of each piece, in bytes
+    ranges: tuple[tuple[int, int], ...]
+    #: what the user called it
+    name: str
+
+
+#: What the engine opens.
+Source = Union["StrPath", Part]
+
+
+def locate(image: StrPath) -> Source:
+    """Find an image: a file of this name, or the file in an ISO 9660 image that ISO:/PATH names.
+
+    Raises NotFoundError and other errors that say what there is instead.
+    """
+    text = os.fsdecode(image)
+    # Most names are no such thing, and cost nothing.
+    if ":/" not in text or os.path.lexists(text):
+        return image
+    at = text.find(":/")
+    while at >= 0:
+        if _is_file(text[:at]):
+            return _inside(text[:at], text[at + 1 :], text)
+        at = text.find(":/", at + 1)
+    iso = text[: text.find(":/")]
+    if os.path.isdir(iso):
+        message = f"{text}: no such file; and {iso} is a directory, not an ISO image"
+    else:
+        message = f"{text}: no such file, nor is there an ISO image {iso or 'before the colon'}"
+    raise NotFoundError(errno.ENOENT, message)
+
+
+def file_of(source: Source) -> str:
+    """The file that an image lies in."""
+    return source.path if isinstance(source, Part) else os.fsdecode(source)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise from_engine("io", number, f"{path}: {os.strerror(number)}") from None
+
+
+def _inside(iso: str, inside: str, name: str) -> Part:
+    from .iso9660 import Disc
+
+    with Disc(iso) as disc:
+        return Part(iso, disc.pieces(inside), name)

@@ -1,0 +1,72 @@
+//! An image as Python names it: a file, or a part of one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cowcloop_engine::device::{part_of, DeviceOptions};
+use cowcloop_engine::storage::Storage;
+use cowcloop_engine::Result;
+use pyo3::prelude::*;
+
+use crate::info;
+
+/// Where an image lies.
+pub struct Source {
+    path: PathBuf,
+    /// Empty: the whole file.
+    ranges: Vec<(u64, u64)>,
+    /// What messages call it.
+    name: String,
+}
+
+/// A `cowcloop.source.Part`, by its attributes.
+#[derive(FromPyObject)]
+struct Part {
+    path: PathBuf,
+    ranges: Vec<(u64, u64)>,
+    name: PathBuf,
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Source {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        if object.hasattr("ranges")? {
+            let Part { path, ranges, name } = object.extract()?;
+            return Ok(Source { path, ranges, name: name.display().to_string() });
+        }
+        let path: PathBuf = object.extract()?;
+        let name = path.display().to_string();
+        Ok(Source { path, ranges: Vec::new(), name })
+    }
+}
+
+impl Source {
+    /// The file that the image lies in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What messages call the image.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Opens the image's bytes for reading.
+    pub fn open(&self) -> Result<Arc<dyn Storage>> {
+        let file = info::open(&self.path)?;
+        match self.ranges.is_empty() {
+            true => Ok(file),
+            false => part_of(file, self.name.clone(), &self.ranges),
+        }
+    }
+
+    /// The same options, with where the image lies.
+    pub fn options(&self, options: DeviceOptions) -> DeviceOptions {
+        DeviceOptions {
+            image_ranges: self.ranges.clone(),
+            image_name: Some(self.name.clone()),
+            ..options
+        }
+    }
+}
