@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 from cowcloop.programs import MissingProgram, find_program
 
 from benches.model import UnavailableError
+
+# The command as people run it.
+COWCLOOP = Path(sys.executable).with_name("cowcloop")
 
 # Debian's packages of the programs that are run here.
 _PACKAGES = {

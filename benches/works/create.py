@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benches.material import BLOCK
 from benches.model import OURS, SECONDS, SIZE, Contender, Work
-from benches.programs import seconds
+from benches.programs import COWCLOOP, seconds
 from benches.works import Setting
 
 # The peer that tries all it has for each block takes minutes for the whole image.
@@ -37,7 +36,7 @@ def works(setting: Setting) -> Iterator[Work]:
     def size(name: str) -> Callable[[], float]:
         return lambda: sizes[name] / 1e6
 
-    ours: list[str | Path] = [sys.executable, "-m", "cowcloop", "create", "-q", raw, out]
+    ours: list[str | Path] = [COWCLOOP, "create", "-q", raw, out]
     peer = ["create_compressed_fs", "-q", "-B", str(BLOCK)]
     for name, title, level, peer_level, target in (
         ("create", f"Create from {_MOST >> 20} MiB, default level", [], "9", 4),

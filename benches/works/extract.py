@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benches.inflate_limit import inflate_limit
 from benches.model import OURS, RATE, Contender, Work
-from benches.programs import seconds
+from benches.programs import COWCLOOP, seconds
 from benches.works import Setting
 
 
@@ -26,7 +25,7 @@ def works(setting: Setting) -> Iterator[Work]:
 
         return measure
 
-    extract: list[str | Path] = [sys.executable, "-m", "cowcloop", "extract", "-q", material.cloop]
+    extract: list[str | Path] = [COWCLOOP, "extract", "-q", material.cloop]
     convert: list[str | Path] = ["qemu-img", "convert", "-f", "cloop", "-O", "raw", material.cloop]
     yield Work(
         "extract",
