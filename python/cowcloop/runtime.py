@@ -55,7 +55,6 @@ class Record:
     started: float = field(default_factory=time.time)
     version: int = 1
 
-
     def is_mounted(self) -> bool:
         """Whether the file system is still mounted, perhaps below another one."""
         return self._own_mounts() != []

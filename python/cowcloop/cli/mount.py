@@ -62,6 +62,7 @@ def mount_command(
       cowcloop umount /mnt
     """
     from cowcloop import mounting
+    from cowcloop.server.interrupts import noted_interrupts
     from cowcloop.server.options import ServeOptions
 
     check_repair({"cows": cows, **values})
@@ -71,7 +72,8 @@ def mount_command(
         image=image, cows=cows, nbdkit_verbose=console.levels.verbose > 1, **values
     )
     wanted = mounting.MountOptions(via=via, partition=partition, options=mount_options)
-    entry = mounting.mount(options, directory, wanted, report=report, log=log)
+    with noted_interrupts() as interrupts:
+        entry = mounting.mount(options, directory, wanted, interrupts, report=report, log=log)
     assert entry.record is not None
     console.note(f"{directory}: mounted via {entry.record.via}")
 

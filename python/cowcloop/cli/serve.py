@@ -154,8 +154,11 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
       cowcloop detach --all
     """
     from cowcloop import server
+    from cowcloop.server.interrupts import noted_interrupts
 
-    entry = server.attach(_options(state, values), report=report, log=log)
+    options = _options(state, values)
+    with noted_interrupts() as interrupts:
+        entry = server.attach(options, report=report, loop=interrupts.loop(), log=log)
     assert entry.record is not None
     console.result(entry.record.device or entry.record.uri)
 

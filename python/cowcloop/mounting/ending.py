@@ -27,14 +27,14 @@ _PATIENCE = 15.0
 _PAUSE = 0.02
 
 # What nbdfuse says when a write did not reach the server.
-_LOST_WRITE = re.compile(r"nbd_\w*(?:pwrite|flush|zero|trim)")
+_LOST_WRITE = re.compile(r": (?:write|write-zeroes|trim|flush): (.*)")
 
 
 class Ended(enum.Enum):
     """How it ended."""
 
     ON_DISK = "everything is on disk"
-    NOT_WRITTEN = "nothing was to be written"
+    NOT_WRITTEN = "it was read-only"
     CRASHED = "what was not on disk when it ended is lost"
 
 
@@ -84,7 +84,8 @@ def sync(entry: runtime.Entry) -> None:
 def release(entry: runtime.Entry) -> Ended:
     """Unmount an entry's file system and end its device, or what is left of both."""
     record = entry.record
-    assert record is not None and record.mount is not None
+    assert record is not None
+    assert record.mount is not None
     crashed = broken(entry) is not None
     if not crashed and not record.read_only:
         sync(entry)
@@ -110,9 +111,9 @@ def release(entry: runtime.Entry) -> Ended:
         return Ended.NOT_WRITTEN
     if crashed:
         return Ended.CRASHED
-    lost = next((line for line in said if _LOST_WRITE.search(line)), None)
+    lost = next(filter(None, map(_LOST_WRITE.search, said)), None)
     if lost is not None:
-        raise MountError(f"{place} is unmounted, but not everything could be written: {lost}")
+        raise MountError(f"{place} is unmounted, but not everything could be written: {lost[1]}")
     return Ended.ON_DISK
 
 

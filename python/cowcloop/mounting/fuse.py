@@ -18,11 +18,12 @@ from pathlib import Path
 
 from cowcloop import mounts
 from cowcloop.mounting.errors import MountError
+from cowcloop.server.interrupts import Interrupts
 
 _LIMIT = 1 << 16
 
 
-def start(command: Sequence[str], fifo: Path, point: str) -> None:
+def start(command: Sequence[str], fifo: Path, point: str, interrupts: Interrupts) -> None:
     """Run a program in the directory of `fifo`; returns when its file system is at `point`."""
     os.mkfifo(fifo, 0o600)
     said = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -38,7 +39,7 @@ def start(command: Sequence[str], fifo: Path, point: str) -> None:
             start_new_session=True,
         )
         try:
-            mounted = _wait_until_mounted(child.pid, point, before)
+            mounted = _wait_until_mounted(child.pid, point, before, interrupts)
         except BaseException:
             child.terminate()
             child.wait()
@@ -46,7 +47,7 @@ def start(command: Sequence[str], fifo: Path, point: str) -> None:
         if not mounted:
             child.wait()
             lines = _lines(said)
-            reason = lines[-1] if lines else f"exit status {child.returncode}"
+            reason = "; ".join(lines) if lines else f"exit status {child.returncode}"
             raise MountError(f"{Path(command[0]).name}: {reason}")
         # It lives on without us: no warning about a child that was not waited for.
         child.returncode = 0
@@ -86,7 +87,9 @@ def ending(fifo: Path) -> Iterator[list[str]]:
         os.close(handle)
 
 
-def _wait_until_mounted(pid: int, point: str, before: mounts.Mount | None) -> bool:
+def _wait_until_mounted(
+    pid: int, point: str, before: mounts.Mount | None, interrupts: Interrupts
+) -> bool:
     """False when the program has ended instead."""
     poll = select.poll()
     ended = os.pidfd_open(pid)
@@ -95,12 +98,14 @@ def _wait_until_mounted(pid: int, point: str, before: mounts.Mount | None) -> bo
             # The kernel tells each change of the table as an exceptional condition.
             poll.register(table, select.POLLPRI)
             poll.register(ended, select.POLLIN)
+            poll.register(interrupts.descriptor, select.POLLIN)
             while True:
                 found = mounts.at(point)
                 if found is not None and found != before:
                     return True
                 if any(descriptor == ended for descriptor, _ in poll.poll()):
                     return False
+                interrupts.check()
     finally:
         os.close(ended)
 

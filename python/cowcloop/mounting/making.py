@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowcloop import mounts, runtime, server
+from cowcloop.errors import CowcloopError
 from cowcloop.mounting import ending, fuse, probe, ways
 from cowcloop.mounting.errors import MountError
 from cowcloop.mounting.places import DISK, FILESYSTEM_FIFO, disk_fifo, disk_file, disk_folder
 from cowcloop.mounting.programs import run
-from cowcloop.mounting.shield import shielded
 from cowcloop.programs import find_program
+from cowcloop.server.interrupts import Interrupts
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
@@ -37,6 +38,7 @@ def mount(
     options: ServeOptions,
     directory: str,
     wanted: MountOptions,
+    interrupts: Interrupts,
     *,
     report: Report,
     log: str | None = None,
@@ -48,23 +50,32 @@ def mount(
     with _claimed(place, directory):
         below = sum(1 for each in mounts.mounts() if each.point == place)
         way = "nbd" if options.device is not None else ways.choose(wanted.via)
-        ways.check_programs(way)
+        ways.check(way)
         entry = None
         try:
-            entry = _attach(options, way, report, log)
+            entry = _attach(options, way, interrupts, report, log)
             assert entry.record is not None
             entry = entry.write(replace(entry.record, mount=place, via=way, mounts_below=below))
             assert entry.record is not None
-            source = entry.record.device or _as_file(entry, entry.record)
-            _mount(entry.record, entry.path, source, options.image, wanted, report)
+            source = entry.record.device or _as_file(entry, entry.record, interrupts)
+            interrupts.check()
+            volume = probe.find_volume(source, options.image, wanted.partition)
+            _mount(
+                entry.record, entry.path, source, volume, options.image, wanted, interrupts, report
+            )
+            interrupts.check()
+            if volume.journal and not entry.record.read_only:
+                report(Message("warning", f"{options.image}: {_about_journal(volume)}"))
             found = mounts.at(place)
             return entry.write(
                 replace(entry.record, mounted=None if found is None else found.device)
             )
         except BaseException:
             if entry is not None:
-                with shielded(), contextlib.suppress(Exception):
+                with contextlib.suppress(CowcloopError, OSError):
                     ending.release(entry)
+            # What failed may have failed by a Ctrl-C that reached a program of ours.
+            interrupts.check()
             raise
 
 
@@ -102,31 +113,33 @@ def _claimed(place: str, typed: str) -> Iterator[None]:
         os.close(handle)
 
 
-def _attach(options: ServeOptions, way: str, report: Report, log: str | None) -> runtime.Entry:
+def _attach(
+    options: ServeOptions, way: str, interrupts: Interrupts, report: Report, log: str | None
+) -> runtime.Entry:
     if way != "nbd" or options.device is not None:
-        return server.attach(options, report=report, log=log)
+        return server.attach(options, report=report, loop=interrupts.loop(), log=log)
     tried: frozenset[str] = frozenset()
     while True:
         device = ways.free_nbd(tried)
         try:
-            return server.attach(replace(options, device=device), report=report, log=log)
+            chosen = replace(options, device=device)
+            return server.attach(chosen, report=report, loop=interrupts.loop(), log=log)
         except server.ServerError:
             # Somebody else may have taken it first.
-            if not Path(f"/sys/block/{Path(device).name}/pid").exists():
+            if not ways.connected(device):
                 raise
             tried |= {device}
 
 
-def _as_file(entry: runtime.Entry, record: runtime.Record) -> str:
+def _as_file(entry: runtime.Entry, record: runtime.Record, interrupts: Interrupts) -> str:
     """The device as a file, by nbdfuse."""
     folder = disk_folder(entry.path)
     folder.mkdir(mode=0o700)
     command = [find_program("nbdfuse", "libnbd-bin")]
     if record.read_only:
         command.append("-r")
-    fuse.start(
-        [*command, f"{folder}/{DISK}", record.uri], disk_fifo(entry.path), os.path.realpath(folder)
-    )
+    command += [f"{folder}/{DISK}", record.uri]
+    fuse.start(command, disk_fifo(entry.path), os.path.realpath(folder), interrupts)
     return str(disk_file(entry.path))
 
 
@@ -134,17 +147,16 @@ def _mount(
     record: runtime.Record,
     folder: Path,
     source: str,
+    volume: probe.Volume,
     image: str,
     wanted: MountOptions,
+    interrupts: Interrupts,
     report: Report,
 ) -> None:
     assert record.mount is not None
-    volume = probe.find_volume(source, image, wanted.partition)
-    if volume.journal and not record.read_only:
-        report(Message("warning", f"{image}: {_about_journal(volume)}"))
     options = ["ro" if record.read_only else "rw", "noatime", *wanted.options]
     if record.via == "fuse2fs":
-        _mount_by_fuse2fs(folder, record.mount, volume, image, options)
+        _mount_by_fuse2fs(folder, record.mount, volume, image, options, interrupts)
         return
     place = ["loop"] if record.device is None or volume.start else []
     if volume.size is not None:
@@ -155,9 +167,7 @@ def _mount(
         """Mount; None, or why not."""
         joined = ",".join([*place, *options, *more])
         command = (program, "-t", volume.kind, "-o", joined, "--", source, str(record.mount))
-        # Killed half-way it would leave its loop device to chance.
-        with shielded():
-            done = run(*command)
+        done = run(*command)
         return done.reason(str(record.mount)) if done.code else None
 
     reason = attempt()
@@ -180,11 +190,17 @@ def _mount(
 
 
 def _mount_by_fuse2fs(
-    folder: Path, place: str, volume: probe.Volume, image: str, options: list[str]
+    folder: Path,
+    place: str,
+    volume: probe.Volume,
+    image: str,
+    options: list[str],
+    interrupts: Interrupts,
 ) -> None:
     if not volume.is_ext:
         raise MountError(
-            f"{image} holds {volume.kind}, and fuse2fs mounts ext2, ext3 and ext4 only: mount it as root"
+            f"{image} holds {volume.kind}, but fuse2fs mounts ext2, ext3 and ext4 only: "
+            "mount it as root"
         )
     more = [f"offset={volume.start}"] if volume.start else []
     if os.geteuid() != 0:
@@ -193,15 +209,15 @@ def _mount_by_fuse2fs(
     joined = ",".join([*options, *more])
     # Relative: a comma in a path would end an option.
     command = [find_program("fuse2fs", "fuse2fs"), "-f", "-o", joined]
-    fuse.start(
-        [*command, str(disk_file(folder).relative_to(folder)), place],
-        folder / FILESYSTEM_FIFO,
-        place,
-    )
+    source = str(disk_file(folder).relative_to(folder))
+    try:
+        fuse.start([*command, source, place], folder / FILESYSTEM_FIFO, place, interrupts)
+    except MountError as error:
+        raise MountError(f"{image}: {str(error).replace(source, image)}") from None
 
 
 def _about_journal(volume: probe.Volume) -> str:
-    words = f"its {volume.kind} keeps a journal, so most of what is written goes to the cowfile twice"
+    words = f"its {volume.kind} keeps a journal, so what is written goes to the cowfile twice"
     if volume.is_ext:
         return f'{words}; "tune2fs -O ^has_journal" on the attached device takes it away'
     return f"{words}; an ext2 without one is kinder to a cowfile"

@@ -62,7 +62,9 @@ def find_volume(path: str, name: str, partition: int | None) -> Volume:
     what = name if partition is None else f"{name}: partition {partition}"
     if kind is None and partition is None and "PTTYPE" in found:
         known = _partitions(path)
-        raise MountError(f"{name} holds partitions: choose one with --partition: {_list(path, known)}")
+        raise MountError(
+            f"{name} is partitioned: choose one with --partition: {_list(path, known)}"
+        )
     if kind is None:
         raise MountError(f"{what} holds no file system that blkid knows: nothing can be mounted")
     if usage != "filesystem":
@@ -108,4 +110,3 @@ def _has_journal(path: str, start: int, kind: str) -> bool:
         file.seek(start + _SUPERBLOCK + _FEATURES)
         features = file.read(4)
     return len(features) == 4 and bool(struct.unpack("<I", features)[0] & _HAS_JOURNAL)
-

@@ -30,8 +30,7 @@ def run(*command: str) -> Done:
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env={**os.environ, "LC_ALL": "C"},
         start_new_session=True,
     )

@@ -13,7 +13,9 @@ from cowcloop.programs import MissingProgram, find_program
 # system. fuse2fs: nbdfuse and fuse2fs, without root.
 WAYS = ("nbd", "fuse", "fuse2fs")
 
+_BLOCK_DEVICES = Path("/sys/block")
 _LOOP = Path("/dev/loop-control")
+_FUSE = Path("/dev/fuse")
 
 
 def choose(via: str | None) -> str:
@@ -32,28 +34,38 @@ def choose(via: str | None) -> str:
     return via
 
 
-def check_programs(way: str) -> None:
-    """MissingProgram, before anything is started, when a program that a way needs is missing."""
+def check(way: str) -> None:
+    """Refuse, before anything is started, what lacks a program or may not use FUSE."""
     for name, package in {
         "nbd": (("nbd-client", "nbd-client"), ("mount", "mount")),
         "fuse": (("nbdfuse", "libnbd-bin"), ("mount", "mount")),
         "fuse2fs": (("nbdfuse", "libnbd-bin"), ("fuse2fs", "fuse2fs"), ("fusermount3", "fuse3")),
     }[way]:
         find_program(name, package)
+    if way == "nbd":
+        return
+    if not _FUSE.exists():
+        raise MountError(f"{_FUSE} does not exist: load the kernel's module with: modprobe fuse")
+    if not os.access(_FUSE, os.R_OK | os.W_OK):
+        raise MountError(f"{_FUSE}: you may not use it: have root do: chmod a+rw {_FUSE}")
 
 
 def free_nbd(tried: frozenset[str] = frozenset()) -> str:
     """A kernel NBD device that nobody has connected."""
     known = _nbd_devices()
     for device in known:
-        # The kernel shows the client's process number while a device is connected.
-        if device not in tried and not Path(f"/sys/block/{Path(device).name}/pid").exists():
+        if device not in tried and not connected(device):
             return device
     if known:
         raise MountError(f"all {len(known)} kernel NBD devices are in use: detach one of them")
     raise MountError(
         "this kernel has no NBD devices: load its module with: modprobe nbd; or use --via fuse"
     )
+
+
+def connected(device: str) -> bool:
+    """Whether a kernel NBD device has a client: the kernel shows its process number."""
+    return (_BLOCK_DEVICES / Path(device).name / "pid").exists()
 
 
 def _has_nbd() -> bool:
@@ -66,6 +78,6 @@ def _has_nbd() -> bool:
 
 
 def _nbd_devices() -> list[str]:
-    names = [path.name for path in Path("/sys/block").glob("nbd*")]
+    names = [path.name for path in _BLOCK_DEVICES.glob("nbd*")]
     found = [name for name in names if re.fullmatch(r"nbd\d+", name)]
     return [f"/dev/{name}" for name in sorted(found, key=lambda name: int(name[3:]))]
