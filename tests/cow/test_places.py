@@ -83,7 +83,7 @@ def _exercise(image: Path, cow: Path) -> None:
 
 def test_a_file_system_without_holes(image: Path, exfat: Path) -> None:
     handle = os.open(exfat / "try", os.O_RDWR | os.O_CREAT)
-    with pytest.raises(OSError, match="[Nn]ot supported"):
+    with pytest.raises(OSError, match=r"[Nn]ot supported"):
         _punch(handle)
     os.close(handle)
     _exercise(image, exfat / "c.cow")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -498,26 +499,36 @@ def test_a_journal_that_was_not_replayed(
     assert left() == []
 
 
+@pytest.mark.parametrize("command", ["mount", "attach"])
 def test_ctrl_c_leaves_nothing(
-    chicken: Path, place: Path, tmp_path: Path, runtime: Path, left: Callable[[], list[str]]
+    command: str,
+    chicken: Path,
+    place: Path,
+    tmp_path: Path,
+    runtime: Path,
+    left: Callable[[], list[str]],
 ) -> None:
-    """At any moment: mounted, or nothing at all."""
+    """At any moment: all of it, or nothing at all."""
+    arguments = [chicken, tmp_path / "c", *([place] if command == "mount" else [])]
     codes = []
-    for step in range(30):
+    for step in range(24):
         process = subprocess.Popen(
-            [cowcloop_path(), "mount", chicken, tmp_path / "c", place],
+            [cowcloop_path(), command, *arguments],
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
         wait_until(lambda: any((runtime / "cowcloop").glob("*")), "the registry's entry", 30)
         time.sleep(step * 0.005)
-        os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         error = process.communicate(timeout=60)[1].decode()
         codes.append(process.returncode)
         if process.returncode == 0:
-            cowcloop("umount", place)
+            cowcloop("umount", place) if command == "mount" else cowcloop("detach", "--all")
         else:
             assert process.returncode == 130, error
+            one_line(error.strip(), "interrupted")
         assert left() == [], f"step {step}, exit code {process.returncode}"
     assert 130 in codes
 
@@ -565,8 +576,7 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
     home = runtime / "home"
     (home / "d").mkdir(parents=True)
     shutil.copy(chicken, home / "i")
-    images_xfs = home / "zeros"
-    images_xfs.write_bytes(bytes(1 << 20))
+    (home / "zeros").write_bytes(bytes(1 << 20))
     for path in (runtime, home, *home.iterdir()):
         os.chown(path, 65534, 65534)
     reachable = run(
@@ -581,8 +591,7 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
         'mount --bind "$1/dev/fuse" /dev/fuse && cd "$1/home" && shift && '
         'exec setpriv --reuid=65534 --regid=65534 --clear-groups bash -euxc "$@"'
     )
-    as_user = (
-        """
+    as_user = r"""
         test $(id -u) = 65534
         $1 mount i c d
         echo mine > d/new
@@ -594,8 +603,9 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
         test -z "$(ls -A "$XDG_RUNTIME_DIR/cowcloop")"
         $1 mount i c d
         cat d/new
-        pkill -KILL -u 65534 -x nbdkit
-        while pgrep -u 65534 -x nbdkit; do sleep 0.1; done
+        pid=$($1 list --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
+        kill -KILL $pid
+        while kill -0 $pid 2> /dev/null; do sleep 0.1; done
         $1 umount d
         test -z "$(ls -A d)"
         ! $1 mount --via fuse i d
@@ -604,16 +614,7 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
         $1 mount --via fuse2fs i d
         test -d d/etc
         $1 umount d
-    """.replace("        pkill -KILL -u 65534 -x nbdkit\n", "        kill -KILL $pid\n")
-        .replace(
-            "        while pgrep -u 65534 -x nbdkit; do sleep 0.1; done\n",
-            "        while kill -0 $pid 2>/dev/null; do sleep 0.1; done\n",
-        )
-        .replace(
-            "        cat d/new\n",
-            "        cat d/new\n        pid=$($1 list --json | sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p')\n",
-        )
-    )
+    """
     done = run(
         unshare, "--mount", "bash", "-euc", as_root, "bash", runtime, as_user, "bash",
         cowcloop_path(),
