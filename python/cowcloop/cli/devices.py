@@ -27,6 +27,8 @@ _ALL = click.option("--all", "every", is_flag=True, help="All devices that this 
 def detach_command(target: str | None, every: bool) -> None:
     """Stop a served device; returns when everything is on disk.
 
+    One that "cowcloop mount" has mounted is refused: "cowcloop umount" ends it.
+
     \b
     Examples:
       cowcloop detach "$uri"                        # what attach printed
@@ -50,7 +52,7 @@ def detach_command(target: str | None, every: bool) -> None:
 @_TARGET
 @_ALL
 def sync_command(target: str | None, every: bool) -> None:
-    """Bring everything that clients have written to disk now.
+    """Bring everything that clients have written to disk now, through a mount as well.
 
     Without a device it does so for all.
 
