@@ -483,7 +483,7 @@ def test_a_journal_that_was_not_replayed(
     disk, cow = mkfs(tmp_path / "disk", "ext4"), tmp_path / "c"
     cowcloop("mount", "-q", disk, cow, place)
     (place / "journaled").write_text("x")
-    os.sync()
+    run("sync", "-f", place)
     for name in ("nbdkit", "nbdfuse"):
         kill(name, runtime)
     cowcloop("umount", place)
@@ -530,7 +530,8 @@ def test_ctrl_c_leaves_nothing(
             assert process.returncode == 130, error
             one_line(error.strip(), "interrupted")
         assert left() == [], f"step {step}, exit code {process.returncode}"
-    assert 130 in codes
+    # attach has done its work nearly at once.
+    assert 130 in codes or command == "attach"
 
 
 def test_two_at_one_place(
@@ -625,6 +626,26 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
     assert "mine" in done.stdout.decode()
     for words in (DONE, "is busy", "after a crash", "needs root", "no file system"):
         assert words in said, said
+
+
+def test_in_another_namespace(
+    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
+) -> None:
+    """What is mounted where we do not see it is not taken away from there."""
+    unshare = program("unshare", "util-linux")
+    script = '"$1" mount "$2" "$3" "$4" && echo && read line && "$1" umount -q "$4"'
+    words = [cowcloop_path(), chicken, tmp_path / "c", place]
+    process = subprocess.Popen(
+        [unshare, "--mount", "bash", "-c", script, "bash", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    refused("umount", place, says="another mount namespace")
+    process.communicate(b"go on\n", timeout=60)
+    assert process.returncode == 0
+    assert left() == []
 
 
 @pytest.mark.parametrize("via", WAYS)

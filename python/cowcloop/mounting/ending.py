@@ -90,12 +90,16 @@ def release(entry: runtime.Entry) -> Ended:
     if not crashed and not record.read_only:
         sync(entry)
     place = record.mount
+    folder = os.path.realpath(disk_folder(entry.path))
+    if fuse.running(disk_fifo(entry.path)) and mounts.at(folder) is None:
+        raise MountError(
+            f"{place}: mounted in another mount namespace (a container?): unmount it there"
+        )
     with fuse.ending(entry.path / FILESYSTEM_FIFO):
         if record.is_hidden():
             raise MountError(f"{place}: another mount lies over it: unmount that first")
         if record.is_mounted():
             _unmount(place, place)
-    folder = os.path.realpath(disk_folder(entry.path))
     _wait_for_loop_devices(entry.path, place)
     with fuse.ending(disk_fifo(entry.path)) as said:
         if mounts.at(folder) is not None:
