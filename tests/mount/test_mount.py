@@ -634,7 +634,7 @@ def test_in_another_namespace(
     """What is mounted where we do not see it is not taken away from there."""
     unshare = program("unshare", "util-linux")
     script = '"$1" mount "$2" "$3" "$4" && echo && read line && "$1" umount -q "$4"'
-    words = [cowcloop_path(), chicken, tmp_path / "c", place]
+    words = [cowcloop_path(), str(chicken), str(tmp_path / "c"), str(place)]
     process = subprocess.Popen(
         [unshare, "--mount", "bash", "-c", script, "bash", *words],
         stdin=subprocess.PIPE,
