@@ -40,7 +40,7 @@ def show(command: list[str]) -> None:
 def attempt(*command: str) -> bool:
     """Print a command and run it; whether it succeeded."""
     show(list(command))
-    words = [str(COWCLOOP), *command[1:]] if command[0] == "cowcloop" else list(command)
+    words = [str(COWCLOOP) if word == "cowcloop" else word for word in command]
     try:
         return subprocess.run(words, stdin=subprocess.DEVNULL).returncode == 0
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def run(*command: str) -> None:
 def output(*command: str) -> str:
     """What a command prints, shown as well."""
     show(list(command))
-    words = [str(COWCLOOP), *command[1:]] if command[0] == "cowcloop" else list(command)
+    words = [str(COWCLOOP) if word == "cowcloop" else word for word in command]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="", flush=True)
     if done.returncode != 0:
@@ -80,8 +80,9 @@ def unmount(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def mounted(uri: str) -> Iterator[None]:
-    """The device as a file (FUSE), and the filesystem in it mounted read-write."""
+def by_hand() -> Iterator[None]:
+    """Each step for itself: served, the device as a file (FUSE), the file system mounted."""
+    uri = output("cowcloop", "attach", "cdrom/chicken", "chicken.cow")
     command = [*AS_ROOT, "nbdfuse", "nbd/chicken", uri]
     print(f"{BOLD}$ {shlex.join(command)} &{PLAIN}", flush=True)
     nbdfuse = subprocess.Popen(command, stdin=subprocess.DEVNULL)
@@ -98,6 +99,7 @@ def mounted(uri: str) -> Iterator[None]:
         run(*AS_ROOT, "e2fsck", "-fn", "nbd/chicken")
         unmount("nbd")
         nbdfuse.wait(PATIENCE)
+        run("cowcloop", "list")
     finally:
         for folder in ("mnt", "nbd"):
             if os.path.ismount(folder):
@@ -105,6 +107,18 @@ def mounted(uri: str) -> Iterator[None]:
         if nbdfuse.poll() is None:
             nbdfuse.terminate()
             nbdfuse.wait()
+        run("cowcloop", "detach", uri)
+
+
+@contextlib.contextmanager
+def mounted() -> Iterator[None]:
+    """The same in one command."""
+    run(*AS_ROOT, "cowcloop", "mount", "cdrom/chicken", "chicken.cow", "mnt")
+    try:
+        yield
+        run(*AS_ROOT, "cowcloop", "list")
+    finally:
+        run(*AS_ROOT, "cowcloop", "umount", "mnt")
 
 
 @contextlib.contextmanager
@@ -121,19 +135,6 @@ def medium() -> Iterator[None]:
     finally:
         if os.path.ismount("cdrom"):
             unmount("cdrom")
-
-
-@contextlib.contextmanager
-def attached() -> Iterator[str]:
-    """The image served, writable, in the background."""
-    uri = output("cowcloop", "attach", "cdrom/chicken", "chicken.cow")
-    try:
-        yield uri
-    except BaseException:
-        subprocess.run([str(COWCLOOP), "detach", uri])
-        raise
-    run("cowcloop", "list")
-    run("cowcloop", "detach", uri)
 
 
 def example(work: Path) -> None:
@@ -153,19 +154,22 @@ def example(work: Path) -> None:
     before = output("sha256sum", "cd/chicken").split()[0]
     with medium():
         say("Served with a cowfile, mounted read-write, and a file copied in")
-        with attached() as uri, mounted(uri):
+        with by_hand():
             run(*AS_ROOT, "cp", new, "mnt/")
             run(*AS_ROOT, "rm", "mnt/egg-13")
             run("df", "-h", "mnt")
         say("What was written is in the cowfile; it takes the space of the changes alone")
         run("cowcloop", "info", "chicken.cow")
         run("ls", "-lsh", "chicken.cow", "cdrom/chicken")
-        say("The next day: attached again, the file is there")
-        with attached() as uri, mounted(uri):
+        say("The next day: mounted again, now in one command, and the file is there")
+        with mounted():
             run("cmp", new, f"mnt/{Path(new).name}")
             run("ls", "-l", f"mnt/{Path(new).name}")
             if Path("mnt/egg-13").exists():
                 raise DemoError("mnt/egg-13 is back")
+        say("Image and changes as one plain file: sound, and with the file in it")
+        run("cowcloop", "extract", "cdrom/chicken", "chicken.cow", "whole.ext2")
+        run("e2fsck", "-fn", "whole.ext2")
         say("And the image has not changed")
         after = output("sha256sum", "cdrom/chicken").split()[0]
         if after != before:

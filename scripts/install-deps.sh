@@ -18,6 +18,13 @@ cloop-utils:/usr/bin/extract_compressed_fs
 e2fsprogs:/usr/sbin/mke2fs|/sbin/mke2fs
 mount:/usr/bin/mount|/bin/mount
 fuse3:/usr/bin/fusermount3|/bin/fusermount3
+fuse2fs:/usr/bin/fuse2fs|/usr/sbin/fuse2fs|/sbin/fuse2fs
+fdisk:/usr/sbin/sfdisk|/sbin/sfdisk
+dosfstools:/usr/sbin/mkfs.vfat|/sbin/mkfs.vfat
+xfsprogs:/usr/sbin/mkfs.xfs|/sbin/mkfs.xfs
+exfatprogs:/usr/sbin/mkfs.exfat|/sbin/mkfs.exfat
+exfat-fuse:/usr/sbin/mount.exfat-fuse|/sbin/mount.exfat-fuse
+nbd-client:/usr/sbin/nbd-client|/sbin/nbd-client
 qemu-utils:/usr/bin/qemu-io
 fio:/usr/bin/fio
 lzop:/usr/bin/lzop

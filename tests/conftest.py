@@ -37,6 +37,9 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield folder
     server.Server.kill_all()
     if any((folder / "cowcloop").glob("*")):
+        for device in server.listed():
+            if device["mount"] is not None:
+                programs.cowcloop("umount", device["mount"], expect=None)
         programs.cowcloop("detach", "--all", expect=None)
     shutil.rmtree(folder, ignore_errors=True)
 

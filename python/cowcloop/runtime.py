@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from cowcloop import mounts
 from cowcloop.errors import CowcloopError
 
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -33,7 +34,11 @@ class RegistryError(CowcloopError):
 
 @dataclass
 class Record:
-    """What ``device.json`` says about one served device."""
+    """What ``device.json`` says about one served device.
+
+    `mount` is a directory, `via` how it came to be mounted there, `mounted` the number of the
+    file system's device once it is, and `mounts_below` how many mounts there were before.
+    """
 
     pid: int
     uri: str
@@ -42,10 +47,29 @@ class Record:
     cowfiles: list[str]
     device: str | None = None
     mount: str | None = None
+    via: str | None = None
+    mounted: str | None = None
+    mounts_below: int = 0
     read_only: bool = False
     sessions: str | None = None
     started: float = field(default_factory=time.time)
     version: int = 1
+
+    def is_mounted(self) -> bool:
+        """Whether the file system is still mounted, perhaps below another one."""
+        return self._own_mounts() != []
+
+    def is_hidden(self) -> bool:
+        """Whether another file system has been mounted over it."""
+        own = self._own_mounts()
+        return self.mounted is not None and own != [] and own[-1] != self.mounted
+
+    def _own_mounts(self) -> list[str]:
+        """The devices mounted at its place since, ours among them."""
+        here = [mount.device for mount in mounts.mounts() if mount.point == self.mount]
+        since = here[self.mounts_below :]
+        # While it is being mounted, its number is not known yet.
+        return since if self.mounted in (None, *since) else []
 
 
 @dataclass(frozen=True)
@@ -149,17 +173,23 @@ def create() -> NewEntry:
 
 
 def entries() -> list[Entry]:
-    """The served devices, oldest first; entries whose process is gone are removed."""
+    """The served devices, oldest first; entries whose process is gone are removed.
+
+    But one whose mount is still there stays, so that it can be unmounted.
+    """
     root = directory()
     found = []
     with _directory_lock(root):
         for path in sorted(item for item in root.iterdir() if item.is_dir()):
             lock = _try_lock(path)
+            record = _read(path)
             if lock is not None:
-                _remove(path)
+                if record is not None and _left_mounted(path, record):
+                    found.append(Entry(path, record))
+                else:
+                    _remove(path)
                 os.close(lock)
                 continue
-            record = _read(path)
             # Without a record it is still being started.
             if record is not None:
                 found.append(Entry(path, record))
@@ -231,6 +261,12 @@ def _read(path: Path) -> Record | None:
         return Record(**{name: value for name, value in values.items() if name in names})
     except (OSError, ValueError, TypeError, AttributeError):
         return None
+
+
+def _left_mounted(path: Path, record: Record) -> bool:
+    if record.mount is None:
+        return False
+    return record.is_mounted() or mounts.inside(path) or bool(mounts.loop_devices(path))
 
 
 def _remove(path: Path) -> None:

@@ -23,6 +23,10 @@ TYPED = {"/home/a/i.img": "i.img", "/home/a/i.img.cow": "i.img.cow"}
         ),
         ("nbdkit: error: /home/a/i.img.cow: in use", Message("error", "i.img.cow: in use")),
         ("nbdkit: cowcloop: warning: slow", Message("warning", "slow")),
+        (
+            "nbdkit: error: warning: /home/a/i.img.cow: no holes here",
+            Message("warning", "i.img.cow: no holes here"),
+        ),
         ("nbdkit: cowcloop[2]: debug: pread", Message("debug", "pread")),
         (
             "/usr/bin/nbdkit: unrecognized option '--foo'",

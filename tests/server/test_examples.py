@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from support.server import attach, serving, wait_until
 
 @contextlib.contextmanager
 def mounted(uri: str, folder: Path) -> Iterator[Path]:
-    """The device mounted through FUSE and a loop device."""
+    """The device mounted by hand, through FUSE and a loop device."""
     raw, place = folder / "bridge", folder / "mnt"
     raw.touch()
     place.mkdir(exist_ok=True)
@@ -64,6 +65,49 @@ def test_a_session_on_a_write_protected_floppy(floppy: Path, tmp_path: Path) -> 
     assert hashlib.sha256(floppy.read_bytes()).digest() == before
     assert cowfile.original_refuses(cow, floppy.read_bytes()) is None
     run(program("e2fsck", "e2fsprogs"), "-fn", _extracted(floppy, cow, tmp_path))
+
+
+@pytest.mark.usefixtures("fuse", "loop")
+def test_a_compressed_cd_becomes_writable(chicken: Path, ext2: Path, tmp_path: Path) -> None:
+    """The CD's image is mounted writable in one command, and again the next day."""
+    cd, cow, place = tmp_path / "cd", tmp_path / "chicken.cow", tmp_path / "mnt"
+    cd.mkdir()
+    place.mkdir()
+    shutil.copy(chicken, cd / "chicken")
+    run(program("mount", "mount"), "--bind", "-o", "ro", cd, cd)
+    try:
+        cowcloop("mount", cd / "chicken", cow, place)
+        shutil.copy("/etc/passwd", place)
+        (place / "etc/file1.conf").unlink()
+        cowcloop("umount", place)
+        cowcloop("mount", cd / "chicken", cow, place)
+        assert (place / "passwd").read_bytes() == Path("/etc/passwd").read_bytes()
+        assert not (place / "etc/file1.conf").exists()
+        cowcloop("umount", place)
+        assert (cd / "chicken").read_bytes() == chicken.read_bytes()
+    finally:
+        run("umount", cd)
+    assert cowfile.original_refuses(cow, ext2.read_bytes()) is None
+    run(program("e2fsck", "e2fsprogs"), "-fn", _extracted(chicken, cow, tmp_path))
+
+
+@pytest.mark.usefixtures("fuse", "loop")
+def test_a_mounted_classroom(chicken: Path, tmp_path: Path) -> None:
+    """Everybody has the same base mounted, at the same time, and changes it for themselves."""
+    pupils = ["anna", "bob", "carl"]
+    for day in range(2):
+        for name in pupils:
+            (tmp_path / name).mkdir(exist_ok=True)
+            cowcloop("mount", chicken, tmp_path / f"{name}.cow", tmp_path / name)
+        for name in pupils:
+            diary = tmp_path / name / "diary"
+            assert diary.exists() == (day > 0)
+            with diary.open("a") as file:
+                file.write(f"{name}, day {day}\n")
+        for name in pupils:
+            text = (tmp_path / name / "diary").read_text()
+            assert text == "".join(f"{name}, day {past}\n" for past in range(day + 1))
+            cowcloop("umount", tmp_path / name)
 
 
 def test_several_sessions_over_one_base(chicken: Path, ext2: Path, tmp_path: Path) -> None:

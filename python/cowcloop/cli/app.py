@@ -18,6 +18,8 @@ COMMANDS = {
     "detach": "devices",
     "list": "devices",
     "sync": "devices",
+    "mount": "mount",
+    "umount": "mount",
     "suspend": "live",
     "resume": "live",
     "reopen": "live",

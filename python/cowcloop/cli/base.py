@@ -48,6 +48,7 @@ def program_settings() -> dict[str, Any]:
                         "name": "Serve",
                         "commands": ["serve", "attach", "detach", "list", "sync"],
                     },
+                    {"name": "Mount", "commands": ["mount", "umount"]},
                     {"name": "While served", "commands": ["suspend", "resume", "reopen"]},
                     {
                         "name": "Images",

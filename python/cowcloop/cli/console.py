@@ -45,6 +45,12 @@ def warning(text: str) -> None:
         _say(f"warning: {text}")
 
 
+def done(text: str) -> None:
+    """One line that says that something is done; not with --quiet."""
+    if not levels.quiet:
+        _say(text)
+
+
 def note(text: str) -> None:
     """One line about what was done; only with --verbose."""
     if levels.verbose:

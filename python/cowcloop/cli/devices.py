@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +27,32 @@ _ALL = click.option("--all", "every", is_flag=True, help="All devices that this 
 def detach_command(target: str | None, every: bool) -> None:
     """Stop a served device; returns when everything is on disk.
 
+    One that "cowcloop mount" has mounted is refused: "cowcloop umount" ends it.
+
     \b
     Examples:
       cowcloop detach "$uri"                        # what attach printed
       cowcloop detach /dev/nbd0
       cowcloop detach --all
     """
-    from cowcloop import server
+    from cowcloop import mounting, server
 
-    _for_each(_chosen(target, every), server.detach, "detached")
+    def detach(entry: Entry) -> None:
+        mounting.check_unmounted(entry)
+        if entry.record is not None and entry.record.mount is not None:
+            # Somebody else has unmounted it.
+            mounting.release(entry)
+        else:
+            server.detach(entry)
+
+    _for_each(_chosen(target, every), detach, "detached")
 
 
 @command("sync")
 @_TARGET
 @_ALL
 def sync_command(target: str | None, every: bool) -> None:
-    """Bring everything that clients have written to disk now.
+    """Bring everything that clients have written to disk now, through a mount as well.
 
     Without a device it does so for all.
 
@@ -50,9 +61,13 @@ def sync_command(target: str | None, every: bool) -> None:
       cowcloop sync "$uri"
       cowcloop sync --all
     """
-    from cowcloop import server
+    from cowcloop import mounting, server
 
-    _for_each(_chosen(target, every or target is None), server.sync, "on disk")
+    def sync(entry: Entry) -> None:
+        mounting.sync(entry)
+        server.sync(entry)
+
+    _for_each(_chosen(target, every or target is None), sync, "on disk")
 
 
 @command("list")
@@ -70,6 +85,7 @@ def list_command(as_json: bool, watch: bool) -> None:
     if watch:
         _watch(as_json)
         return
+    _clean_up()
     devices = _all_devices()
     if as_json:
         console.result_json(devices)
@@ -83,6 +99,19 @@ def _all_devices() -> list[dict[str, Any]]:
     from cowcloop import runtime
 
     return [_describe(entry) for entry in runtime.entries()]
+
+
+def _clean_up() -> None:
+    """Unmount what servers that have ended left mounted."""
+    from cowcloop import CowcloopError, mounting, runtime
+
+    for entry in runtime.entries():
+        if entry.record is None or entry.record.mount is None or entry.alive():
+            continue
+        # What cannot be unmounted yet is listed as broken.
+        with contextlib.suppress(CowcloopError):
+            ended = mounting.release(entry)
+            console.warning(f"{entry.record.mount}: its server had ended: unmounted; {ended.value}")
 
 
 def _watch(as_json: bool) -> None:
@@ -122,7 +151,7 @@ def _for_each(entries: list[Entry], action: Any, done: str) -> None:
 
 def _describe(entry: Entry) -> dict[str, Any]:
     """One device for --json: the record, then the figures of the running server."""
-    from cowcloop import control
+    from cowcloop import control, mounting
     from cowcloop.control import ControlError
 
     record = entry.record
@@ -133,6 +162,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "socket": record.socket,
         "device": record.device,
         "mount": record.mount,
+        "via": record.via,
         "pid": record.pid,
         "started": record.started,
         "image": record.image,
@@ -144,6 +174,9 @@ def _describe(entry: Entry) -> dict[str, Any]:
         device.update({name: figures[name] for name in figures if name not in ("image", "pid")})
     except ControlError as error:
         device["error"] = str(error)
+    ended = mounting.broken(entry)
+    if ended is not None:
+        device["error"] = f"{ended} has ended: cowcloop umount cleans up"
     return device
 
 
@@ -160,7 +193,9 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
     cows = [*reversed(device["cowfiles"]), *device.get("sessions", ())] or [{}]
     rows: list[tuple[str, ...]] = []
     for number, cow in enumerate(cows):
-        state = "no answer" if "error" in device else cow.get("state", "read-only")
+        state = cow.get("state", "read-only")
+        if "error" in device:
+            state = "broken" if device["mount"] else "no answer"
         used = f"{cow['blocks_used']}/{cow['blocks_total']}" if "blocks_used" in cow else "-"
         io = f"{cow['reads']}/{cow['writes']}" if "reads" in cow else "-"
         first = number == 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cowcloop.server.messages import Message
     from cowcloop.server.options import ServeOptions
 
-_OPTIONS = (
+_ADDRESSES = (
     click.option(
         "-U", "--unix", type=click.Path(), metavar="SOCKET", help="Listen on this Unix socket."
     ),
@@ -24,6 +24,10 @@ _OPTIONS = (
         metavar="[HOST:]PORT",
         help="Listen on a TCP port, of 127.0.0.1 unless HOST is given; port 0 takes a free one.",
     ),
+)
+
+# Those of a device, however it is used.
+DEVICE_OPTIONS = (
     click.option(
         "--device", type=click.Path(), metavar="/dev/nbdN", help="Connect this kernel device to it."
     ),
@@ -49,6 +53,10 @@ _OPTIONS = (
     click.option(
         "--preload", type=click.IntRange(0), metavar="N", help="Read N blocks into the cache first."
     ),
+    click.option("--strict", is_flag=True, help="Check each block whole before any of it is read."),
+)
+
+_SERVER_OPTIONS = (
     click.option(
         "--sessions",
         type=click.Path(),
@@ -61,22 +69,22 @@ _OPTIONS = (
     click.option(
         "--session-quota", type=SIZE, metavar="SIZE", help="Space a session's cowfile may take."
     ),
-    click.option("--strict", is_flag=True, help="Check each block whole before any of it is read."),
     click.option("--tls", type=click.Choice(["off", "on", "require"]), help="nbdkit's --tls."),
     click.option(
         "--tls-certificates", type=click.Path(), metavar="DIR", help="nbdkit's --tls-certificates."
     ),
     click.option("--tls-psk", type=click.Path(), metavar="FILE", help="nbdkit's --tls-psk."),
     click.option("--tls-verify-peer", is_flag=True, help="nbdkit's --tls-verify-peer."),
-    click.option(
-        "--log", type=click.Path(), metavar="FILE", help="Append the server's messages to FILE."
-    ),
+)
+
+LOG = click.option(
+    "--log", type=click.Path(), metavar="FILE", help="Append the server's messages to FILE."
 )
 
 
 def _served(function: Callable[..., None]) -> Callable[..., None]:
     """The arguments and options that serve and attach have in common."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_ADDRESSES, *DEVICE_OPTIONS, *_SERVER_OPTIONS, LOG)):
         function = option(function)
     return IMAGE(COWS(function))
 
@@ -151,8 +159,11 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
       cowcloop detach --all
     """
     from cowcloop import server
+    from cowcloop.server.interrupts import noted_interrupts
 
-    entry = server.attach(_options(state, values), report=report, log=log)
+    options = _options(state, values)
+    with noted_interrupts() as interrupts:
+        entry = server.attach(options, report=report, loop=interrupts.loop(), log=log)
     assert entry.record is not None
     console.result(entry.record.device or entry.record.uri)
 
@@ -167,6 +178,12 @@ def report(message: Message) -> None:
         console.note(message.text)
 
 
+def check_repair(values: dict[str, Any]) -> None:
+    """Refuse --repair where no cowfile is written."""
+    if values["repair"] and (values["read_only"] or not values["cows"]):
+        raise click.UsageError("--repair needs a COW that may be written")
+
+
 def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
     from cowcloop.server.options import ServeOptions, Tls, parse_tcp
 
@@ -175,8 +192,7 @@ def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
         raise click.UsageError("--unix and --tcp exclude each other")
     if tcp is not None and values["device"] is not None:
         raise click.UsageError("--device needs a Unix socket: leave out --tcp")
-    if values["repair"] and (values["read_only"] or not values["cows"]):
-        raise click.UsageError("--repair needs a COW that may be written")
+    check_repair(values)
     if values["sessions"] is None:
         for name in ("max_sessions", "session_quota"):
             if values[name] is not None:

@@ -17,6 +17,9 @@ _LINE = re.compile(
 # What nbdkit says before it has its own way to say it: the program's name, or nothing.
 _PROGRAM = re.compile(r"(?:/\S*/)?nbdkit: ")
 
+# The plugin's warnings: nbdkit has errors and debug messages only.
+_WARNING = "warning: "
+
 # A client that goes away without a word is no error of the server's.
 _CLIENT_GONE = re.compile(r".*: (?:Connection reset by peer|Broken pipe)")
 
@@ -56,6 +59,8 @@ def translate(line: str, typed: Mapping[str, str], where: str) -> Message | None
         level, text = match["level"], match["text"]
         if _CLIENT_GONE.fullmatch(text):
             level = "debug"
+        elif text.startswith(_WARNING):
+            level, text = "warning", text[len(_WARNING) :]
     # The longest first: one path may begin with another.
     for path in sorted(typed, key=len, reverse=True):
         text = text.replace(path, typed[path])

@@ -226,3 +226,98 @@ fn a_full_memory_overlay_says_so_and_stays_readable() {
     overlay.write_zeroes(0, 8192, false).unwrap();
     overlay.write_at(&[7; 4096], at).unwrap();
 }
+
+/// A medium as FAT is: without holes, and with a limit to how long a file may be.
+#[derive(Debug)]
+struct Fat(MemoryStorage);
+
+const FAT_LIMIT: u64 = 300 << 10;
+
+impl Storage for Fat {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn len(&self) -> std::io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> std::io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn can_be_long(&self, length: u64) -> std::io::Result<bool> {
+        Ok(length <= FAT_LIMIT)
+    }
+
+    fn punch_hole(&self, _offset: u64, _length: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync()
+    }
+
+    fn next_data(&self, offset: u64) -> std::io::Result<Option<u64>> {
+        Ok((offset < self.len()?).then_some(offset))
+    }
+
+    fn next_hole(&self, _offset: u64) -> std::io::Result<u64> {
+        self.len()
+    }
+
+    fn allocated(&self) -> std::io::Result<u64> {
+        self.len()
+    }
+}
+
+#[test]
+fn zeros_are_written_where_holes_cannot_be_punched() {
+    let (base, mut expected) = base();
+    let storage = Arc::new(Fat(MemoryStorage::new("cow", u64::MAX)));
+    Cowfile::create(&*storage, &*base, base.size()).unwrap();
+    for round in 0..2 {
+        let overlay = Overlay::open(storage.clone(), base.clone(), Access::Writable).unwrap();
+        for (at, length) in [(0, 1024), (5000, 100), (9000, 30_000), (SIZE - 700, 700)] {
+            let (at, length) = (at + round * 40_000 % (SIZE - at - length + 1), length);
+            overlay.write_at(&vec![0xaa; length + 100][..length], at as u64).unwrap();
+            expected[at..at + length].fill(0xaa);
+            // Nothing has changed when a fast zero is refused.
+            let error = overlay.write_zeroes(0, 4096, true).unwrap_err();
+            assert_eq!(error.kind(), cowcloop_engine::ErrorKind::Unsupported);
+            let half = length / 2;
+            overlay.write_zeroes(at as u64, half as u64, false).unwrap();
+            expected[at..at + half].fill(0);
+        }
+        let mut found = vec![0; SIZE];
+        overlay.read_at(&mut found, 0).unwrap();
+        assert!(found == expected, "round {round}");
+        overlay.close().unwrap();
+    }
+    let overlay = Overlay::open(storage, base, Access::ReadOnly).unwrap();
+    let mut found = vec![0; SIZE];
+    overlay.read_at(&mut found, 0).unwrap();
+    assert!(found == expected);
+}
+
+#[test]
+fn a_cowfile_that_could_become_too_long_is_refused() {
+    let lower = MemoryStorage::new("base", u64::MAX);
+    lower.write_all_at(&[1], FAT_LIMIT).unwrap();
+    let base = image::open(Arc::new(lower), &ImageOptions::default()).unwrap();
+    let fat = Fat(MemoryStorage::new("cow", u64::MAX));
+    let error = Cowfile::create(&fat, &*base, base.size()).unwrap_err();
+    assert_eq!(error.kind(), cowcloop_engine::ErrorKind::NoSpace);
+    assert!(error.to_string().contains("FAT"), "{error}");
+    assert!(fat.0.is_empty().unwrap());
+    // One that came from elsewhere can be read, but not be written.
+    let whole = MemoryStorage::new("cow", u64::MAX);
+    Cowfile::create(&whole, &*base, base.size()).unwrap();
+    let moved = Arc::new(Fat(whole));
+    assert!(Overlay::open(moved.clone(), base.clone(), Access::Writable).is_err());
+    Overlay::open(moved, base, Access::ReadOnly).unwrap();
+}

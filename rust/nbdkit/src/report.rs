@@ -30,7 +30,9 @@ pub fn install() {
         }
         fn log(&self, record: &log::Record) {
             match record.level() {
-                log::Level::Error | log::Level::Warn => host::error(&record.args().to_string()),
+                log::Level::Error => host::error(&record.args().to_string()),
+                // nbdkit knows errors and debug messages only: the text says what it is.
+                log::Level::Warn => host::error(&format!("warning: {}", record.args())),
                 _ => host::debug(&record.args().to_string()),
             }
         }

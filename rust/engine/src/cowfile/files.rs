@@ -56,6 +56,12 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
     let storage = FileStorage::create_new(&unfinished.path).map_err(failed)?.named(path);
     lock(&storage, Access::Writable)?;
     Cowfile::create(&storage, base, size)?;
+    if !keeps_holes(path).map_err(failed)? {
+        log::warn!(
+            "{name}: its file system has no holes, so the cowfile takes the space of the whole \
+             device, up to {size} bytes, however little is written"
+        );
+    }
     match unfinished.publish(path) {
         // Somebody else was quicker: theirs is the cowfile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -74,6 +80,19 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
         // Some network and FUSE file systems cannot; their names are durable at once.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         other => Ok(other?),
+    }
+}
+
+/// Whether the file system of `path` leaves holes where nothing was written:
+/// tried with a small file of its own.
+fn keeps_holes(path: &Path) -> io::Result<bool> {
+    const HOLE: u64 = 1 << 20;
+    let trial = Unfinished::new(path)?;
+    let file = FileStorage::create_new(&trial.path)?;
+    match file.write_all_at(&[0], HOLE - 1) {
+        Ok(()) => Ok(file.allocated()? < HOLE),
+        // Writing will tell: about room, not about holes.
+        Err(_) => Ok(true),
     }
 }
 
@@ -112,11 +131,28 @@ impl Unfinished {
             Err(Errno::INVAL | Errno::NOSYS) => {
                 // A file system without NOREPLACE. A hard link does not replace
                 // either; Drop removes the first name.
-                std::fs::hard_link(&self.path, path)
+                match std::fs::hard_link(&self.path, path) {
+                    Err(error) if has_no_links(&error) => self.publish_over_empty(path),
+                    other => other,
+                }
             }
             other => Ok(other?),
         }
     }
+
+    /// Takes the name with an empty file first, so that nobody else's is replaced.
+    fn publish_over_empty(&self, path: &Path) -> io::Result<()> {
+        FileStorage::create_new(path)?;
+        std::fs::rename(&self.path, path).inspect_err(|_| {
+            let _ = std::fs::remove_file(path);
+        })
+    }
+}
+
+/// Whether the error is that of a file system without hard links: FAT over FUSE, say.
+fn has_no_links(error: &io::Error) -> bool {
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP))
 }
 
 impl Drop for Unfinished {

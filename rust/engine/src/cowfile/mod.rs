@@ -115,6 +115,7 @@ impl Cowfile {
         }
         let mark = Mark::new(base.size(), base.identity()?)?;
         let head = Head::new(blocks, fingerprint(base, blocks)?, mark);
+        check_length(storage, &head)?;
         let mut sector = [0; HEAD_SECTOR];
         head.encode_into(&mut sector);
         // The last byte before the data fixes the length; what lies between is a hole.
@@ -147,6 +148,9 @@ impl Cowfile {
         }
         let identity = base.identity()?;
         check_base(name, &head, base, identity)?;
+        if access == Access::Writable {
+            check_length(&*storage, &head)?;
+        }
         let failed = |error| Error::io(name, "cannot read the cowfile's bitmap", error);
         let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
         let used = bitmap.count();
@@ -597,6 +601,23 @@ impl Drop for Change<'_> {
     fn drop(&mut self) {
         // Failed changes count too: a part of them may be in the file.
         self.cow.changes.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Refuses a cowfile that could not become as long as its last block needs.
+fn check_length(storage: &dyn Storage, head: &Head) -> Result<()> {
+    let name = storage.name();
+    let needed = head.doffset + head.rdoblocks * MAPUNIT;
+    match storage.can_be_long(needed) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let message = format!(
+                "the cowfile can become {needed} bytes long, and a file must not be as long here \
+                 (on FAT: 4 GiB less one byte); put it on another file system"
+            );
+            Err(Error::new(ErrorKind::NoSpace, name, message))
+        }
+        Err(error) => Err(Error::io(name, "cannot find out how long it may become", error)),
     }
 }
 

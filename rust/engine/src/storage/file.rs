@@ -124,6 +124,21 @@ impl Storage for FileStorage {
         }
     }
 
+    fn can_be_long(&self, length: u64) -> io::Result<bool> {
+        if self.file.metadata()?.file_type().is_block_device() {
+            return Ok(true);
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+        if limit.is_some_and(|limit| limit < length) {
+            return Ok(false);
+        }
+        // The kernel knows how long a file may be on each file system, and seeks no further.
+        match rustix::fs::seek(&self.file, SeekFrom::Start(length)) {
+            Err(Errno::INVAL) => Ok(false),
+            other => Ok(other.map(|_| true)?),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -59,6 +59,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// `Unsupported` when the medium cannot; nothing has changed then.
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
 
+    /// Whether the storage may grow to a length at all, space aside.
+    fn can_be_long(&self, _length: u64) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Returns once all that was written or punched before the call is durable,
     /// with the length and whatever else is needed to read it back.
     fn sync(&self) -> io::Result<()>;

@@ -101,6 +101,10 @@ impl Storage for Slot {
         self.with(|file| file.write_all_at(buf, offset))
     }
 
+    fn can_be_long(&self, length: u64) -> io::Result<bool> {
+        self.with(|file| file.can_be_long(length))
+    }
+
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
         self.with(|file| file.punch_hole(offset, length))
     }

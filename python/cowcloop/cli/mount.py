@@ -1,0 +1,98 @@
+"""mount and umount: from an image and its cowfiles to a directory, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import rich_click as click
+
+from cowcloop.cli import console
+from cowcloop.cli.base import COWS, IMAGE, command
+from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_repair, report
+
+_DIRECTORY = click.argument("directory", type=click.Path(), metavar="DIR")
+
+
+def _mounted(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed((*DEVICE_OPTIONS, LOG)):
+        function = option(function)
+    return IMAGE(COWS(_DIRECTORY(function)))
+
+
+@command("mount")
+@_mounted
+@click.option(
+    "--partition", type=click.IntRange(1), metavar="N", help="Mount this partition of the device."
+)
+@click.option(
+    "--via",
+    type=click.Choice(["nbd", "fuse", "fuse2fs"]),
+    help="How (default: the first of these that there is; without root fuse2fs).",
+)
+@click.option(
+    "-o",
+    "--options",
+    "mount_options",
+    multiple=True,
+    metavar="OPTIONS",
+    help="More options for the mount, as mount(8) has them.",
+)
+def mount_command(
+    image: str,
+    cows: tuple[str, ...],
+    directory: str,
+    log: str | None,
+    partition: int | None,
+    via: str | None,
+    mount_options: tuple[str, ...],
+    **values: Any,
+) -> None:
+    """Mount IMAGE on the directory DIR, changes going to COW.
+
+    Serves it in the background and mounts its file system with noatime: with a kernel NBD device,
+    or nbdfuse and a loop device, or, without root, nbdfuse and fuse2fs (ext2, ext3 and ext4 only).
+    Without COW the mount is read-only. "cowcloop umount" ends all of it.
+
+    \b
+    Examples:
+      cowcloop mount chicken /mnt                     # read-only
+      cowcloop mount chicken chicken.cow /mnt         # changes go to chicken.cow
+      cowcloop mount disk.img disk.cow /mnt --partition 1
+      cowcloop umount /mnt
+    """
+    from cowcloop import mounting
+    from cowcloop.server.interrupts import noted_interrupts
+    from cowcloop.server.options import ServeOptions
+
+    check_repair({"cows": cows, **values})
+    if values["device"] is not None and via not in (None, "nbd"):
+        raise click.UsageError(f"--device is for --via nbd: leave out --via {via}")
+    options = ServeOptions(
+        image=image, cows=cows, nbdkit_verbose=console.levels.verbose > 1, **values
+    )
+    wanted = mounting.MountOptions(via=via, partition=partition, options=mount_options)
+    with noted_interrupts() as interrupts:
+        entry = mounting.mount(options, directory, wanted, interrupts, report=report, log=log)
+    assert entry.record is not None
+    console.note(f"{directory}: mounted via {entry.record.via}")
+
+
+@command("umount")
+@_DIRECTORY
+def umount_command(directory: str) -> None:
+    """Unmount DIR and end its device; returns when everything is on disk.
+
+    It cleans up after a crash, too.
+
+    \b
+    Examples:
+      cowcloop umount /mnt
+    """
+    from cowcloop import mounting
+
+    ended = mounting.unmount(directory)
+    if ended is mounting.Ended.CRASHED:
+        console.warning(f"{directory}: unmounted after a crash: {ended.value}")
+    else:
+        console.done(f"{directory}: unmounted; {ended.value}")

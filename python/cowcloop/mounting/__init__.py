@@ -1,0 +1,25 @@
+"""Mounting: from an image and its cowfiles to a directory, and back.
+
+One file a step: `ways` chooses how the kernel gets at the device, `fuse` runs the FUSE programs,
+`probe` looks at what the device holds, `making` mounts and `ending` unmounts.
+"""
+
+from __future__ import annotations
+
+from cowcloop.mounting.ending import Ended, broken, check_unmounted, release, sync, unmount
+from cowcloop.mounting.errors import MountError
+from cowcloop.mounting.making import MountOptions, mount
+from cowcloop.mounting.ways import WAYS
+
+__all__ = [
+    "WAYS",
+    "Ended",
+    "MountError",
+    "MountOptions",
+    "broken",
+    "check_unmounted",
+    "mount",
+    "release",
+    "sync",
+    "unmount",
+]

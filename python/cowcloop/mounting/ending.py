@@ -1,0 +1,153 @@
+"""umount: everything to disk, then backwards through all that mount made.
+
+Each step looks at what is there, so that it does for what a crash has left as well, and can be
+repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+import time
+from pathlib import Path
+
+from cowcloop import mounts, runtime, server
+from cowcloop.errors import CowcloopError
+from cowcloop.mounting import fuse
+from cowcloop.mounting.errors import MountError
+from cowcloop.mounting.places import FILESYSTEM_FIFO, disk_fifo, disk_folder
+from cowcloop.mounting.programs import run
+from cowcloop.programs import find_program
+from cowcloop.server import nbd_client
+
+# The kernel gives a loop device and the file below it back a moment after the unmount.
+_PATIENCE = 15.0
+_PAUSE = 0.02
+
+# What nbdfuse says when a write did not reach the server.
+_LOST_WRITE = re.compile(r": (?:write|write-zeroes|trim|flush): (.*)")
+
+
+class Ended(enum.Enum):
+    """How it ended."""
+
+    ON_DISK = "everything is on disk"
+    NOT_WRITTEN = "it was read-only"
+    CRASHED = "what was not on disk when it ended is lost"
+
+
+def unmount(directory: str) -> Ended:
+    """Unmount what mount mounted, and end its device; returns when all is on disk."""
+    place = os.path.realpath(directory)
+    for entry in runtime.entries():
+        if entry.record is not None and entry.record.mount == place:
+            return release(entry)
+    if mounts.at(place) is None:
+        raise MountError(f"{directory}: nothing is mounted there")
+    raise MountError(f"{directory} is not a mount of cowcloop's: use umount(8)")
+
+
+def broken(entry: runtime.Entry) -> str | None:
+    """The program behind a mount that has ended by itself, if one has."""
+    record = entry.record
+    if record is None or record.mount is None:
+        return None
+    if not entry.alive():
+        return "nbdkit"
+    folders = {"nbdfuse": disk_fifo(entry.path), "fuse2fs": entry.path / FILESYSTEM_FIFO}
+    for name, fifo in folders.items():
+        if fifo.exists() and not fuse.running(fifo):
+            return name
+    return None
+
+
+def check_unmounted(entry: runtime.Entry) -> None:
+    """Refuse to take a device away from under its mount."""
+    record = entry.record
+    if record is not None and record.mount is not None and record.is_mounted():
+        raise MountError(f"{record.uri}: mounted on {record.mount}: use cowcloop umount")
+
+
+def sync(entry: runtime.Entry) -> None:
+    """Bring what was written to a mount to disk."""
+    record = entry.record
+    if record is None or record.mount is None or not record.is_mounted():
+        return
+    done = run(find_program("sync", "coreutils"), "-f", "--", record.mount)
+    if done.code:
+        reason = done.reason(record.mount).rpartition(": ")[2]
+        raise MountError(f"{record.mount}: not everything could be written: {reason}")
+
+
+def release(entry: runtime.Entry) -> Ended:
+    """Unmount an entry's file system and end its device, or what is left of both."""
+    record = entry.record
+    assert record is not None
+    assert record.mount is not None
+    crashed = broken(entry) is not None
+    if not crashed and not record.read_only:
+        sync(entry)
+    place = record.mount
+    folder = os.path.realpath(disk_folder(entry.path))
+    if fuse.running(disk_fifo(entry.path)) and mounts.at(folder) is None:
+        raise MountError(
+            f"{place}: mounted in another mount namespace (a container?): unmount it there"
+        )
+    with fuse.ending(entry.path / FILESYSTEM_FIFO):
+        if record.is_hidden():
+            raise MountError(f"{place}: another mount lies over it: unmount that first")
+        if record.is_mounted():
+            _unmount(place, place)
+    _wait_for_loop_devices(entry.path, place)
+    with fuse.ending(disk_fifo(entry.path)) as said:
+        if mounts.at(folder) is not None:
+            _unmount(folder, place)
+    if entry.alive():
+        server.detach(entry)
+    else:
+        if record.device is not None:
+            with contextlib.suppress(CowcloopError):
+                nbd_client.disconnect(record.device)
+        entry.remove()
+    if record.read_only:
+        return Ended.NOT_WRITTEN
+    if crashed:
+        return Ended.CRASHED
+    lost = next(filter(None, map(_LOST_WRITE.search, said)), None)
+    if lost is not None:
+        raise MountError(f"{place} is unmounted, but not everything could be written: {lost[1]}")
+    return Ended.ON_DISK
+
+
+def _unmount(point: str, named: str) -> None:
+    end = time.monotonic() + (_PATIENCE if point != named else 0)
+    while True:
+        if os.geteuid() == 0:
+            done = run(find_program("umount", "mount"), "--", point)
+        else:
+            done = run(find_program("fusermount3", "fuse3"), "-u", "--", point)
+        if done.code == 0:
+            return
+        if "busy" not in done.errors:
+            raise MountError(f"{named}: cannot unmount: {done.reason(point)}")
+        if time.monotonic() > end:
+            raise MountError(
+                f"{named} is busy: a program uses it (fuser -vm shows which); nothing was changed"
+            )
+        time.sleep(_PAUSE)
+
+
+def _wait_for_loop_devices(folder: Path, place: str) -> None:
+    """Wait until the kernel has let go; take away those that nobody has mounted."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        devices = mounts.loop_devices(folder)
+        if not devices:
+            return
+        if time.monotonic() > end:
+            raise MountError(f"{place}: {devices[0]} is still in use: end what uses it, and repeat")
+        for device in devices:
+            run(find_program("losetup", "mount"), "-d", device)
+        time.sleep(_PAUSE)

@@ -1,0 +1,83 @@
+"""How the kernel gets at a device: its own NBD, or FUSE."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cowcloop.mounting.errors import MountError
+from cowcloop.programs import MissingProgram, find_program
+
+# nbd: /dev/nbdN and the kernel's file system. fuse: nbdfuse, a loop device and the kernel's file
+# system. fuse2fs: nbdfuse and fuse2fs, without root.
+WAYS = ("nbd", "fuse", "fuse2fs")
+
+_BLOCK_DEVICES = Path("/sys/block")
+_LOOP = Path("/dev/loop-control")
+_FUSE = Path("/dev/fuse")
+
+
+def choose(via: str | None) -> str:
+    """The way that was asked for, or the first that this machine and this user have."""
+    root = os.geteuid() == 0
+    if via is None:
+        if not root:
+            return "fuse2fs"
+        if _has_nbd():
+            return "nbd"
+        return "fuse" if _LOOP.exists() else "fuse2fs"
+    if via != "fuse2fs" and not root:
+        raise MountError(f"--via {via} needs root; without root there is --via fuse2fs")
+    if via == "fuse" and not _LOOP.exists():
+        raise MountError(f"{_LOOP} does not exist: load the kernel's module with: modprobe loop")
+    return via
+
+
+def check(way: str) -> None:
+    """Refuse, before anything is started, what lacks a program or may not use FUSE."""
+    for name, package in {
+        "nbd": (("nbd-client", "nbd-client"), ("mount", "mount")),
+        "fuse": (("nbdfuse", "libnbd-bin"), ("mount", "mount")),
+        "fuse2fs": (("nbdfuse", "libnbd-bin"), ("fuse2fs", "fuse2fs"), ("fusermount3", "fuse3")),
+    }[way]:
+        find_program(name, package)
+    if way == "nbd":
+        return
+    if not _FUSE.exists():
+        raise MountError(f"{_FUSE} does not exist: load the kernel's module with: modprobe fuse")
+    if not os.access(_FUSE, os.R_OK | os.W_OK):
+        raise MountError(f"{_FUSE}: you may not use it: have root do: chmod a+rw {_FUSE}")
+
+
+def free_nbd(tried: frozenset[str] = frozenset()) -> str:
+    """A kernel NBD device that nobody has connected."""
+    known = _nbd_devices()
+    for device in known:
+        if device not in tried and not connected(device):
+            return device
+    if known:
+        raise MountError(f"all {len(known)} kernel NBD devices are in use: detach one of them")
+    raise MountError(
+        "this kernel has no NBD devices: load its module with: modprobe nbd; or use --via fuse"
+    )
+
+
+def connected(device: str) -> bool:
+    """Whether a kernel NBD device has a client: the kernel shows its process number."""
+    return (_BLOCK_DEVICES / Path(device).name / "pid").exists()
+
+
+def _has_nbd() -> bool:
+    try:
+        find_program("nbd-client", "nbd-client")
+        free_nbd()
+    except (MissingProgram, MountError):
+        return False
+    return True
+
+
+def _nbd_devices() -> list[str]:
+    names = [path.name for path in _BLOCK_DEVICES.glob("nbd*")]
+    found = [name for name in names if re.fullmatch(r"nbd\d+", name)]
+    return [f"/dev/{name}" for name in sorted(found, key=lambda name: int(name[3:]))]

@@ -1,0 +1,63 @@
+"""What is mounted, and on which loop device: the kernel's own tables."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+TABLE = "/proc/self/mountinfo"
+
+# Blanks, newlines and backslashes in a name are three octal digits.
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of the table: `device` is its number, as in ``7:0``."""
+
+    point: str
+    device: str
+    kind: str
+
+
+def mounts() -> Iterator[Mount]:
+    """All mounts that this process sees; of two at one place, the upper one comes last."""
+    with open(TABLE, "rb") as file:
+        for line in file:
+            words = line.split()
+            kind = words[words.index(b"-") + 1]
+            yield Mount(_name(words[4]), words[2].decode(), _name(kind))
+
+
+def at(point: str) -> Mount | None:
+    """What is mounted at a place; the upper one of several."""
+    found = None
+    for mount in mounts():
+        if mount.point == point:
+            found = mount
+    return found
+
+
+def inside(folder: Path) -> bool:
+    """Whether something is mounted below a directory."""
+    return any(folder in Path(mount.point).parents for mount in mounts())
+
+
+def loop_devices(folder: Path) -> list[str]:
+    """The loop devices over the files below a directory, such as ``/dev/loop0``."""
+    found = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        # It may go away meanwhile.
+        with contextlib.suppress(OSError):
+            file = path.read_bytes().removesuffix(b"\n")
+            if folder in Path(os.fsdecode(file)).parents:
+                found.append(f"/dev/{path.parts[3]}")
+    return found
+
+
+def _name(word: bytes) -> str:
+    return os.fsdecode(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), word))
