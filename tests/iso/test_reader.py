@@ -14,6 +14,7 @@ from typing import Any
 import cowcloop
 import pytest
 from cowcloop import iso9660
+from cowcloop.iso9660 import medium
 from support import cloop, iso
 from support.iso import SECTOR, ce, nm, record
 from support.programs import cowcloop as program_cowcloop
@@ -266,7 +267,7 @@ def test_a_directory_out_of_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str
 ) -> None:
     """pycdlib takes the square of the time for one: it is stopped."""
-    monkeypatch.setattr(iso9660, "_MOST_SECONDS", 1)
+    monkeypatch.setattr(medium, "_MOST_SECONDS", 1)
     numbers = [0] * 30_000 if names == "same" else range(30_000, 0, -1)
     records = [record(b"%08d" % number, FIRST, 9) for number in numbers]
     path = _write(tmp_path / "cd.iso", iso.disc(records))
@@ -277,10 +278,10 @@ def test_a_directory_out_of_order(
 
 
 def test_the_system_area_is_not_judged(tmp_path: Path) -> None:
-    """A partition table that is none, where pycdlib would look for one."""
+    """What looks like a boot record to pycdlib, and like no sound one."""
     data = bytearray(iso.disc([record(b"A.;1", FIRST, SECTOR)]) + b"A" * SECTOR)
     data[: 16 * SECTOR] = random.Random(1).randbytes(16 * SECTOR)
-    data[510:512] = b"\x55\xaa"
+    data[:32] = b"\x33\xed" + b"\x90" * 30
     path = _write(tmp_path / "cd.iso", bytes(data))
     assert _extract(path, "/A") == b"A" * SECTOR
 
