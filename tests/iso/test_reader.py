@@ -286,6 +286,13 @@ def test_the_system_area_is_not_judged(tmp_path: Path) -> None:
     assert _extract(path, "/A") == b"A" * SECTOR
 
 
+def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _write(tmp_path / "cd.iso", iso.disc([]))
+    monkeypatch.setitem(sys.modules, "pycdlib", None)
+    with pytest.raises(cowcloop.UnsupportedError, match="install that Python package"):
+        iso9660.pieces(str(path), "/A")
+
+
 def test_the_library_is_loaded_for_discs_only(tmp_path: Path) -> None:
     image = _write(tmp_path / "image", cloop.build(PLAIN, BLOCK))
     disc = _write(tmp_path / "cd.iso", iso.disc([]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from cowcloop.errors import CowcloopError, ImageFormatError
+from cowcloop.errors import CowcloopError, ImageFormatError, UnsupportedError
 from cowcloop.iso9660.medium import REMEDY, Medium, open_medium, shown
 
 if TYPE_CHECKING:
@@ -122,7 +123,11 @@ def open_disc(path: str) -> Iterator[Disc]:
 
 def _read(medium: Medium) -> Disc:
     # It takes a while, which most commands need not.
-    from pycdlib import PyCdlib
+    try:
+        from pycdlib import PyCdlib
+    except ImportError:
+        message = "pycdlib is needed to read it: install that Python package"
+        raise UnsupportedError(errno.ENOSYS, f"{medium.path}: {message}") from None
 
     iso = PyCdlib()
     iso.open_fp(cast("BinaryIO", medium))
