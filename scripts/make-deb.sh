@@ -2,7 +2,8 @@
 # make-deb.sh DIR: a Debian package of the wheel in DIR, made there. Needs dpkg-deb and pip.
 #
 # What rich-click needs is newer than what Debian 12 has, so the Python packages that cowcloop
-# uses are put beside it, where nothing else looks for them.
+# uses are put beside it, where nothing else looks for them. pycdlib is Debian's: it is under the
+# LGPL, and no part of the package.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$1"
@@ -21,7 +22,7 @@ mkdir -p "$home" "$tree/usr/bin" "$tree/$plugins" "$tree/DEBIAN" "$tree/lib/syst
     "$tree/usr/share/bash-completion/completions"
 /usr/bin/python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --no-compile --target "$home" "$wheel"
-rm -rf "$home/bin" "$home"/cowcloop-*.dist-info/direct_url.json
+rm -rf "$home/bin" "$home"/cowcloop-*.dist-info/direct_url.json "$home"/pycdlib*
 # pip puts a wheel's data below the target.
 mv "$home/share" "$tree/usr/share.wheel"
 mv "$tree/usr/share.wheel/man" "$tree/usr/share/man"
@@ -57,7 +58,7 @@ Section: admin
 Priority: optional
 Maintainer: The cowcloop authors <cowcloop@example.org>
 Installed-Size: $(du -sk "$tree/usr" | cut -f1)
-Depends: python3 (>= 3.9), nbdkit (>= 1.24), libc6
+Depends: python3 (>= 3.9), python3-pycdlib, nbdkit (>= 1.24), libc6
 Recommends: libnbd-bin, e2fsprogs, fuse3
 Description: compressed block images, with copy-on-write files over them
  Reads cloop and uzip images without unpacking them, and serves them over NBD.

@@ -70,7 +70,6 @@ def _is_file(path: str) -> bool:
 
 
 def _inside(iso: str, inside: str, name: str) -> Part:
-    from .iso9660 import Disc
+    from .iso9660 import pieces
 
-    with Disc(iso) as disc:
-        return Part(iso, disc.pieces(inside), name)
+    return Part(iso, pieces(iso, inside), name)

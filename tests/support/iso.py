@@ -9,7 +9,7 @@ from pathlib import Path
 from support.programs import program, run
 
 SECTOR = 2048
-ROOT_SECTOR = 18
+ROOT_SECTOR = 20
 
 DIRECTORY = 0x02
 ASSOCIATED = 0x04
@@ -75,10 +75,16 @@ def disc(
     mark = SP if rock_ridge else b""
     size = len(directory(ROOT_SECTOR, 0, records, mark)) if root_size is None else root_size
     root = directory(ROOT_SECTOR, size, records, mark)
+    # The path tables know the root alone: little-endian, big-endian.
+    tables = [struct.pack(f"{order}BBIHxx", 1, 0, ROOT_SECTOR, 1) for order in "<>"]
     primary = bytearray(SECTOR)
     primary[:7] = b"\x01CD001\x01"
     primary[40:72] = b"CRAFTED".ljust(32)
     primary[120:132] = _both(1, "H") + _both(1, "H") + _both(SECTOR, "H")
+    primary[132:140] = _both(len(tables[0]))
+    primary[140:156] = struct.pack("<II", 18, 0) + struct.pack(">II", 19, 0)
     primary[156:190] = record(b"\0", ROOT_SECTOR, size, flags=DIRECTORY)
-    last = b"\xffCD001\x01".ljust(SECTOR, b"\0")
-    return bytes(16 * SECTOR) + bytes(primary) + last + root
+    primary[881] = 1
+    last = b"\xffCD001\x01"
+    sectors = [bytes(primary), last, *tables]
+    return bytes(16 * SECTOR) + b"".join(each.ljust(SECTOR, b"\0") for each in sectors) + root

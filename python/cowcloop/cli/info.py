@@ -83,7 +83,7 @@ def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _iso9660(info: dict[str, Any], as_json: bool) -> None:
-    from cowcloop.iso9660.records import shown
+    from cowcloop.iso9660 import shown
 
     if as_json:
         console.result_json(info)

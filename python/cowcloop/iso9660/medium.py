@@ -1,64 +1,118 @@
-"""The file or block device that an ISO 9660 image is, read within limits."""
+"""The file or block device that an ISO 9660 image is, as pycdlib may read it."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from cowcloop.errors import ImageFormatError, InvalidInputError, from_engine
+from cowcloop.errors import CowcloopError, ImageFormatError, InvalidInputError, from_engine
 
-SECTOR = 2048
+REMEDY = "mount it, or copy the image out of it"
 
-# What one look into an image may read of it, so that a hostile one costs little: directories with
-# a few hundred thousand files take less.
-_MOST_READ = 64 << 20
-# What a read counts at least: many small ones take time as well.
+_SECTOR = 2048
+_SYSTEM_AREA = 16 * _SECTOR
+
+# What may be read of an image, so that a hostile one costs little: in all, and at least by each
+# read, as many small ones take time as well. pycdlib takes some thirty times as much memory.
+_MOST_READ = 16 << 20
 _LEAST_READ = 128
+# Processor time for all of it. Where a directory is not in order, pycdlib takes its square.
+_MOST_SECONDS = 60
 
 
 class Medium:
-    """Open for reading; `path` is what messages call it."""
+    """The image, as the file that pycdlib reads."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, file: int) -> None:
         self.path = path
+        self.size = os.lseek(file, 0, os.SEEK_END)
+        self._file = file
+        self._at = 0
         self._left = _MOST_READ
-        self._file = -1
-        try:
-            kind = os.stat(path).st_mode
-            if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
-                raise InvalidInputError(f"{path}: neither a file nor a block device")
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.size = os.lseek(self._file, 0, os.SEEK_END)
-        except OSError as error:
-            self.close()
-            raise self._failed(error) from None
-        except BaseException:
-            self.close()
-            raise
+        self._until = time.thread_time() + _MOST_SECONDS
 
-    def close(self) -> None:
-        """Close the file; may be repeated."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+    def is_iso9660(self) -> bool:
+        """Whether the first descriptor is there, and is one."""
+        whole = self.size >= _SYSTEM_AREA + _SECTOR
+        return whole and self._pread(5, _SYSTEM_AREA + 1) == b"CD001"
 
-    def read(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes; ImageFormatError when the image ends before."""
+    def read(self, length: int) -> bytes:
+        """At most so many bytes, from where it stands."""
         self._left -= max(length, _LEAST_READ)
         if self._left < 0:
-            limit = f"more than {_MOST_READ >> 20} MiB of directories, which no sound disc has"
-            raise ImageFormatError(f"{self.path}: {limit}: look for another copy")
-        if offset + length > self.size:
-            raise ImageFormatError(f"{self.path}: cut short at {self.size} bytes: copy it again")
-        try:
-            data = os.pread(self._file, length, offset)
-        except OSError as error:
-            raise self._failed(error) from None
-        if len(data) < length:
-            raise ImageFormatError(f"{self.path}: it has become shorter: copy it again")
-        return data
+            raise self._too_much(f"it has more than {_MOST_READ >> 20} MiB of directories")
+        # What is there to start a computer is neither needed nor judged.
+        data = bytes(length) if self._at < _SYSTEM_AREA else self._pread(length, self._at)
+        self._at += len(data)
+        return _Watched(data, self.check_time)
 
-    def _failed(self, error: OSError) -> Exception:
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go there. The end seems to be far away: pycdlib shortens the files beyond it."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: 1 << 62}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Where it stands."""
+        return self._at
+
+    def check_time(self) -> None:
+        """Raise ImageFormatError when it takes too long."""
+        if time.thread_time() > self._until:
+            raise self._too_much(f"its directories take more than {_MOST_SECONDS} seconds to read")
+
+    def _too_much(self, what: str) -> ImageFormatError:
+        return ImageFormatError(f"{self.path}: {what}: {REMEDY}")
+
+    def _pread(self, length: int, offset: int) -> bytes:
+        return os.pread(self._file, length, offset) if offset < self.size else b""
+
+
+class _Watched(bytes):
+    """Data that pycdlib takes a directory's records from, each in its turn and in time."""
+
+    _check: Callable[[], None]
+
+    def __new__(cls, data: bytes, check: Callable[[], None]) -> _Watched:
+        made = super().__new__(cls, data)
+        made._check = check
+        return made
+
+    def __getitem__(self, key: Any) -> Any:
+        self._check()
+        return super().__getitem__(key)
+
+
+@contextmanager
+def open_medium(path: str) -> Iterator[Medium]:
+    """Open it for reading; what the system refuses then and later is told as our error."""
+    file = -1
+    try:
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
+            raise InvalidInputError(f"{path}: neither a file nor a block device")
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        yield Medium(path, file)
+    except CowcloopError:
+        raise
+    except OSError as error:
         number = error.errno or errno.EIO
-        return from_engine("io", number, f"{self.path}: {os.strerror(number)}")
+        raise from_engine("io", number, f"{path}: {os.strerror(number)}") from None
+    finally:
+        if file >= 0:
+            os.close(file)
+
+
+def is_iso9660(path: str) -> bool:
+    """Whether a file or block device is an ISO 9660 image, by its first descriptor."""
+    with open_medium(path) as medium:
+        return medium.is_iso9660()
+
+
+def shown(name: str) -> str:
+    """A name from an image, fit for a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
