@@ -212,6 +212,9 @@ impl Storage for SimDisk {
         let mut state = self.state.lock().unwrap();
         state.call()?;
         state.events.push(Event::Sync);
+        drop(state);
+        // What happens between a sync and its caller's next step matters most.
+        (0..4).for_each(|_| std::thread::yield_now());
         Ok(())
     }
 
