@@ -163,10 +163,11 @@ def _cowfile(kind: str) -> bytes:
     if kind in ("packed", "gzipped"):
         data = cowfile.build(_base(), blocks, packed=True)
         return gzip.compress(data) if kind == "gzipped" else data
-    data = bytearray(cowfile.build(_base(), blocks, "64-little" if kind == "dirty" else kind))
-    if kind == "dirty":
-        data[6] |= 1
-    return bytes(data)
+    if kind != "dirty":
+        return cowfile.build(_base(), blocks, kind)
+    head = bytearray(cowfile.build(_base(), blocks))
+    head[6] |= 1
+    return bytes(head)
 
 
 @settings(max_examples=600, deadline=None)

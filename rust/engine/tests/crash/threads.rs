@@ -29,7 +29,7 @@ enum Step {
     Begin {
         number: u64,
         sectors: Vec<u64>,
-        content: Sector,
+        content: Box<Sector>,
     },
     Acknowledged {
         writer: usize,
@@ -46,7 +46,7 @@ enum Step {
 /// Who alone writes a sector: owners change with each sector in one half of the
 /// windows, so that they share blocks, and with each block in the other.
 fn owner(position: u64) -> usize {
-    let unit = if position / WINDOW % 2 == 0 { SECTOR } else { 2 * SECTOR };
+    let unit = if (position / WINDOW).is_multiple_of(2) { SECTOR } else { 2 * SECTOR };
     (position / unit) as usize % WRITERS
 }
 
@@ -113,14 +113,14 @@ fn write(overlay: &Overlay, writer: usize, mut numbers: Numbers, tell: impl Fn(S
         let alone = position % WINDOW + SECTOR < WINDOW && owner(position + SECTOR) == writer;
         let count = if alone { 1 + numbers.below(2) as u64 } else { 1 };
         let zero = numbers.below(4) == 0;
-        let mut content = [0; SECTOR as usize];
+        let mut content = Box::new([0; SECTOR as usize]);
         if !zero {
             content.fill(1 + writer as u8);
             content[..8].copy_from_slice(&number.to_le_bytes());
         }
         let at = place(position);
         let sectors = (at / SECTOR..).take(count as usize).collect();
-        tell(Step::Begin { number, sectors, content });
+        tell(Step::Begin { number, sectors, content: content.clone() });
         match zero {
             true => overlay.write_zeroes(at, count * SECTOR, false),
             false => overlay.write_at(&content.repeat(count as usize), at),
@@ -165,7 +165,7 @@ impl Allowed {
         match step {
             Step::Begin { number, sectors, content } => {
                 for sector in sectors {
-                    self.sectors.get_mut(sector).unwrap().1.push((*number, *content));
+                    self.sectors.get_mut(sector).unwrap().1.push((*number, **content));
                 }
             }
             Step::Acknowledged { writer, number } => self.acknowledged[*writer] = *number,
