@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../rust/fuzz"
 
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- image codec cowfile
+[ $# -gt 0 ] || set -- image index codec cowfile
 
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 

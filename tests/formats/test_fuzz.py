@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gzip
+import io
 import random
 import tempfile
 from pathlib import Path
@@ -113,6 +116,95 @@ def test_cowfiles(layout: str, changes: list[tuple[str, int, bytes]]) -> None:
             assert disk.pread(7, 5) == b"written"
             assert disk.pread(3 * UNIT, 20 * UNIT) == b"\0" * (3 * UNIT)
         assert cowfile.original_refuses(cow, _base()) is None
+
+
+#: What is run on a damaged image I or cowfile C, over a sound base B.
+IMAGE_COMMANDS = [
+    ("info", "I"),
+    ("info", "--json", "I"),
+    ("verify", "I"),
+    ("extract", "I", "OUT"),
+    ("map", "I"),
+    ("map", "--check", "--svg", "OUT", "I"),
+    ("commit", "I", "S", "OUT"),
+]
+COW_COMMANDS = [
+    ("info", "C"),
+    ("info", "--json", "C"),
+    ("extract", "B", "C", "OUT"),
+    ("map", "B", "C"),
+    ("commit", "B", "C", "OUT"),
+    ("cow", "repair", "--dry-run", "C"),
+    ("cow", "repair", "--force", "C"),
+    ("cow", "merge", "--yes", "B", "C"),
+    ("cow", "pack", "C", "OUT"),
+    ("cow", "pack", "--gzip", "C", "OUT"),
+    ("cow", "unpack", "C", "OUT"),
+    ("cow", "snapshot", "C", "OUT"),
+]
+damaged_files = st.one_of(
+    st.tuples(st.sampled_from(IMAGE_COMMANDS), st.integers(0, len(KINDS) - 1), edits),
+    st.tuples(
+        st.sampled_from(COW_COMMANDS),
+        st.sampled_from([*cowfile.LAYOUTS, "packed", "gzipped", "dirty"]),
+        edits,
+    ),
+)
+
+
+@functools.lru_cache(None)
+def _cowfile_for(number: int) -> bytes:
+    """A sound cowfile of an image before it is damaged."""
+    return cowfile.build(KINDS[number].make()[1], {3: b"x" * UNIT})
+
+
+def _cowfile(kind: str) -> bytes:
+    blocks = {number: bytes([number]) * UNIT for number in (0, 9, 40, 63)}
+    if kind in ("packed", "gzipped"):
+        data = cowfile.build(_base(), blocks, packed=True)
+        return gzip.compress(data) if kind == "gzipped" else data
+    if kind != "dirty":
+        return cowfile.build(_base(), blocks, kind)
+    head = bytearray(cowfile.build(_base(), blocks))
+    head[6] |= 1
+    return bytes(head)
+
+
+@settings(max_examples=600, deadline=None)
+@given(damaged_files)
+def test_every_command_on_damaged_files(
+    example: tuple[tuple[str, ...], int | str, list[tuple[str, int, bytes]]],
+) -> None:
+    """Whatever is in a file: 0 or 1, one line that says why, and nothing half made."""
+    words, kind, changes = example
+    cli = pytest.importorskip("cowcloop.cli")
+    with tempfile.TemporaryDirectory(prefix="cct-") as name:
+        folder = Path(name)
+        if isinstance(kind, int):
+            damaged = _damaged(_image(kind), changes, HEAD)
+            (folder / "S").write_bytes(_cowfile_for(kind))
+            (folder / "I").write_bytes(damaged)
+        else:
+            damaged = _damaged(_cowfile(kind), changes, 64)
+            (folder / "B").write_bytes(_base())
+            (folder / "C").write_bytes(damaged)
+        paths = {letter: str(folder / letter) for letter in ("I", "S", "B", "C", "OUT")}
+        output, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            code = cli.main([paths.get(word, word) for word in words])
+        text = errors.getvalue()
+        mannered(text)
+        assert "internal error" not in text
+        assert code in (0, 1), text
+        if code == 1 and not (words[0] == "verify" and output.getvalue()):
+            assert text.count("\n") == 1, text
+        left = {path.name for path in folder.iterdir()} - set(paths)
+        assert all(name.startswith("C.before-repair-") for name in left), left
+        assert code == 0 or not (folder / "OUT").exists()
+        if "--dry-run" in words or words[0] != "cow":
+            for letter in "IC":
+                if (folder / letter).exists():
+                    assert (folder / letter).read_bytes() == damaged, "a reader changed it"
 
 
 def test_the_commands_keep_their_manners(tmp_path: Path) -> None:

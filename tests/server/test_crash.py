@@ -7,10 +7,12 @@ last acknowledged flush or any that was written to it since, and nothing else.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import struct
+import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from typing import Any
 import pytest
 from support import cloop, cowfile, nbdclient
 from support.programs import program, run
-from support.server import Server, serving
+from support.server import Server, listed, serving, wait_until
 
 SECTOR = 512
 SECTORS = 4096
@@ -214,6 +216,53 @@ def test_fio_state_across_a_kill(tmp_path: Path, chicken: Path) -> None:
     assert server.wait() == 1
     with serving(chicken, cow) as again:
         run(fio, *job, "--verify_only", f"--uri={again.uri}", cwd=tmp_path)
+
+
+def _writes() -> int:
+    """Writes that the cowfile of the one served device took."""
+    (device,) = listed()
+    writes = device["cowfiles"][-1]["writes"]
+    assert isinstance(writes, int)
+    return writes
+
+
+def test_fio_is_interrupted_by_a_kill(tmp_path: Path, chicken: Path) -> None:
+    """Every write over flushed blocks that fio saw acknowledged is there: only a power cut may
+    take it back. fio's own state file says which those are."""
+    cow = tmp_path / "c"
+    fio = program("fio", "fio")
+    job = [
+        *("--name=v", "--ioengine=nbd", "--bs=4k", "--size=4m", "--iodepth=1"),
+        *("--verify=crc32c", "--verify_fatal=1", "--output-format=json"),
+    ]
+    server = Server(chicken, cow)
+    fill = ("--rw=write", "--do_verify=0", "--end_fsync=1", "--verify_state_save=0")
+    run(fio, *job, *fill, f"--uri={server.uri}", cwd=tmp_path)
+    nbdclient.connect(server.uri).flush()
+    inside, filled = server.nbdkit_pid(), _writes()
+    again = ["--rw=randwrite", "--randseed=11"]
+    writing = subprocess.Popen(
+        [fio, *job, *again, "--do_verify=0", "--rate_iops=400", f"--uri={server.uri}"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: _writes() > filled + 150, "fio to write")
+    os.kill(inside, signal.SIGKILL)
+    try:
+        assert writing.wait(60) != 0
+    finally:
+        writing.kill()
+    assert server.wait() == 1
+    verify = [*job, *again, "--verify_only", "--verify_state_load=1"]
+    with serving(chicken, cow) as alive_again:
+        verify.append(f"--uri={alive_again.uri}")
+        run(fio, *verify, "--output=verified", cwd=tmp_path)
+        done = json.loads((tmp_path / "verified").read_text())
+        assert done["jobs"][0]["read"]["total_ios"] > 100, "the state was not used"
+        # And it can fail.
+        nbdclient.connect(alive_again.uri).pwrite(b"lost" * (1 << 18), 1 << 20)
+        assert run(fio, *verify, cwd=tmp_path, expect=None).returncode != 0
 
 
 def test_a_crashed_cowfile_is_not_half_repaired_by_the_old_tools(tmp_path: Path) -> None:

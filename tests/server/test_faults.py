@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop
-from support.server import Server, alive, serving
+from support import cloop, cowfile, images, nbdclient
+from support.programs import cowcloop, missing, program, run
+from support.server import Server, alive, serving, wait_until
 
 MIB = 1 << 20
 BLOCK = 65536
@@ -113,6 +114,67 @@ def test_the_disk_fills_up_and_is_freed(tmp_path: Path, tiny_tmpfs: Path) -> Non
     if flushed:
         extracted_ok[span] = device[span]
     assert extracted_ok == device
+
+
+@pytest.fixture(params=["tmpfs", "ext2", "ext4"])
+def small_disk(request: pytest.FixtureRequest, loop: None, tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 12 MiB."""
+    kind, folder, disk = request.param, tmp_path / "small", tmp_path / "disk"
+    folder.mkdir()
+    if kind == "tmpfs":
+        mounted = run("mount", "-t", kind, "-o", "size=12m", kind, folder, expect=None)
+    else:
+        with disk.open("wb") as file:
+            file.truncate(12 * MIB)
+        run(program("mke2fs", "e2fsprogs"), "-q", "-F", "-m", "0", "-t", kind, disk)
+        mounted = run("mount", "-o", "loop", "-t", kind, disk, folder, expect=None)
+    if mounted.returncode:
+        missing(f"{kind} cannot be mounted")
+    yield folder
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+    if kind != "tmpfs":
+        run(program("e2fsck", "e2fsprogs"), "-fn", disk)
+
+
+def test_a_filesystem_is_written_across_a_full_disk(
+    tmp_path: Path, small_disk: Path, chicken: Path, ext2: Path
+) -> None:
+    """What was begun before the disk was full is completed when there is space again."""
+    tree, new, out = tmp_path / "tree", tmp_path / "new", tmp_path / "out"
+    images.tree(tree, seed=4)
+    mke2fs = ("-q", "-F", "-t", "ext2", "-b", "1024", "-d", tree, new, str(images.EXT2_KIB))
+    run(program("mke2fs", "e2fsprogs"), *mke2fs)
+    old, data, step = ext2.read_bytes(), new.read_bytes(), 64 << 10
+    cow, filler = small_disk / "c", small_disk / "filler"
+    filler.write_bytes(b"f" * (8 * MIB))
+    with serving(chicken, cow, quiet=False) as server:
+        handle = nbdclient.connect(server.uri)
+        at, times_full = 0, 0
+        while at < len(data):
+            failed = _error(handle.pwrite, data[at : at + step], at)
+            if failed is None:
+                at += step
+                continue
+            assert failed == "ENOSPC"
+            times_full += 1
+            assert times_full == 1, "there is space again"
+            # Everything can be read; of what failed, each byte is the old or the new one.
+            found = nbdclient.read_all(handle)
+            assert found[:at] == data[:at]
+            assert found[at + step :] == old[at + step :]
+            both = zip(found[at : at + step], old[at : at + step], data[at : at + step])
+            assert all(byte in (before, after) for byte, before, after in both)
+            # The bitmap may find no room either; that is no failed sync.
+            assert _error(handle.flush) in (None, "ENOSPC")
+            filler.unlink()
+        assert times_full, "the file system never filled up"
+        handle.flush()
+        assert nbdclient.read_all(handle) == data
+        handle.shutdown()
+    assert cowfile.original_refuses(cow, old) is None
+    cowcloop("extract", chicken, cow, out)
+    assert out.read_bytes() == data
+    run(program("e2fsck", "e2fsprogs"), "-fn", out)
 
 
 def test_a_cowfile_is_not_made_on_a_full_disk(tmp_path: Path, tiny_tmpfs: Path) -> None:

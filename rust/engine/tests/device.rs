@@ -121,6 +121,19 @@ fn a_cowfile_made_read_only_is_closed_and_still_read() {
 }
 
 #[test]
+fn a_cowfile_that_was_replaced_is_not_taken_for_the_old_one() {
+    let files = files();
+    let device = open(&files.base, &files.cow).unwrap();
+    device.write_at(b"x", 100).unwrap();
+    fs::rename(&files.cow, files.dir.path().join("away")).unwrap();
+    drop(open(&files.base, &files.cow).unwrap());
+    let error = device.make_read_only().unwrap_err();
+    assert!(error.to_string().contains("another file"), "{error}");
+    assert_eq!(byte(&device, 100), b'x', "the one that was opened is still read");
+    assert_eq!(device.write_at(b"y", 100).unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
+#[test]
 fn a_suspended_device_waits_for_its_own_medium() {
     let files = files();
     // Nothing of the base is cached: a raw base has no cache.

@@ -321,3 +321,133 @@ fn a_cowfile_that_could_become_too_long_is_refused() {
     assert!(Overlay::open(moved.clone(), base.clone(), Access::Writable).is_err());
     Overlay::open(moved, base, Access::ReadOnly).unwrap();
 }
+
+/// Four requests at once on the same few blocks: afterwards they have taken effect in
+/// some order, each of them whole, and a reader meanwhile saw nothing else.
+#[test]
+fn overlapping_requests_take_effect_in_some_order() {
+    const AREA: usize = 6 << 10;
+    let (base, mut expected) = base();
+    let (_, overlay) = new_overlay(&base);
+    let mut state = 5_u64;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((state >> 33) % bound as u64) as usize
+    };
+    for round in 0..500_usize {
+        // Blocks that nobody wrote to yet, for most of the rounds.
+        let area = round * 1024 % (SIZE - AREA);
+        let mut requests: Vec<(usize, Vec<u8>)> = (0..3_u8)
+            .map(|thread| {
+                let at = below(AREA - 1);
+                let value = (round % 80) as u8 * 3 + thread + 1;
+                (area + at, vec![value; 1 + below(AREA - at)])
+            })
+            .collect();
+        // The last one is zeros; whole blocks are one step.
+        requests.push((area + 1024 * below(3), vec![0; 1024 * (1 + below(3))]));
+        let before = expected[area..area + AREA].to_vec();
+        let mut seen = vec![0xaa; AREA];
+        std::thread::scope(|scope| {
+            for (at, bytes) in &requests {
+                let overlay = &overlay;
+                scope.spawn(move || match bytes[0] {
+                    0 => overlay.write_zeroes(*at as u64, bytes.len() as u64, false).unwrap(),
+                    _ => overlay.write_at(bytes, *at as u64).unwrap(),
+                });
+            }
+            scope.spawn(|| overlay.read_at(&mut seen, area as u64).unwrap());
+            scope.spawn(|| overlay.flush().unwrap());
+        });
+        for (i, byte) in seen.iter().enumerate() {
+            let written = |(at, bytes): &(usize, Vec<u8>)| {
+                (*at..at + bytes.len()).contains(&(area + i)) && bytes[0] == *byte
+            };
+            assert!(*byte == before[i] || requests.iter().any(written), "round {round}, byte {i}");
+        }
+        let mut after = vec![0xaa; AREA];
+        overlay.read_at(&mut after, area as u64).unwrap();
+        let apply = |order: &[usize]| {
+            let mut bytes = before.clone();
+            for (at, new) in order.iter().map(|i| &requests[*i]) {
+                bytes[at - area..at - area + new.len()].copy_from_slice(new);
+            }
+            bytes
+        };
+        let orders = (0..256).map(|n| [n & 3, n >> 2 & 3, n >> 4 & 3, n >> 6]);
+        let mut orders = orders.filter(|order| (0..4).all(|i| order.contains(&i)));
+        assert!(orders.any(|order| apply(&order) == after), "round {round}: {requests:?}");
+        expected[area..area + AREA].copy_from_slice(&after);
+    }
+    let mut whole = vec![0xaa; SIZE];
+    overlay.read_at(&mut whole, 0).unwrap();
+    assert!(whole == expected);
+}
+
+/// A base that cannot be read for a while.
+struct Failing {
+    base: Arc<dyn Layer>,
+    fails: AtomicBool,
+}
+
+impl Layer for Failing {
+    fn size(&self) -> u64 {
+        self.base.size()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> cowcloop_engine::Result<()> {
+        if self.fails.load(Ordering::Relaxed) {
+            let error = std::io::Error::from_raw_os_error(5);
+            return Err(cowcloop_engine::Error::io("base", "cannot read", error));
+        }
+        self.base.read_at(buf, offset)
+    }
+
+    fn extents(
+        &self,
+        offset: u64,
+        length: u64,
+        sink: cowcloop_engine::layer::ExtentSink<'_>,
+    ) -> cowcloop_engine::Result<()> {
+        self.base.extents(offset, length, sink)
+    }
+
+    fn identity(&self) -> cowcloop_engine::Result<[u8; 32]> {
+        self.base.identity()
+    }
+}
+
+#[test]
+fn a_base_that_fails_harms_only_what_needs_it() {
+    let (base, mut expected) = base();
+    let failing = Arc::new(Failing { base, fails: AtomicBool::new(false) });
+    let lower: Arc<dyn Layer> = failing.clone();
+    let (storage, overlay) = new_overlay(&lower);
+    failing.fails.store(true, Ordering::Relaxed);
+    let mut buf = [0; 4096];
+    assert!(overlay.read_at(&mut buf, 0).is_err());
+    // Whole blocks need nothing from below; parts of one do, and are not begun.
+    overlay.write_at(&[1; 4096], 20480).unwrap();
+    expected[20480..24576].fill(1);
+    overlay.write_at(&[2; 100], 20500).unwrap();
+    expected[20500..20600].fill(2);
+    assert!(overlay.write_at(&[3; 100], 500).is_err());
+    assert!(overlay.write_at(&[3; 1500], 1024).is_err());
+    overlay.flush().unwrap();
+    overlay.read_at(&mut buf, 20480).unwrap();
+    assert!(buf[..] == expected[20480..24576]);
+    failing.fails.store(false, Ordering::Relaxed);
+    let check = |overlay: &Overlay| {
+        let mut whole = vec![0xaa; SIZE];
+        overlay.read_at(&mut whole, 0).unwrap();
+        // What failed is as before or as written, byte by byte.
+        for (at, byte) in whole.iter().enumerate() {
+            let failed = (500..600).contains(&at) || (1024..2524).contains(&at);
+            assert!(*byte == expected[at] || failed && *byte == 3, "byte {at} is {byte}");
+        }
+    };
+    check(&overlay);
+    overlay.close().unwrap();
+    drop(overlay);
+    check(&Overlay::open(storage, lower, Access::ReadOnly).unwrap());
+}

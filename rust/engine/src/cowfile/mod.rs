@@ -255,7 +255,7 @@ impl Cowfile {
             State::ReadOnly => "read-only",
             State::Closed => "closed",
             State::Failed => "failed",
-            State::Writable if self.in_use.load(Ordering::Acquire) => "dirty",
+            State::Writable if self.head().version == VERSION_OPEN => "dirty",
             State::Writable => "clean",
         }
     }
@@ -491,6 +491,9 @@ impl Cowfile {
         }
         self.flush()?;
         let mut head = self.head.lock().expect("no panic while locked");
+        // Even when writing the head fails it may be there: a later change says again,
+        // before anything else, that the file is in use.
+        self.in_use.store(false, Ordering::Release);
         if head.0.version == VERSION_OPEN {
             let mut next = head.0.clone();
             next.version = VERSION_CLOSED;
@@ -498,7 +501,6 @@ impl Cowfile {
             next.cowused = self.bitmap.count();
             self.write_head(&mut head, next)?;
         }
-        self.in_use.store(false, Ordering::Release);
         self.state.store(state as u8, Ordering::Release);
         Ok(())
     }

@@ -131,8 +131,18 @@ impl Storage for Slot {
 
     fn reopen_read_only(&self) -> io::Result<()> {
         let fresh = FileStorage::open(&self.path)?;
+        self.with(|file| {
+            if fresh.file_id()? != file.file_id()? {
+                return Err(io::Error::other("another file has taken its place"));
+            }
+            // The old descriptor shares its lock before it goes: nobody gets to write between.
+            if file.try_lock(false)? && fresh.try_lock(false)? {
+                Ok(())
+            } else {
+                Err(Errno::WOULDBLOCK.into())
+            }
+        })?;
         self.put(fresh);
-        // The exclusive lock went with the old descriptor.
-        self.with(|file| file.try_lock(false).map(|_| ()))
+        Ok(())
     }
 }

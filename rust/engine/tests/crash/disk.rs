@@ -52,7 +52,7 @@ pub enum Event {
     Note(usize),
 }
 
-/// Which call is to fail, counted from 0 over all calls, and how.
+/// Which call is to fail, counted from 0, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
     pub call: u64,
@@ -83,9 +83,16 @@ impl SimDisk {
         SimDisk { state: Mutex::new(state) }
     }
 
-    /// Makes one call fail; a write may have got half way by then.
-    pub fn inject(&self, fault: Fault) {
-        self.state.lock().unwrap().fault = Some(fault);
+    /// Counts calls from here on, and makes one fail; a write may have got half way by then.
+    pub fn inject(&self, fault: Option<Fault>) {
+        let mut state = self.state.lock().unwrap();
+        state.calls = 0;
+        state.fault = fault;
+    }
+
+    /// How many calls there were since [`inject`](Self::inject).
+    pub fn calls(&self) -> u64 {
+        self.state.lock().unwrap().calls
     }
 
     /// Runs `look`, whose calls neither fail nor count.
@@ -177,6 +184,8 @@ impl Storage for SimDisk {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        // Another thread gets a turn before each step.
+        std::thread::yield_now();
         let mut state = self.state.lock().unwrap();
         if let Err(error) = state.call() {
             // A short write: the first half is there, the rest is not.
@@ -199,9 +208,13 @@ impl Storage for SimDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        std::thread::yield_now();
         let mut state = self.state.lock().unwrap();
         state.call()?;
         state.events.push(Event::Sync);
+        drop(state);
+        // What happens between a sync and its caller's next step matters most.
+        (0..4).for_each(|_| std::thread::yield_now());
         Ok(())
     }
 

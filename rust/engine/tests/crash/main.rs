@@ -13,6 +13,7 @@ mod disk;
 mod model;
 mod mutants;
 mod scenario;
+mod threads;
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -21,6 +22,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 use scenario::{Case, Op, Wrap, WINDOW};
+
+/// States of the disk that are tried at one moment, unless there are fewer.
+const SAMPLES: usize = 40;
 
 fn op() -> impl Strategy<Value = Op> {
     let at = 0..4 * WINDOW;
@@ -48,13 +52,21 @@ fn case(faults: bool) -> impl Strategy<Value = Case> {
     let fault = match faults {
         true => {
             let kind = prop_oneof![Just(ErrorKind::StorageFull), Just(ErrorKind::Other)];
-            (0..120_u64, kind).prop_map(Some).boxed()
+            (0..100_u64, kind).prop_map(Some).boxed()
         }
         false => Just(None).boxed(),
     };
     let ops = prop::collection::vec(op(), 1..30);
-    (ops, any::<Option<(bool, bool)>>(), any::<bool>(), fault, any::<u64>())
-        .prop_map(|(ops, layout, stacked, fault, seed)| Case { ops, layout, stacked, fault, seed })
+    (ops, any::<Option<(bool, bool)>>(), any::<bool>(), fault, any::<u64>()).prop_map(
+        |(ops, layout, stacked, fault, seed)| Case {
+            ops,
+            layout,
+            stacked,
+            fault,
+            seed,
+            samples: SAMPLES,
+        },
+    )
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -78,8 +90,8 @@ fn explore(cuts: u64, faults: bool, wrap: Wrap) -> Result<u64, TestError<Case>> 
     while tried.get() < cuts {
         let tree = strategy.new_tree(&mut runner).expect("cases can be made");
         runner.run_one(tree, |case| match scenario::run(&case, wrap) {
-            Ok(n) => {
-                tried.set(tried.get() + n);
+            Ok(more) => {
+                tried.set(tried.get() + more.cuts);
                 Ok(())
             }
             Err(broken) => Err(TestCaseError::fail(broken)),
@@ -105,6 +117,59 @@ fn nothing_flushed_is_lost_in_a_power_cut() {
 fn nothing_flushed_is_lost_when_calls_fail_as_well() {
     let cuts = setting("COWCLOOP_CRASH_CUTS", 120_000) / 2;
     assert!(explore(cuts, true, plain).unwrap_or_else(|bad| panic!("{bad}")) >= cuts);
+}
+
+/// A short life with every kind of request, in which each call fails once.
+#[test]
+fn nothing_flushed_is_lost_whichever_call_fails() {
+    let seed = setting("COWCLOOP_CRASH_SEED", 1);
+    let write = |at, length, seed| Op::Write { at, length, seed };
+    let ops = [
+        write(700, 3000, 1),
+        Op::Zero { at: 1024, length: 9000 },
+        write(WINDOW + 5000, 2500, 2),
+        Op::Flush,
+        write(100, 2048, 3),
+        Op::Zero { at: WINDOW + 5300, length: 100 },
+        write(3 * WINDOW + 4096, 4096, 4),
+        Op::Reopen,
+        write(2 * WINDOW + 5632, 1024, 5),
+        Op::Zero { at: 2048, length: 1024 },
+        Op::Flush,
+        write(700, 512, 6),
+    ];
+    let mut case =
+        Case { ops: ops.to_vec(), layout: None, stacked: false, fault: None, seed, samples: 8 };
+    let mut cuts = 0;
+    for layout in [None, Some((true, false))] {
+        case.layout = layout;
+        case.stacked = layout.is_some();
+        case.fault = None;
+        let calls = scenario::run(&case, plain).unwrap_or_else(|bad| panic!("{bad}")).calls;
+        assert!(calls > 20, "{calls}");
+        for call in 0..calls {
+            for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
+                case.fault = Some((call, kind));
+                cuts += scenario::run(&case, plain)
+                    .unwrap_or_else(|bad| panic!("{:?}: {bad}", case.fault))
+                    .cuts;
+            }
+        }
+    }
+    println!("{cuts} power cuts");
+}
+
+#[test]
+fn nothing_flushed_is_lost_under_several_threads() {
+    let seed = setting("COWCLOOP_CRASH_SEED", 1);
+    let wanted = setting("COWCLOOP_CRASH_CUTS", 120_000) / 2;
+    let (mut cuts, mut round) = (0, 0);
+    while cuts < wanted {
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(round);
+        cuts += threads::run(seed, plain).unwrap_or_else(|bad| panic!("seed {seed}: {bad}"));
+        round += 1;
+    }
+    println!("{cuts} power cuts in {round} lives, seed {seed}");
 }
 
 #[test]

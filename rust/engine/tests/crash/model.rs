@@ -40,16 +40,17 @@ impl Model {
         }
     }
 
-    /// A write failed: each sector of it has the value that `read` finds, which
-    /// must be the one before or the one written.
+    /// A write failed: each sector of it has the value that `read` finds, every byte of
+    /// which must be the one before or the one written.
     pub fn settle(&mut self, offset: u64, length: u64, mut read: impl FnMut(u64, &mut [u8])) {
         let end = offset + length;
         for (number, values) in self.sectors.range_mut(offset / SECTOR..end.div_ceil(SECTOR)) {
             let mut found = [0; SECTOR as usize];
             read(number * SECTOR, &mut found);
-            let n = values.len();
+            let [.., before, written] = &values[..] else { unreachable!("it was written to") };
+            let mut bytes = found.iter().zip(before.iter().zip(written.iter()));
             assert!(
-                values[n - 2..].iter().any(|value| **value == found),
+                bytes.all(|(found, (before, written))| found == before || found == written),
                 "sector {number} is neither as before nor as written after a failed write"
             );
             values.push(Arc::new(found));

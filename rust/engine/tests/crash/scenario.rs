@@ -22,8 +22,12 @@ const WINDOWS: [u64; 4] = [0, (24 << 20) - WINDOW / 2, (56 << 20) - WINDOW / 2, 
 /// Bytes of a window.
 pub const WINDOW: u64 = 12 << 10;
 
-/// States of the disk that are tried at one moment, unless there are fewer.
-const SAMPLES: usize = 40;
+/// What is still done with a device that could not be closed.
+const AFTER_A_FAILED_CLOSE: [Op; 3] = [
+    Op::Write { at: 700, length: 3000, seed: 9 },
+    Op::Flush,
+    Op::Write { at: WINDOW + 5000, length: 2048, seed: 10 },
+];
 
 /// What the user of the device does.
 #[derive(Debug, Clone)]
@@ -57,6 +61,8 @@ pub struct Case {
     /// Which call on the storage fails, in each stretch between openings.
     pub fault: Option<(u64, std::io::ErrorKind)>,
     pub seed: u64,
+    /// States of the disk that are tried at one moment, unless there are fewer.
+    pub samples: usize,
 }
 
 /// Where in the device a position of the test's own 48 KiB lies.
@@ -105,7 +111,7 @@ impl Layer for Base {
 }
 
 /// The layer below the cowfile under test.
-fn lower(stacked: bool) -> Arc<dyn Layer> {
+pub fn lower(stacked: bool) -> Arc<dyn Layer> {
     let base: Arc<dyn Layer> = Arc::new(Base);
     if !stacked {
         return base;
@@ -123,10 +129,10 @@ fn lower(stacked: bool) -> Arc<dyn Layer> {
 }
 
 /// The durable image of a new cowfile.
-fn new_cowfile(case: &Case, lower: &dyn Layer) -> Image {
+pub fn new_cowfile(layout: Option<(bool, bool)>, lower: &dyn Layer) -> Image {
     let disk = SimDisk::default();
     Cowfile::create(&disk, lower, DEVICE).unwrap();
-    if let Some((big, wide)) = case.layout {
+    if let Some((big, wide)) = layout {
         let (mut head, _): (Head, _) = read_head(&disk).unwrap();
         head.layout = Layout {
             order: if big { ByteOrder::Big } else { ByteOrder::Little },
@@ -162,12 +168,12 @@ pub type Wrap = fn(Arc<SimDisk>) -> Arc<dyn Storage>;
 
 /// Runs a case and cuts the power at every moment of it.
 ///
-/// Returns how many power cuts were tried, or how the promise was broken.
-pub fn run(case: &Case, wrap: Wrap) -> std::result::Result<u64, String> {
+/// Returns how much was tried, or how the promise was broken.
+pub fn run(case: &Case, wrap: Wrap) -> std::result::Result<Tried, String> {
     let lower = lower(case.stacked);
-    let mut life =
-        Life { lower, wrap, numbers: Numbers(case.seed), image: Image::default(), cuts: 0 };
-    life.image = new_cowfile(case, &*life.lower);
+    let image = new_cowfile(case.layout, &*lower);
+    let (numbers, tried) = (Numbers(case.seed), Tried::default());
+    let mut life = Life { lower, wrap, numbers, image, samples: case.samples, tried };
     let mut ops = &case.ops[..];
     loop {
         let end = ops.iter().position(|op| matches!(op, Op::Reopen | Op::Crash { .. }));
@@ -175,9 +181,18 @@ pub fn run(case: &Case, wrap: Wrap) -> std::result::Result<u64, String> {
         life.live(now, next.first(), case.fault)?;
         match next.split_first() {
             Some((_, rest)) => ops = rest,
-            None => return Ok(life.cuts),
+            None => return Ok(life.tried),
         }
     }
+}
+
+/// How much was tried.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried {
+    /// Power cuts.
+    pub cuts: u64,
+    /// The most calls on the storage in one stretch between openings.
+    pub calls: u64,
 }
 
 struct Life {
@@ -186,7 +201,8 @@ struct Life {
     numbers: Numbers,
     /// What is durable when the file is opened next.
     image: Image,
-    cuts: u64,
+    samples: usize,
+    tried: Tried,
 }
 
 impl Life {
@@ -211,38 +227,43 @@ impl Life {
         let mut model = Model::new(watched, read);
         let mut models = vec![model.clone()];
         disk.note(0);
-        let mut note = |model: &Model| {
+        let note = |models: &mut Vec<Model>, model: &Model| {
             models.push(model.clone());
             disk.note(models.len() - 1);
         };
-        if let Some((call, kind)) = fault {
-            disk.inject(Fault { call, kind });
-        }
+        // A write that fails half-way leaves what only the disk knows, from some
+        // moment during the write on.
+        let amend = |models: &mut Vec<Model>, model: &Model| {
+            *models.last_mut().expect("there is one") = model.clone();
+        };
+        disk.inject(fault.map(|(call, kind)| Fault { call, kind }));
         let mut poisoned = false;
-        for op in ops {
+        let closing = matches!(end, Some(Op::Reopen)).then_some(&Op::Reopen);
+        let after = closing.map_or(&[][..], |_| &AFTER_A_FAILED_CLOSE);
+        for op in ops.iter().chain(closing).chain(after) {
             match *op {
                 Op::Write { at, length, seed } => {
                     let at = place(at).min(DEVICE - length);
                     let byte = |i: u64| seed.wrapping_add((i * 31) as u8);
                     let bytes: Vec<u8> = (0..length).map(byte).collect();
                     model.write(at, length, byte);
-                    note(&model);
+                    note(&mut models, &model);
                     let outcome = overlay.write_at(&bytes, at);
                     check_refused(&mut poisoned, &outcome)?;
                     if outcome.is_err() {
                         model.settle(at, length, read);
-                        note(&model);
+                        amend(&mut models, &model);
                     }
                 }
                 Op::Zero { at, length } => {
                     let at = place(at).min(DEVICE - length);
                     model.write(at, length, |_| 0);
-                    note(&model);
+                    note(&mut models, &model);
                     let outcome = overlay.write_zeroes(at, length, false);
                     check_refused(&mut poisoned, &outcome)?;
                     if outcome.is_err() {
                         model.settle(at, length, read);
-                        note(&model);
+                        amend(&mut models, &model);
                     }
                 }
                 Op::Flush => {
@@ -250,20 +271,26 @@ impl Life {
                     check_refused(&mut poisoned, &outcome)?;
                     if outcome.is_ok() {
                         model.flush();
-                        note(&model);
+                        note(&mut models, &model);
                     }
                 }
-                Op::Reopen | Op::Crash { .. } => unreachable!("they end a life"),
+                Op::Reopen => {
+                    let outcome = overlay.close();
+                    check_refused(&mut poisoned, &outcome)?;
+                    if outcome.is_ok() {
+                        model.flush();
+                        note(&mut models, &model);
+                        break;
+                    }
+                }
+                Op::Crash { .. } => unreachable!("it ends a life"),
             }
             if let Some(sector) = model.difference(read) {
                 return Err(format!("sector {sector} reads wrong in a live device"));
             }
         }
-        if matches!(end, Some(Op::Reopen)) && overlay.close().is_ok() {
-            model.flush();
-            note(&model);
-        }
         drop(overlay);
+        self.tried.calls = self.tried.calls.max(disk.calls());
         let (start, events) = disk.history();
         self.cut_everywhere(start, &events, &models, end)
     }
@@ -283,10 +310,10 @@ impl Life {
                 model = &models[*note];
             }
             pending.apply(event);
-            for (picks, len) in self.states_of(&pending) {
+            for (picks, len) in states_of(&mut self.numbers, &pending, self.samples) {
                 let image = pending.cut(&picks, len);
                 self.check(&start, &image, model)?;
-                self.cuts += 1;
+                self.tried.cuts += 1;
             }
             if matches!(end, Some(Op::Crash { .. })) {
                 moments.push(pending.clone());
@@ -308,47 +335,6 @@ impl Life {
         Ok(())
     }
 
-    /// All states of the disk that a power cut may leave now, or a sample of them.
-    fn states_of(&mut self, pending: &Pending) -> Vec<(Vec<usize>, usize)> {
-        let (choices, lens) = pending.choices();
-        let all = choices.iter().try_fold(lens, |n, c| n.checked_mul(*c));
-        if let Some(all) = all.filter(|n| *n <= SAMPLES) {
-            let state = |mut number: usize| {
-                let mut next = |n: usize| {
-                    let pick = number % n;
-                    number /= n;
-                    pick
-                };
-                let len = next(lens);
-                (choices.iter().map(|n| next(*n)).collect(), len)
-            };
-            return (0..all).map(state).collect();
-        }
-        let newest = |choices: &[usize]| choices.iter().map(|n| n - 1).collect::<Vec<_>>();
-        let mut states = vec![(vec![0; choices.len()], 0), (newest(&choices), lens - 1)];
-        while states.len() < SAMPLES {
-            // Half of them lose one sector only, or keep one only.
-            let picks = match self.numbers.below(4) {
-                0 => {
-                    let mut picks = newest(&choices);
-                    let lost = self.numbers.below(picks.len());
-                    picks[lost] = 0;
-                    picks
-                }
-                1 => {
-                    let mut picks = vec![0; choices.len()];
-                    let kept = self.numbers.below(picks.len());
-                    picks[kept] = choices[kept] - 1;
-                    picks
-                }
-                _ => choices.iter().map(|n| self.numbers.below(*n)).collect(),
-            };
-            let len = if self.numbers.below(3) > 0 { lens - 1 } else { self.numbers.below(lens) };
-            states.push((picks, len));
-        }
-        states
-    }
-
     /// Opens what a power cut left and holds it against the promise.
     fn check(
         &mut self,
@@ -356,15 +342,10 @@ impl Life {
         image: &Image,
         model: &Model,
     ) -> std::result::Result<(), String> {
-        let disk = Arc::new(SimDisk::new(image.clone()));
-        let generation = |head: Result<(Head, _)>| {
-            head.map(|(head, _)| head.mark.map(|mark| mark.generation)).map_err(|e| e.to_string())
-        };
-        if generation(read_head(&SimDisk::new(start.clone())))? == generation(read_head(&*disk))?
-            && !start.same_from(image, HEAD_BYTES)
-        {
+        if changed_before_its_head(start, image)? {
             return Err("the file was changed before its head said so".into());
         }
+        let disk = Arc::new(SimDisk::new(image.clone()));
         let overlay =
             self.open(disk.clone()).map_err(|e| format!("cannot be opened again: {e}"))?;
         let read =
@@ -385,6 +366,60 @@ impl Life {
         }
         Ok(())
     }
+}
+
+/// All states of the disk that a power cut may leave now, or so many of them.
+pub fn states_of(
+    numbers: &mut Numbers,
+    pending: &Pending,
+    samples: usize,
+) -> Vec<(Vec<usize>, usize)> {
+    let (choices, lens) = pending.choices();
+    let all = choices.iter().try_fold(lens, |n, c| n.checked_mul(*c));
+    if let Some(all) = all.filter(|n| *n <= samples) {
+        let state = |mut number: usize| {
+            let mut next = |n: usize| {
+                let pick = number % n;
+                number /= n;
+                pick
+            };
+            let len = next(lens);
+            (choices.iter().map(|n| next(*n)).collect(), len)
+        };
+        return (0..all).map(state).collect();
+    }
+    let newest = |choices: &[usize]| choices.iter().map(|n| n - 1).collect::<Vec<_>>();
+    let mut states = vec![(vec![0; choices.len()], 0), (newest(&choices), lens - 1)];
+    while states.len() < samples {
+        // Half of them lose one sector only, or keep one only.
+        let picks = match numbers.below(4) {
+            0 => {
+                let mut picks = newest(&choices);
+                let lost = numbers.below(picks.len());
+                picks[lost] = 0;
+                picks
+            }
+            1 => {
+                let mut picks = vec![0; choices.len()];
+                let kept = numbers.below(picks.len());
+                picks[kept] = choices[kept] - 1;
+                picks
+            }
+            _ => choices.iter().map(|n| numbers.below(*n)).collect(),
+        };
+        let len = if numbers.below(3) > 0 { lens - 1 } else { numbers.below(lens) };
+        states.push((picks, len));
+    }
+    states
+}
+
+/// Whether a disk that held `start` was changed behind a head that still says otherwise.
+pub fn changed_before_its_head(start: &Image, image: &Image) -> std::result::Result<bool, String> {
+    let generation = |image: &Image| {
+        let head: Result<(Head, _)> = read_head(&SimDisk::new(image.clone()));
+        head.map(|(head, _)| head.mark.map(|mark| mark.generation)).map_err(|e| e.to_string())
+    };
+    Ok(generation(start)? == generation(image)? && !start.same_from(image, HEAD_BYTES))
 }
 
 /// After a failed sync everything that changes the file must be refused.

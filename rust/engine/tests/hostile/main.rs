@@ -103,6 +103,25 @@ fn damaged_images_are_errors() {
     try_damaged(&cloop(b"V4.0", true), targets::image, 99);
 }
 
+/// What the target of the same name makes an image of: three blocks of 1 KiB.
+fn indexed(kind: u8) -> Vec<u8> {
+    let stream = zlib(&[7; 1024]);
+    let mut bytes = vec![kind, 1, 2];
+    for number in 0..4 {
+        bytes.push(0);
+        bytes.extend((number * stream.len() as u16).to_le_bytes());
+    }
+    bytes.extend(stream.repeat(3));
+    bytes
+}
+
+#[test]
+fn damaged_indexes_are_errors() {
+    for kind in [0, 1, 4, 0x81] {
+        try_damaged(&indexed(kind), targets::index, u64::from(kind));
+    }
+}
+
 #[test]
 fn damaged_cowfiles_are_errors() {
     try_damaged(&cowfile(), targets::cowfile, 5);
@@ -136,8 +155,12 @@ fn damaged_streams_are_errors() {
 #[test]
 fn what_the_fuzzers_found_stays_found() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-    let all: [(&str, Target); 3] =
-        [("image", targets::image), ("codec", targets::codec), ("cowfile", targets::cowfile)];
+    let all: [(&str, Target); 4] = [
+        ("image", targets::image),
+        ("index", targets::index),
+        ("codec", targets::codec),
+        ("cowfile", targets::cowfile),
+    ];
     for (name, target) in all {
         let files: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().collect();
         assert!(!files.is_empty(), "no corpus for {name}");
@@ -159,6 +182,8 @@ fn begin_a_corpus() {
     put("image", "v2", &cloop(b"V2.0", false));
     put("image", "v4-footer", &cloop(b"V4.0", true));
     put("image", "uzip-deduplicated", &cloop(b"v3.0", false));
+    put("index", "v2", &indexed(0));
+    put("index", "v4-footer", &indexed(0x81));
     put("cowfile", "clean", &cowfile());
     put("codec", "zlib", &[&[0, 2, 0], &zlib(&[5; 1000])[..]].concat());
     put("codec", "lz4", &[&[3, 2, 0], &lz4_flex::block::compress(&[5; 1000])[..]].concat());

@@ -1,0 +1,196 @@
+//! The promise with several users at once: threads write, zero and flush, and
+//! afterwards the power is cut at every moment of what they did together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use cowcloop_engine::cowfile::Access;
+use cowcloop_engine::overlay::Overlay;
+use cowcloop_engine::Layer;
+
+use crate::disk::{Event, Pending, SimDisk, SECTOR};
+use crate::scenario::{
+    changed_before_its_head, lower, new_cowfile, place, states_of, Numbers, Wrap, WINDOW,
+};
+
+type Sector = [u8; SECTOR as usize];
+
+const WRITERS: usize = 3;
+
+/// States of the disk that are tried at one moment.
+const SAMPLES: usize = 6;
+
+/// Requests of one writer.
+const REQUESTS: usize = 24;
+
+/// What a thread says before and after each request, in one order for all.
+enum Step {
+    /// From now on the sectors may hold this; it is the writer's request of this number.
+    Begin {
+        number: u64,
+        sectors: Vec<u64>,
+        content: Box<Sector>,
+    },
+    Acknowledged {
+        writer: usize,
+        number: u64,
+    },
+    FlushBegins {
+        thread: usize,
+    },
+    FlushAcknowledged {
+        thread: usize,
+    },
+}
+
+/// Who alone writes a sector: owners change with each sector in one half of the
+/// windows, so that they share blocks, and with each block in the other.
+fn owner(position: u64) -> usize {
+    let unit = if (position / WINDOW).is_multiple_of(2) { SECTOR } else { 2 * SECTOR };
+    (position / unit) as usize % WRITERS
+}
+
+/// A life of a new cowfile under several threads, cut short at every moment.
+///
+/// Returns how many power cuts were tried, or how the promise was broken.
+pub fn run(seed: u64, wrap: Wrap) -> Result<u64, String> {
+    let lower = lower(seed % 2 == 1);
+    let start = new_cowfile(None, &*lower);
+    let disk = Arc::new(SimDisk::new(start.clone()));
+    let open = |storage| {
+        Overlay::open(storage, lower.clone(), Access::Writable).map_err(|error| error.to_string())
+    };
+    let overlay = open(wrap(disk.clone()))?;
+    let steps = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (overlay, disk, steps) = (&overlay, &disk, &steps);
+            let numbers = Numbers(seed.wrapping_mul(31) + writer as u64);
+            scope.spawn(move || write(overlay, writer, numbers, |step| tell(disk, steps, step)));
+        }
+    });
+    drop(overlay);
+
+    let steps = steps.into_inner().unwrap();
+    let (_, events) = disk.history();
+    let mut numbers = Numbers(seed);
+    let mut pending = Pending::new(start.clone());
+    let mut allowed = Allowed::new(&*lower);
+    let mut cuts = 0;
+    for event in &events {
+        match event {
+            Event::Note(note) => allowed.take(&steps[*note]),
+            _ => pending.apply(event),
+        }
+        for (picks, len) in states_of(&mut numbers, &pending, SAMPLES) {
+            let image = pending.cut(&picks, len);
+            if changed_before_its_head(&start, &image)? {
+                return Err("the file was changed before its head said so".into());
+            }
+            let overlay = open(Arc::new(SimDisk::new(image)))?;
+            allowed.check(&overlay)?;
+            cuts += 1;
+        }
+    }
+    Ok(cuts)
+}
+
+/// Writes a step down, and when it was among what happened to the disk.
+fn tell(disk: &SimDisk, steps: &Mutex<Vec<Step>>, step: Step) {
+    let mut steps = steps.lock().unwrap();
+    steps.push(step);
+    disk.note(steps.len() - 1);
+}
+
+fn write(overlay: &Overlay, writer: usize, mut numbers: Numbers, tell: impl Fn(Step)) {
+    for number in 1..=REQUESTS as u64 {
+        let position = loop {
+            let position = numbers.below((4 * WINDOW / SECTOR) as usize) as u64 * SECTOR;
+            if owner(position) == writer {
+                break position;
+            }
+        };
+        let alone = position % WINDOW + SECTOR < WINDOW && owner(position + SECTOR) == writer;
+        let count = if alone { 1 + numbers.below(2) as u64 } else { 1 };
+        let zero = numbers.below(4) == 0;
+        let mut content = Box::new([0; SECTOR as usize]);
+        if !zero {
+            content.fill(1 + writer as u8);
+            content[..8].copy_from_slice(&number.to_le_bytes());
+        }
+        let at = place(position);
+        let sectors = (at / SECTOR..).take(count as usize).collect();
+        tell(Step::Begin { number, sectors, content: content.clone() });
+        match zero {
+            true => overlay.write_zeroes(at, count * SECTOR, false),
+            false => overlay.write_at(&content.repeat(count as usize), at),
+        }
+        .expect("nothing fails here");
+        tell(Step::Acknowledged { writer, number });
+        // The first writer never flushes: the others' flushes must cover it too.
+        if writer > 0 && numbers.below(3) == 0 {
+            tell(Step::FlushBegins { thread: writer });
+            overlay.flush().expect("nothing fails here");
+            tell(Step::FlushAcknowledged { thread: writer });
+        }
+    }
+}
+
+/// What each sector may read as.
+struct Allowed {
+    /// By sector: its owner, and what it held, oldest first, with the request's number.
+    sectors: BTreeMap<u64, (usize, Vec<(u64, Sector)>)>,
+    acknowledged: [u64; WRITERS],
+    /// By thread: what had been acknowledged when its flush began.
+    covered: [[u64; WRITERS]; WRITERS],
+    durable: [u64; WRITERS],
+}
+
+impl Allowed {
+    fn new(lower: &dyn Layer) -> Allowed {
+        let load = |position: u64| {
+            let mut sector = [0; SECTOR as usize];
+            lower.read_at(&mut sector, place(position)).expect("the base can be read");
+            (place(position) / SECTOR, (owner(position), vec![(0, sector)]))
+        };
+        Allowed {
+            sectors: (0..4 * WINDOW).step_by(SECTOR as usize).map(load).collect(),
+            acknowledged: [0; WRITERS],
+            covered: [[0; WRITERS]; WRITERS],
+            durable: [0; WRITERS],
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Begin { number, sectors, content } => {
+                for sector in sectors {
+                    self.sectors.get_mut(sector).unwrap().1.push((*number, **content));
+                }
+            }
+            Step::Acknowledged { writer, number } => self.acknowledged[*writer] = *number,
+            Step::FlushBegins { thread } => self.covered[*thread] = self.acknowledged,
+            Step::FlushAcknowledged { thread } => {
+                let covered = self.covered[*thread];
+                for (durable, covered) in self.durable.iter_mut().zip(covered) {
+                    *durable = covered.max(*durable);
+                }
+            }
+        }
+    }
+
+    fn check(&self, overlay: &Overlay) -> Result<(), String> {
+        let mut found = [0; SECTOR as usize];
+        for (sector, (owner, values)) in &self.sectors {
+            overlay.read_at(&mut found, sector * SECTOR).map_err(|error| error.to_string())?;
+            let flushed = values.iter().rposition(|(number, _)| *number <= self.durable[*owner]);
+            let newer = &values[flushed.expect("the base counts as flushed")..];
+            if newer.iter().all(|(_, content)| *content != found) {
+                return Err(format!(
+                    "sector {sector} holds what it never held since the last flush"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
