@@ -14,17 +14,18 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard build_backend/*.py) \
 	$(shell find rust -type f \( -name '*.rs' -o -name '*.toml' \))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint bench demo fuzz clean deps lock wheel
+.PHONY: help build test lint coverage bench demo fuzz clean deps lock wheel
 
 help:
-	@echo 'make build   build; afterwards $(BIN)/cowcloop runs'
-	@echo 'make demo    walk through an example, printing each command'
-	@echo 'make test    every test, Rust and Python'
-	@echo 'make lint    formatting, clippy, ruff, mypy, the stubs'
-	@echo 'make bench   the benchmarks, as one table'
-	@echo 'make fuzz    a minute of fuzzing for each target'
-	@echo 'make wheel   a wheel and an sdist in dist/'
-	@echo 'make clean   remove what was built'
+	@echo 'make build     build; afterwards $(BIN)/cowcloop runs'
+	@echo 'make demo      walk through an example, printing each command'
+	@echo 'make test      every test, Rust and Python'
+	@echo 'make lint      formatting, clippy, ruff, mypy, pyright, the stubs, the licences of crates'
+	@echo 'make coverage  the tests again, and which lines they reach'
+	@echo 'make bench     the benchmarks, as one table'
+	@echo 'make fuzz      a minute of fuzzing for each target'
+	@echo 'make wheel     a wheel and an sdist in dist/'
+	@echo 'make clean     remove what was built'
 
 deps:
 	@scripts/install-deps.sh
@@ -54,6 +55,11 @@ lint: build
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest cowcloop._core
+	$(BIN)/python scripts/check_crates.py
+
+# For example: make coverage COVERAGE=python
+coverage: build
+	scripts/coverage.sh $(COVERAGE)
 
 # What only the benchmark needs is installed by it.
 $(VENV)/.bench: requirements-bench.txt $(VENV)/.tools

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from cowcloop.cli import helptext
 from cowcloop.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,7 +20,7 @@ MANUAL = ROOT / "docs/man/data/share/man/man1/cowcloop.1"
 FRAME = ROOT / "docs/cowcloop.1.in"
 REFERENCE = ROOT / "docs" / "reference.md"
 
-_COMMON = {"verbose", "quiet", "help"}
+_COMMON = {"verbose", "quiet", "short_help", "help"}
 
 
 def commands(group: click.Group, words: str) -> Iterator[tuple[str, click.Command]]:
@@ -49,23 +50,14 @@ def options(command: click.Command) -> Iterator[tuple[str, str]]:
                     yield record
 
 
-def description(command: click.Command) -> list[tuple[bool, list[str]]]:
-    """The paragraphs of the help: whether lines are kept as they are, and the lines."""
-    found = []
-    for part in inspect.cleandoc(command.help or "").split("\n\n"):
-        lines = part.splitlines()
-        kept = lines[0] == "\b"
-        found.append((kept, lines[1:] if kept else lines))
-    return found
-
-
 def markdown() -> str:
     """The reference as a page."""
     text = [
         "# Reference",
         "",
         "Made from the program's own help by `scripts/make_reference.py`. Every command takes",
-        "`-v` (say more), `-q` (no warnings, no progress) and `-h` (help), too.",
+        "`-v` (say more), `-q` (no warnings, no progress), `-h` (short help) and `--help` (all of",
+        "it), too.",
         "",
         "Sizes are bytes, or a number with K, M, G or T (powers of 1024). `-` is standard input or",
         "output. Exit codes: 0 done; 1 the input, the medium or the system said no; 2 the command",
@@ -74,7 +66,7 @@ def markdown() -> str:
     ]
     for name, command in commands(app, "cowcloop"):
         text += [f"## {name}", "", "```text", usage(name, command), "```", ""]
-        for kept, lines in description(command):
+        for kept, lines in helptext.paragraphs(command):
             if not kept:
                 text += [*lines, ""]
                 continue
@@ -98,7 +90,7 @@ def manual() -> str:
     text = []
     for name, command in commands(app, "cowcloop"):
         text += [".SS " + _roff(usage(name, command))]
-        for at, (kept, lines) in enumerate(description(command)):
+        for at, (kept, lines) in enumerate(helptext.paragraphs(command)):
             if at:
                 text.append(".PP")
             text += [".nf", *map(_roff, lines), ".fi"] if kept else map(_roff, lines)

@@ -20,11 +20,22 @@ def test_help_has_examples(command: list[str], option: str) -> None:
     done = cowcloop(*command, option)
     text = done.stdout.decode()
     assert done.stderr == b""
-    assert "Examples:" in text
+    assert ("Examples:" if option == "--help" else "Example:") in text
     assert "\x1b" not in text
     # Every example is a command that there is.
     for name in re.findall(r"^ *(?:\S+ \| )?cowcloop (\w+)", text, re.MULTILINE):
         assert name in (*COMMANDS, "COMMAND")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_short_help_is_shorter(command: list[str]) -> None:
+    short = cowcloop(*command, "-h").stdout.decode()
+    long = cowcloop(*command, "--help").stdout.decode()
+    assert len(short.splitlines()) < min(40, len(long.splitlines()))
+    assert f"{' '.join(['cowcloop', *command])} --help says more." in short
+    assert "--tls-psk" not in short
+    # Examples are set in, so that they are seen.
+    assert re.search(r"^Examples:\n  \S", long, re.MULTILINE)
 
 
 def test_without_a_command_there_is_help() -> None:

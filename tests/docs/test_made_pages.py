@@ -54,10 +54,36 @@ def test_the_notices_name_every_crate() -> None:
     text = script["NOTICES"].read_text()
     missing = [crate.name for crate in crates if f"\n{crate.name} (" not in text]
     assert missing == [], "run scripts/make_notices.py"
-    # A choice of licences without the GPL is enough.
-    bad = [
-        crate.name
-        for crate in crates
-        if all("GPL" in choice for choice in re.split(r" OR |/", crate.licence))
+
+
+@pytest.mark.parametrize(
+    ("expression", "good"),
+    [
+        ("MIT OR Apache-2.0", True),
+        ("MIT/Apache-2.0", True),
+        ("GPL-3.0 OR MIT", True),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", True),
+        ("Apache-2.0 WITH LLVM-exception", True),
+        ("GPL-3.0", False),
+        ("MIT AND LGPL-2.1", False),
+        ("", False),
+    ],
+)
+def test_licences_of_crates(expression: str, good: bool) -> None:
+    script = runpy.run_path(str(ROOT / "scripts/check_crates.py"))
+    allowed = {"MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unicode-3.0"}
+    assert script["licensed"](expression, allowed) == good
+
+
+def test_crates_that_are_refused() -> None:
+    script = runpy.run_path(str(ROOT / "scripts/check_crates.py"))
+    io = script["CRATES_IO"]
+    locked = [
+        {"name": "a", "version": "1.0.0", "source": io, "checksum": "x"},
+        {"name": "a", "version": "2.0.0", "source": io, "checksum": "x"},
+        {"name": "b", "version": "1.0.0", "source": "git+https://example.org/b", "checksum": "x"},
+        {"name": "c", "version": "1.0.0", "source": io},
     ]
-    assert bad == []
+    packages = [{"name": "d", "license": "GPL-2.0"}, {"name": "e", "license": None}]
+    found = [line for line in script["faults"](packages, locked) if "skipped" not in line]
+    assert [line[0] for line in found] == ["d", "e", "b", "c", "a"]

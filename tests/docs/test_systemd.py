@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from configparser import RawConfigParser
 from pathlib import Path
 
+import pytest
 from cowcloop.server.command import plugin_path
 from support.programs import ROOT, program, run
 
@@ -68,3 +70,16 @@ def test_the_service_is_what_the_program_takes() -> None:
     assert service["RuntimeDirectory"] == "cowcloop-%i"
     assert service["StateDirectory"] == "cowcloop/%i"
     assert os.path.dirname(words[3]) == service["Environment"].replace("%i", "x").split("=")[1]
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """Names, sections and values; the programs that they start need not be installed."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    copies = []
+    for path in sorted(UNITS.iterdir()):
+        copy = tmp_path / path.name.replace("@.", "@x.")
+        copy.write_text(path.read_text().replace("/usr/bin/cowcloop", "/bin/true"))
+        copies.append(copy)
+    done = run("systemd-analyze", "verify", "--man=no", *copies)
+    assert done.stderr == b""

@@ -89,8 +89,22 @@ def test_svg(image: Path, tmp_path: Path) -> None:
         for rect in tree.iter(f"{space}rect")
         if rect.get("fill") == "#104e8b" and rect.get("stroke") is None
     )
-    # A quarter of the cells, 8 x 8 each: noise.
-    assert area == 128 * 96 // 4 * 64
+    # A quarter of the cells, 8 x 8 each: noise; and a quarter of the bar of totals.
+    assert area == 128 * 96 // 4 * 64 + 1024 // 4 * 20
+    # Offsets stand beside every eighth line of cells.
+    assert [text for text in words if (text or "").endswith(" MiB")][:2] == ["1.2 MiB", "1.7 MiB"]
+
+
+def test_a_long_name_is_cut(image: Path, tmp_path: Path) -> None:
+    long = image.rename(tmp_path / ("n" * 200 + "end"))
+    out = tmp_path / "o.svg"
+    cowcloop("map", long, "--svg", out)
+    tree = ET.fromstring(out.read_text())
+    heading = next(tree.iter("{http://www.w3.org/2000/svg}text")).text or ""
+    assert len(heading) <= 128
+    assert heading.startswith("nnnn")
+    assert "...n" in heading
+    assert "end: 5.0 MiB, data" in heading
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
@@ -113,9 +127,24 @@ def test_png(image: Path, tmp_path: Path) -> None:
     width, height = struct.unpack_from(">II", found[b"IHDR"])
     pixels = zlib.decompress(found[b"IDAT"])
     assert len(pixels) == (width + 1) * height
-    # The legend's bar counts too: the picture's cells are 1024 x 768.
-    assert pixels.count(4) >= 1024 * 768 // 4
+    rows = [pixels[(width + 1) * y + 1 : (width + 1) * (y + 1)] for y in range(height)]
+    # Cells of 8 x 8 after the border and the offsets: zeros, text, noise, zeros.
+    cells = [row[96 : 96 + 1024 : 8] for row in rows[40 : 40 + 768 : 8]]
+    kinds = [kind for kind in (0, 1, 4, 0) for _ in range(24)]
+    assert cells == [bytes([kind]) * 128 for kind in kinds]
     assert b"zeros: 2.5 MiB" in found[b"iTXt"]
+    # The letters of the legend are those of the font: there is a "z" beside the first square.
+    legend = next(y for y in range(845, height) if rows[y][96] == 0)
+    z = [bytes(rows[legend + 1 + y][120:128]).replace(b"\x07", b".") for y in range(13)]
+    drawn = [line.replace(b"\x08", b"#").decode() for line in z]
+    assert [line for line in drawn if "#" in line] == [
+        ".######.",
+        ".....#..",
+        "....#...",
+        "...#....",
+        "..#.....",
+        ".######.",
+    ]
 
 
 def test_a_picture_of_a_terabyte(tmp_path: Path) -> None:

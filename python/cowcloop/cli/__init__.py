@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bare = not own
     try:
         code = app.main(
-            own or ["--help"],
+            own or ["-h"],
             prog_name="cowcloop",
             standalone_mode=False,
             obj=console.State(nbdkit_args),

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 import rich_click as click
 
+from cowcloop.cli import helptext
 from cowcloop.cli.base import CommonOptions, program_settings
 
 # Each command's module. Its function has the command's name, with `_command` where the plain
@@ -42,7 +43,7 @@ class Program(CommonOptions, click.RichGroup):  # type: ignore[misc]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the help."""
-        return list(COMMANDS)
+        return helptext.shown_commands(ctx, list(COMMANDS))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """One command, or None when there is none of this name."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from cowcloop.cli import console
+from cowcloop.cli import console, helptext
 from cowcloop.sizes import parse_size
 
 _SERVE_PANELS = [
@@ -21,7 +21,7 @@ _SERVE_PANELS = [
     },
 ]
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT = {"help_option_names": ["--help"], "max_content_width": 100}
 
 
 def program_settings() -> dict[str, Any]:
@@ -30,10 +30,8 @@ def program_settings() -> dict[str, Any]:
         **CONTEXT,
         "rich_help_config": {
             "theme": "default-slim",
-            "style_helptext": "",
             "style_epilog_text": "",
             "text_markup": None,
-            "text_paragraph_linebreaks": "\n\n",
             "options_table_column_types": ["opt_all_metavar", "help"],
             "options_table_help_sections": ["help"],
             "max_width": 100,
@@ -81,14 +79,24 @@ def _debug(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     console.levels.debug |= wanted
 
 
+def _short_help(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(helptext.short(ctx))
+        ctx.exit()
+
+
 class CommonOptions(click.Command):
     """The options of every command, before and behind the command's name."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The docstring, with the indentation of its examples, which rich_click would lose."""
+        formatter.write(helptext.prose(ctx, self))  # type: ignore[arg-type]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters, then the common ones, then --help."""
         params = super().get_params(ctx)
         at = len(params) - 1 if self.add_help_option else len(params)
-        return params[:at] + _COMMON + params[at:]
+        return helptext.shown(ctx, params[:at] + _COMMON + params[at:])
 
 
 _COMMON: list[click.Parameter] = [
@@ -108,6 +116,14 @@ _COMMON: list[click.Parameter] = [
         help="No warnings, no progress.",
     ),
     click.RichOption(["--debug"], is_flag=True, expose_value=False, callback=_debug, hidden=True),
+    click.RichOption(
+        ["-h", "short_help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_short_help,
+        help="Show a short help and exit.",
+    ),
 ]
 
 

@@ -79,23 +79,19 @@ def result_json(document: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: with lines and colour on a terminal, plain columns elsewhere."""
+    """A table: what suits its width on a terminal, plain columns elsewhere."""
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(columns, *rows)]
         for row in (columns, *rows):
             padded = (cell.ljust(width) for cell, width in zip(row, widths))
             result("  ".join(padded).rstrip())
         return
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    drawn = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
-    for row in rows:
-        drawn.add_row(*(cell.replace("[", "\\[") for cell in row))
-    Console().print(drawn)
+    from cowcloop.cli.tables import fitting
+
+    out = Console()
+    out.print(fitting(columns, rows, out, left=len(columns)))
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> None:

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
+from cowcloop.cli.tables import fitting
 from cowcloop.sizes import format_size
 
 _INTERVAL = 1.0
 _UNIT = 1024
 
-_COLUMNS = ("ADDRESS", "COWFILE", "BASE READ", "COW READS", "COW WRITES", "HITS", "DIRTY", "FREE")
+_COLUMNS = ("ADDRESS", "COWFILE", "BASE READ", "COW READS", "COW WRITES", "HITS", "STATE", "FREE")
 
 
 class Rates:
@@ -88,18 +88,15 @@ def watch(describe: Callable[[], list[dict[str, Any]]]) -> None:
     """Draw until it is interrupted; `describe` tells of all devices."""
     rates = Rates()
 
-    def drawn() -> Table:
-        table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-        for number, column in enumerate(_COLUMNS):
-            table.add_column(column, justify="left" if number < 2 else "right", overflow="fold")
-        for device in describe():
-            for row in rows(device, rates, time.monotonic()):
-                table.add_row(*(cell.replace("[", "\\[") for cell in row))
-        if not table.row_count:
-            table.caption = "no device is served"
-        return table
+    out = Console()
 
-    with Live(drawn(), console=Console(), auto_refresh=False, screen=True) as live:
+    def drawn() -> RenderableType:
+        made = [row for device in describe() for row in rows(device, rates, time.monotonic())]
+        if not made:
+            return Text("no device is served (Ctrl-C ends this)", "dim")
+        return fitting(_COLUMNS, made, out, left=2)
+
+    with Live(drawn(), console=out, auto_refresh=False, screen=True) as live:
         while True:
             time.sleep(_INTERVAL)
             live.update(drawn(), refresh=True)

@@ -13,7 +13,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import COWS, IMAGE, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
-from cowcloop.picture import Picture
+from cowcloop.picture import Picture, write
 from cowcloop.source import Source
 
 # Cells of a picture in a file: 128 columns, as many rows at most.
@@ -45,7 +45,6 @@ def map_command(
       cowcloop map chicken chicken.cow --svg chicken.svg
       cowcloop map chicken --check --png chicken.png
     """
-    from cowcloop import picture
     from cowcloop.source import file_of, locate
 
     if png == "-" or svg == "-":
@@ -54,6 +53,8 @@ def map_command(
     for out in (png, svg):
         _refuse_input(out, (file_of(source), *cows))
     if png is None and svg is None:
+        from cowcloop.picture import terminal
+
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
         width = max(16, width)
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -61,15 +62,20 @@ def map_command(
         rows = _TERMINAL_ROWS * (2 if colour else 1)
         drawn = _picture(image, source, cows, width * rows, width, check)
         if colour:
-            picture.show(drawn)
+            terminal.show(drawn)
         else:
-            for line in picture.plain_lines(drawn):
+            for line in terminal.plain_lines(drawn):
                 console.result(line)
         return
     drawn = _picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check)
-    for out, encode in ((svg, picture.svg), (png, picture.png)):
-        if out is not None:
-            picture.write(out, encode(drawn))
+    if svg is not None:
+        from cowcloop.picture.svg import svg as as_svg
+
+        write(svg, as_svg(drawn))
+    if png is not None:
+        from cowcloop.picture.png import png as as_png
+
+        write(png, as_png(drawn))
 
 
 def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:

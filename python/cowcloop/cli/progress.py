@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Callable, Optional
 
 from cowcloop.cli import console
+from cowcloop.sizes import format_size
 
 Callback = Callable[[int, Optional[int]], None]
 
@@ -23,16 +24,26 @@ def progress(what: str) -> Iterator[Callback | None]:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """In the units of the sizes beside it; rich's own has powers of 1000."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            rate = f"{format_size(int(speed))}/s" if speed else ""
+            return Text(rate, style="progress.data.speed")
 
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Rate(),
         TimeRemainingColumn(compact=True),
         console=Console(stderr=True),
         transient=True,

@@ -1,0 +1,78 @@
+"""What help shows: --help everything, -h on about one screen what is needed most."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+# Options and commands that --help alone shows.
+_RARE = {
+    "memory_limit",
+    "size",
+    "max_sessions",
+    "preload",
+    "strict",
+    "tls",
+    "tls_certificates",
+    "tls_psk",
+    "tls_verify_peer",
+    "exit_with_parent",
+    "print_command",
+    "show_completion",
+    "verbose",
+    "quiet",
+    "short_help",
+    "help",
+}
+_RARE_COMMANDS = {"suspend", "resume", "reopen", "bench"}
+
+_SHORT = "cowcloop.short_help"
+
+
+def paragraphs(command: click.Command) -> list[tuple[bool, list[str]]]:
+    """Those of a command's docstring: whether lines are kept as they are, and the lines."""
+    found = []
+    for part in inspect.cleandoc(command.help or "").split("\n\n"):
+        lines = part.splitlines()
+        kept = lines[:1] == ["\b"]
+        found.append((kept, lines[1:] if kept else lines))
+    return found
+
+
+def prose(ctx: click.Context, command: click.Command) -> Text:
+    """The paragraphs as help shows them; in short help, the first and an example."""
+    from rich.text import Text
+
+    found = paragraphs(command)
+    if _SHORT in ctx.meta:
+        examples = next((lines for kept, lines in found if kept and lines[0] == "Examples:"), [])
+        found = [found[0], *([(True, ["Example:", examples[1]])] if examples else [])]
+    parts = ["\n".join(lines) if kept else " ".join(lines) for kept, lines in found]
+    return Text("\n\n".join(parts) + "\n")
+
+
+def shown(ctx: click.Context, params: list[click.Parameter]) -> list[click.Parameter]:
+    """The parameters that the help being made is to show."""
+    return [p for p in params if p.name not in _RARE] if _SHORT in ctx.meta else params
+
+
+def shown_commands(ctx: click.Context, names: list[str]) -> list[str]:
+    """The commands that the help being made is to show."""
+    return [name for name in names if name not in _RARE_COMMANDS] if _SHORT in ctx.meta else names
+
+
+def short(ctx: click.Context) -> str:
+    """Help without what is rare."""
+    command = copy.copy(ctx.command)
+    command.epilog = f"{ctx.command_path} --help says more."
+    ctx.meta[_SHORT] = True
+    try:
+        return command.get_help(ctx)
+    finally:
+        del ctx.meta[_SHORT]

@@ -1,0 +1,40 @@
+#!/bin/sh
+# coverage.sh [rust|python]: which lines the tests reach, as two tables. What Python's tests reach
+# of the Rust code is not counted: it would have to be built a second time for them.
+set -eu
+cd "$(dirname "$0")/.."
+wanted=${1:-rust python}
+target=target/coverage
+
+rust() {
+    tools=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin
+    if [ ! -x "$tools/llvm-cov" ]; then
+        echo "cowcloop: llvm-cov is missing: rustup component add llvm-tools" >&2
+        exit 1
+    fi
+    rm -rf "$target/raw"
+    mkdir -p "$target"
+    # With the directory of their own, the crates' other builds stay as they are.
+    export RUSTFLAGS="-C instrument-coverage" CARGO_TARGET_DIR="$target"
+    export LLVM_PROFILE_FILE="$PWD/$target/raw/%p-%m.profraw"
+    set -- --release --locked --workspace --exclude cowcloop-python --tests
+    cargo test "$@" --quiet
+    programs=$(cargo test "$@" --no-run --message-format=json 2>/dev/null |
+        sed -n 's/.*"executable":"\([^"]*\)".*/--object=\1/p')
+    "$tools/llvm-profdata" merge --sparse "$target"/raw/*.profraw -o "$target/all.profdata"
+    # shellcheck disable=SC2086 # a list of words
+    "$tools/llvm-cov" report --instr-profile="$target/all.profdata" \
+        --ignore-filename-regex='/registry/|/rustc/|/tests/|tests\.rs|build/' \
+        --show-branch-summary=false --show-region-summary=false $programs
+}
+
+python() {
+    .venv/bin/coverage erase
+    .venv/bin/coverage run -m pytest -q -n auto tests
+    .venv/bin/coverage combine --quiet
+    .venv/bin/coverage report
+}
+
+for one in $wanted; do
+    "$one"
+done
