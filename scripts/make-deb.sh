@@ -39,15 +39,16 @@ from cowcloop.cli import main  # noqa: E402
 sys.exit(main())
 END
 chmod 755 "$tree/usr/bin/cowcloop"
-ln -s /usr/lib/cowcloop/cowcloop/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
+ln -s ../../../cowcloop/cowcloop/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
 cp "$root"/contrib/systemd/* "$tree/lib/systemd/system/"
 cat >"$tree/usr/share/bash-completion/completions/cowcloop" <<'END'
-eval "$(_COWCLOOP_COMPLETE=bash_source cowcloop)"
+eval "$(cowcloop --show-completion bash)"
 END
 
 docs=$tree/usr/share/doc/cowcloop
 mkdir -p "$docs"
-cp "$root/README.md" "$root/CHANGELOG.md" "$docs/"
+cp "$root/README.md" "$docs/"
+gzip -9nc "$root/CHANGELOG.md" >"$docs/changelog.gz"
 cat "$root/LICENSE-MIT" "$root/LICENSE-APACHE" "$root/THIRD-PARTY-LICENSES.txt" >"$docs/copyright"
 
 cat >"$tree/DEBIAN/control" <<END
