@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cowcloop import mounts
+from cowcloop.locks import is_locked
 from cowcloop.mounting.errors import MountError
 from cowcloop.server.interrupts import Interrupts
 
@@ -58,16 +59,9 @@ def start(command: Sequence[str], fifo: Path, point: str, interrupts: Interrupts
 def running(fifo: Path) -> bool:
     """Whether the program of a FIFO runs."""
     try:
-        handle = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return is_locked(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 @contextlib.contextmanager
