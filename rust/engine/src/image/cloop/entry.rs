@@ -26,8 +26,8 @@ pub(super) struct Entry {
 pub(super) enum Data {
     /// All of it, and its checksum was right.
     Whole(Buffer),
-    /// Its beginning; the rest was never decoded.
-    Prefix(Vec<u8>),
+    /// So many bytes of its beginning; the rest was never decoded.
+    Prefix(Buffer, usize),
     /// Its beginning, and the means to go on.
     Growing(Box<Growing>),
 }
@@ -42,6 +42,11 @@ impl Entry {
     /// A block that was read `ahead` of its reader, or is there for no other (`passing`).
     pub(super) fn in_order(data: Data, ahead: bool, passing: bool) -> Self {
         Entry { ahead: AtomicBool::new(ahead), passing, ..Entry::new(data) }
+    }
+
+    /// Whether the rest of it would have to be decoded from the beginning again.
+    pub(super) fn is_prefix(&self) -> bool {
+        matches!(self.data, Data::Prefix(..))
     }
 
     /// Whether nobody is expected to want it again once it was read.
@@ -65,8 +70,7 @@ impl Weigh for Entry {
     fn weight(&self) -> u64 {
         OVERHEAD
             + match &self.data {
-                Data::Whole(bytes) => bytes.len() as u64,
-                Data::Prefix(bytes) => bytes.capacity() as u64,
+                Data::Whole(bytes) | Data::Prefix(bytes, _) => bytes.len() as u64,
                 Data::Growing(growing) => growing.weight(),
             }
     }

@@ -98,7 +98,7 @@ impl CloopImage {
         Ok(Arc::new_cyclic(|me| CloopImage {
             me: me.clone(),
             strict: options.strict,
-            cache: BlockCache::new(cache_bytes, block_size.into()),
+            cache: BlockCache::new(cache_bytes, u64::from(block_size) + STREAM_BYTES),
             history: History::new(cache_bytes / u64::from(block_size)),
             buffers: Buffers::new(block_size as usize),
             states: BlockStates::new(index.block_count()),

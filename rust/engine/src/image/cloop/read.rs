@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use crate::cache::Loaded;
+use crate::cache::{Loaded, Place};
 use crate::codec::{zlib, Codec, DecodeError};
 use crate::{Error, Result};
 
@@ -84,8 +84,8 @@ impl CloopImage {
         let end = within + piece.len();
         if let Some(entry) = self.cache.peek(block) {
             let goes_on = entry.continues(within, end);
-            if !goes_on {
-                self.cache.touch(block);
+            if !goes_on && !entry.is_prefix() {
+                self.cache.touch(block, &entry);
             }
             if self.serve(block, &entry, within, piece, false)? {
                 self.counters.hits.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +124,7 @@ impl CloopImage {
         let whole = match self.cache.load(block, || self.make(block, Extent::Whole))? {
             Loaded::Made(entry) => entry,
             // The other is not done with putting it there: that is not worth waiting for.
-            Loaded::Found(_) => Arc::new(self.make(block, Extent::Whole)?),
+            Loaded::Found(_) => Arc::new(self.make(block, Extent::Whole)?.0),
         };
         self.serve(block, &whole, within, piece, true).map(|_| ())
     }
@@ -145,8 +145,8 @@ impl CloopImage {
         }
         match &entry.data {
             Data::Whole(bytes) => piece.copy_from_slice(&bytes[within..end]),
-            Data::Prefix(bytes) => {
-                if end > bytes.len() || !(made || self.may_stay_unchecked(block)) {
+            Data::Prefix(bytes, length) => {
+                if end > *length || !(made || self.may_stay_unchecked(block)) {
                     return Ok(false);
                 }
                 piece.copy_from_slice(&bytes[within..end]);
@@ -171,27 +171,33 @@ impl CloopImage {
     }
 
     /// Decodes a block, or the beginning of it, for the cache.
-    fn make(&self, block: u64, extent: Extent) -> Result<Entry> {
+    fn make(&self, block: u64, extent: Extent) -> Result<(Entry, Place)> {
         let step = self.follow(block, block + 1);
         let location = self.location(block);
         let again = self.history.note(block);
-        match extent {
-            Extent::UpTo(end) if !step.sequential && self.worth_a_part(location, end) => {
+        let place = if again || step.sequential { Place::Kept } else { Place::New };
+        let entry = match extent {
+            Extent::UpTo(end) if !step.sequential && self.worth_a_part(location, end, again) => {
                 let data = self.make_part(block, location, end)?;
                 if self.states.get(block) == Known::Nothing {
                     self.check_later(block);
                 }
-                Ok(Entry::new(data))
+                Entry::new(data)
             }
             _ => {
                 let data = self.make_whole(block, location)?;
-                Ok(Entry::in_order(data, false, step.sequential && !again))
+                Entry::in_order(data, false, step.sequential && !again)
             }
-        }
+        };
+        Ok((entry, place))
     }
 
-    fn worth_a_part(&self, location: BlockLocation, end: usize) -> bool {
+    /// Whether to decode only what is wanted now of a block that was wanted before, or was not.
+    fn worth_a_part(&self, location: BlockLocation, end: usize, again: bool) -> bool {
         let block_size = self.block_size() as usize;
+        if again && block_size <= LARGEST_WITHOUT_STATE {
+            return false;
+        }
         // A small stream is mostly long runs, and decodes in no time.
         let small = ZeroStreams::candidate(location.codec, location.length, self.block_size());
         let (parts, whole) = WORTHWHILE;
@@ -209,22 +215,24 @@ impl CloopImage {
             self.grow(block, &growing, end)?;
             return Ok(Data::Growing(growing));
         }
-        let mut prefix = vec![0; end.next_multiple_of(PREFIX_STEP)];
+        let mut bytes = self.buffers.take();
+        let length = end.next_multiple_of(PREFIX_STEP).min(block_size);
+        let prefix = &mut bytes[..length];
         let result = self
-            .with_compressed(location, |input| zlib::decode_prefix(input, &mut prefix))
+            .with_compressed(location, |input| zlib::decode_prefix(input, prefix))
             .map_err(|error| self.unreadable(block, location, error))?
             .map_err(|error| self.mark_damaged(block, location, &error))?;
         match result {
             zlib::Prefix::GoesOn => {}
             // A block may end exactly where the prefix does; zlib-ng uses the room
             // behind what it writes as it likes.
-            zlib::Prefix::Ends(length) if self.last_may_be_short(block) => prefix[length..].fill(0),
-            zlib::Prefix::Ends(length) => {
-                let error = DecodeError::too_short(length, block_size);
+            zlib::Prefix::Ends(end) if self.last_may_be_short(block) => bytes[end..length].fill(0),
+            zlib::Prefix::Ends(end) => {
+                let error = DecodeError::too_short(end, block_size);
                 return Err(self.mark_damaged(block, location, &error));
             }
         }
-        Ok(Data::Prefix(prefix))
+        Ok(Data::Prefix(bytes, length))
     }
 
     /// Has at least `end` bytes of a block inflated.
@@ -262,7 +270,8 @@ impl CloopImage {
         let _ = self.cache.try_load(block, || {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
             let data = self.make_whole(block, location)?;
-            Ok::<_, Error>(Entry::in_order(data, true, !self.history.note(block)))
+            let entry = Entry::in_order(data, true, !self.history.note(block));
+            Ok::<_, Error>((entry, Place::Kept))
         });
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::Loaded;
+use crate::cache::{Loaded, Place};
 use crate::Result;
 
 use super::entry::{Data, Entry};
@@ -90,7 +90,7 @@ impl CloopImage {
         let location = self.location(block);
         if self.history.note(block) {
             // Wanted again: it may be so once more.
-            let make = || self.make_whole(block, location).map(Entry::new);
+            let make = || Ok((Entry::new(self.make_whole(block, location)?), Place::Kept));
             match self.cache.load(block, make)? {
                 Loaded::Found(entry) if self.take_whole(block, &entry, output) => return Ok(true),
                 Loaded::Found(_) => {}
@@ -118,7 +118,7 @@ impl CloopImage {
         match entry.passing() {
             true => self.cache.remove(block, entry),
             // Who it was read ahead for is no second reader.
-            false if !first => self.cache.touch(block),
+            false if !first => self.cache.touch(block, entry),
             false => {}
         }
         true

@@ -1,0 +1,186 @@
+//! Decoded blocks, kept within a budget of bytes.
+//!
+//! Two queues (2Q): a block that is wanted for the first time comes to a small
+//! one, where it makes room soon for the next, and moves to the large one when
+//! it is wanted again. So what is read once takes the place, and the memory, of
+//! what was read once before it, and pushes out nothing that others come back to.
+//!
+//! Both are sharded (quick_cache); of several readers that miss one block, one
+//! decodes it and the others wait for it. No lock of the cache is held while a
+//! block is decoded or copied out.
+
+mod buffers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+
+pub(crate) use buffers::{Buffer, Buffers};
+
+/// The part of the budget that new items have, ...
+const NEW_PART: u64 = 16;
+/// ... but room for so many of them, unless that is more than half.
+const LEAST_NEW: u64 = 8;
+
+/// Part of the large queue that is for items which were used there; the rest is
+/// where others wait for a use. Nothing that is heavier than that part is let in.
+const HOT: f64 = 0.8;
+
+/// Items that the cache has its tables ready for at the start.
+const MOST_PREPARED: u64 = 1 << 14;
+
+/// Something to keep.
+pub(crate) trait Weigh {
+    /// The bytes that it takes; must not change while it is in a cache.
+    fn weight(&self) -> u64;
+}
+
+#[derive(Debug, Clone)]
+struct ByWeight;
+
+impl<T: Weigh> Weighter<u64, Arc<T>> for ByWeight {
+    fn weight(&self, _block: &u64, value: &Arc<T>) -> u64 {
+        value.weight()
+    }
+}
+
+type Queue<T> = Cache<u64, Arc<T>, ByWeight>;
+
+/// Where something comes that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Among what was wanted once.
+    New,
+    /// Among what is worth keeping.
+    Kept,
+}
+
+/// What [`BlockCache::load`] came to.
+pub(crate) enum Loaded<T> {
+    /// It was there, or another reader brought it.
+    Found(Arc<T>),
+    /// It was made now.
+    Made(Arc<T>),
+}
+
+/// A cache of the blocks of one image.
+#[derive(Debug)]
+pub(crate) struct BlockCache<T: Weigh> {
+    /// First in, first out. All items that are being made have their place here.
+    new: Queue<T>,
+    kept: Queue<T>,
+}
+
+fn queue<T: Weigh>(capacity: u64, item: u64, options: &mut OptionsBuilder) -> Queue<T> {
+    let options = options
+        .weight_capacity(capacity)
+        .estimated_items_capacity((capacity / item).min(MOST_PREPARED) as usize)
+        .build()
+        .expect("all options that have no default are given");
+    let hasher = DefaultHashBuilder::default();
+    Cache::with_options(options, ByWeight, hasher, DefaultLifecycle::default())
+}
+
+impl<T: Weigh> BlockCache<T> {
+    /// A cache of `capacity` bytes, at least two items, which take `item` bytes at most.
+    pub(crate) fn new(capacity: u64, item: u64) -> Self {
+        let new = (capacity / NEW_PART).max(LEAST_NEW * item).min(capacity / 2);
+        let kept = capacity - new;
+        // Room for one item, whatever the rounding.
+        let one = |capacity: u64| (1.5 * item as f64 / capacity as f64).min(1.0);
+        BlockCache {
+            new: queue(
+                new,
+                item,
+                // Nothing is ever used there.
+                OptionsBuilder::new().shards(1).hot_allocation(one(new)).ghost_allocation(0.0),
+            ),
+            kept: queue(kept, item, OptionsBuilder::new().hot_allocation(HOT.max(one(kept)))),
+        }
+    }
+
+    /// The block, when it is there. This does not count as a use.
+    pub(crate) fn peek(&self, block: u64) -> Option<Arc<T>> {
+        self.kept.peek(&block).or_else(|| self.new.peek(&block))
+    }
+
+    /// Counts one more use of a block that was found: it stays longer.
+    pub(crate) fn touch(&self, block: u64, value: &Arc<T>) {
+        if self.kept.get(&block).is_none() {
+            self.kept.insert(block, Arc::clone(value));
+            self.new.remove_if(&block, |held| Arc::ptr_eq(held, value));
+        }
+    }
+
+    /// The block, made by `make` when it is not there. Of those who come at the
+    /// same time one makes it, and the others wait.
+    pub(crate) fn load<E>(
+        &self,
+        block: u64,
+        make: impl FnOnce() -> Result<(T, Place), E>,
+    ) -> Result<Loaded<T>, E> {
+        self.load_within(block, None, make)
+            .map(|loaded| loaded.expect("without a time limit the wait ends with one or the other"))
+    }
+
+    /// The same for one who has no use for the block yet: does nothing when
+    /// another is making it.
+    pub(crate) fn try_load<E>(
+        &self,
+        block: u64,
+        make: impl FnOnce() -> Result<(T, Place), E>,
+    ) -> Result<(), E> {
+        self.load_within(block, Some(Duration::ZERO), make).map(|_| ())
+    }
+
+    /// `None`: another was still making it when the time was over.
+    fn load_within<E>(
+        &self,
+        block: u64,
+        limit: Option<Duration>,
+        make: impl FnOnce() -> Result<(T, Place), E>,
+    ) -> Result<Option<Loaded<T>>, E> {
+        let guard = match self.new.get_value_or_guard(&block, limit) {
+            GuardResult::Value(found) => return Ok(Some(Loaded::Found(found))),
+            GuardResult::Guard(guard) => guard,
+            GuardResult::Timeout => return Ok(None),
+        };
+        // Whoever had the guard before may have put it there.
+        if let Some(found) = self.kept.peek(&block) {
+            return Ok(Some(Loaded::Found(found)));
+        }
+        let (made, place) = make()?;
+        let made = Arc::new(made);
+        match place {
+            // Not admitted when it was removed meanwhile: then it serves once.
+            Place::New => drop(guard.insert(Arc::clone(&made))),
+            Place::Kept => self.kept.insert(block, Arc::clone(&made)),
+        }
+        Ok(Some(Loaded::Made(made)))
+    }
+
+    /// Whether somebody is making the block now.
+    pub(crate) fn in_flight(&self, block: u64) -> bool {
+        let found = self.new.get_value_or_guard(&block, Some(Duration::ZERO));
+        matches!(found, GuardResult::Timeout)
+    }
+
+    /// Takes out a value that did not do, unless another has taken its place.
+    pub(crate) fn remove(&self, block: u64, value: &Arc<T>) {
+        for queue in [&self.new, &self.kept] {
+            queue.remove_if(&block, |held| Arc::ptr_eq(held, value));
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.new.weight() + self.kept.weight()
+    }
+
+    /// Bytes that it may hold.
+    pub(crate) fn limit(&self) -> u64 {
+        self.new.capacity() + self.kept.capacity()
+    }
+}
