@@ -123,8 +123,9 @@ def _answer(text: bytes, *command: str | Path) -> tuple[int, str]:
         if b"[y/N]" in shown and not answered:
             os.write(terminal, text)
             answered = True
-    os.close(terminal)
+    # Only then: a terminal that goes away while it leaves would end it with SIGHUP.
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(terminal)
     assert answered, shown
     mannered(shown.decode())
     return code, shown.decode()
