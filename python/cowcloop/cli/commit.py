@@ -24,9 +24,9 @@ from cowcloop.sizes import format_size
 @click.option(
     "--level",
     type=LevelType(),
-    default=9,
+    default=8,
     metavar="1..9|best",
-    help="How hard changed blocks are compressed (default: 9).",
+    help="How hard changed blocks are compressed (default: 8).",
 )
 @click.option(
     "--block-size",

@@ -44,9 +44,9 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--level",
     type=LevelType(),
-    default=9,
+    default=8,
     metavar="1..9|best",
-    help="1 is fast, 9 small, best tries everything (default: 9).",
+    help="1 is fast, 9 small, best tries everything (default: 8).",
 )
 @click.option(
     "--format",

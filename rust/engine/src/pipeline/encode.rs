@@ -31,9 +31,10 @@ impl Level {
 }
 
 impl Default for Level {
-    /// 6: smaller than zlib's 9 on all that was measured, in a fraction of its time.
+    /// 8: smaller than zlib's 9 on programs, text, tables and pictures alike, in a
+    /// fifth of its time. 7 is not, on source text, by 0.3 %.
     fn default() -> Self {
-        Level(Inner::Number(6))
+        Level(Inner::Number(8))
     }
 }
 
