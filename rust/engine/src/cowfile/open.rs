@@ -63,11 +63,7 @@ impl Cowfile {
             let message = "this cowfile is packed; unpack it with `cowcloop cow unpack`";
             return Err(Error::new(ErrorKind::Unsupported, name, message));
         }
-        if head.version == VERSION_CLOSED && head.dirty {
-            let message = "the original cowloop driver did not close this cowfile, so its bitmap \
-                           is not up to date; repair it with --repair or `cowcloop cow repair`";
-            return Err(Error::new(ErrorKind::Dirty, name, message));
-        }
+        refuse_dirty(name, &head)?;
         let identity = base.identity()?;
         check_base(name, &head, base, identity)?;
         if access == Access::Writable {
@@ -75,15 +71,7 @@ impl Cowfile {
         }
         let failed = |error| Error::io(name, "cannot read the cowfile's bitmap", error);
         let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-        let used = bitmap.count();
-        if head.version == VERSION_CLOSED && head.cowused != used {
-            let message = format!(
-                "cowfile head: cowused is {}, but its bitmap has {used} blocks; \
-                 repair it with `cowcloop cow repair --force`",
-                head.cowused
-            );
-            return Err(Error::new(ErrorKind::Damaged, name, message));
-        }
+        check_count(name, &head, bitmap.count())?;
         if let Some(last) = bitmap.last() {
             if last >= head.rdoblocks {
                 let message = format!(
@@ -140,6 +128,30 @@ pub fn read_head(storage: &dyn Storage) -> Result<(Head, [u8; HEAD_SECTOR])> {
         return Err(Error::new(ErrorKind::Format, name, message));
     }
     Ok((Head::parse(name, &sector)?, sector))
+}
+
+/// Refuses a cowfile that the original driver did not close: its bitmap is stale.
+pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
+    if head.version == VERSION_CLOSED && head.dirty {
+        let message = "the original cowloop driver did not close this cowfile, so its bitmap is \
+                       not up to date; repair it first with `cowcloop cow repair` (or --repair of \
+                       serve, attach and mount)";
+        return Err(Error::new(ErrorKind::Dirty, name, message));
+    }
+    Ok(())
+}
+
+/// Refuses a cowfile whose head and bitmap disagree.
+pub(crate) fn check_count(name: &str, head: &Head, bits: u64) -> Result<()> {
+    if head.version == VERSION_CLOSED && head.cowused != bits {
+        let message = format!(
+            "cowfile head: cowused is {}, but its bitmap has {bits} blocks; repair it with \
+             `cowcloop cow repair --force`",
+            head.cowused
+        );
+        return Err(Error::new(ErrorKind::Damaged, name, message));
+    }
+    Ok(())
 }
 
 /// Refuses a cowfile that could not become as long as its last block needs.
