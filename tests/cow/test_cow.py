@@ -112,7 +112,14 @@ def _answer(text: bytes, *command: str | Path) -> tuple[int, str]:
         os.execv(cowcloop_path(), [cowcloop_path(), *map(str, command)])
     shown = b""
     answered = False
-    while select.select([terminal], [], [], 60)[0]:
+    silent = 0
+    while silent < 12:
+        if not select.select([terminal], [], [], 5)[0]:
+            silent += 1
+            # Python's input() misses a Ctrl-C that comes just before it begins to read:
+            # as people do, press the key again.
+            os.write(terminal, text if answered else b"")
+            continue
         try:
             part = os.read(terminal, 4096)
         except OSError:

@@ -1,103 +1,130 @@
-//! Group commit: flushes that are asked for at the same time share one round.
+//! Making changes durable, and closing: the order of the writes and syncs that
+//! `docs/crash-safety.md` argues.
 
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::Ordering;
 
+use super::bitmap::PageCopy;
+use super::head::{Head, HEAD_SECTOR, VERSION_CLOSED, VERSION_OPEN};
+use super::{Cowfile, State};
 use crate::{Error, Result};
 
-/// Rounds of flushing, one at a time.
-#[derive(Debug, Default)]
-pub struct Rounds {
-    state: Mutex<State>,
-    finished: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Rounds that have begun; the last of them may be under way.
-    begun: u64,
-    running: bool,
-    /// The newest round that went well.
-    good: u64,
-    /// The newest round that did not, and why.
-    bad: Option<(u64, Error)>,
-}
-
-impl State {
-    /// How a caller fares who needs `round` or any later one.
-    fn outcome(&self, round: u64) -> Option<Result<()>> {
-        if self.good >= round {
-            return Some(Ok(()));
+impl Cowfile {
+    /// Returns once every change that was finished before the call is durable,
+    /// and its blocks reachable. Calls at the same time share syncs.
+    ///
+    /// # Errors
+    /// The system's, and `Poisoned` after a failed sync. When writing the bitmap
+    /// fails, for want of space say, a later flush may succeed.
+    pub fn flush(&self) -> Result<()> {
+        match self.current() {
+            State::ReadOnly | State::Closed => Ok(()),
+            State::Writable | State::Failed => self.rounds.join(|| self.flush_now()),
         }
-        self.bad.as_ref().filter(|(bad, _)| *bad >= round).map(|(_, error)| Err(error.clone()))
     }
-}
 
-impl Rounds {
-    /// Returns the outcome of a round that began after this call did: runs it,
-    /// or waits for somebody else's.
-    pub fn join(&self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut state = self.state.lock().expect("no panic while locked");
-        // A round under way may have begun before the caller's last change.
-        let round = state.begun + 1;
-        while state.running {
-            state = self.finished.wait(state).expect("no panic while locked");
-            if let Some(outcome) = state.outcome(round) {
-                return outcome;
+    fn flush_now(&self) -> Result<()> {
+        self.check_writable()?;
+        let changes = self.changes.load(Ordering::Acquire);
+        if changes == self.durable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        // The pages are copied before the data is synced: a bit that is set
+        // later may belong to data that this sync does not cover.
+        let pages = self.bitmap.take_changed();
+        if let Err(error) = self.sync().and_then(|()| self.write_pages(&pages)) {
+            self.bitmap.put_back(&pages);
+            return Err(error);
+        }
+        if !pages.is_empty() {
+            self.sync()?;
+        }
+        self.durable.store(changes, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes pages of the bitmap, neighbours in one go.
+    fn write_pages(&self, pages: &[PageCopy]) -> Result<()> {
+        let neighbours = |a: &PageCopy, b: &PageCopy| a.offset + a.bytes.len() as u64 == b.offset;
+        for run in pages.chunk_by(neighbours) {
+            let joined;
+            let bytes = match run {
+                [page] => &page.bytes,
+                _ => {
+                    joined = run.iter().flat_map(|page| page.bytes.iter().copied()).collect();
+                    &joined
+                }
+            };
+            self.storage.write_all_at(bytes, run[0].offset).map_err(|error| {
+                Error::io(self.name(), "cannot write the cowfile's bitmap", error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits for changes under way, flushes, and marks the file as clean.
+    /// Later changes are refused. May be repeated.
+    pub fn close(&self) -> Result<()> {
+        self.end(State::Closed)
+    }
+
+    /// Closes the file and goes on with it read-only: its medium can then be
+    /// made read-only or, mounted, shut down.
+    pub fn make_read_only(&self) -> Result<()> {
+        self.end(State::ReadOnly)?;
+        self.storage
+            .reopen_read_only()
+            .map_err(|error| Error::io(self.name(), "cannot open it read-only", error))
+    }
+
+    fn end(&self, state: State) -> Result<()> {
+        let _alone = self.ranges.lock(0..u64::MAX);
+        if matches!(self.current(), State::ReadOnly | State::Closed) {
+            return Ok(());
+        }
+        self.flush()?;
+        let mut head = self.head.lock().expect("no panic while locked");
+        // Even when writing the head fails it may be there: a later change says again,
+        // before anything else, that the file is in use.
+        self.in_use.store(false, Ordering::Release);
+        if head.0.version == VERSION_OPEN {
+            let mut next = head.0.clone();
+            next.version = VERSION_CLOSED;
+            next.dirty = false;
+            next.cowused = self.bitmap.count();
+            self.write_head(&mut head, next)?;
+        }
+        self.state.store(state as u8, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn write_head(
+        &self,
+        head: &mut (Head, [u8; HEAD_SECTOR]),
+        next: Head,
+    ) -> Result<()> {
+        let mut sector = head.1;
+        next.encode_into(&mut sector);
+        self.storage
+            .write_all_at(&sector, 0)
+            .map_err(|error| Error::io(self.name(), "cannot write the cowfile's head", error))?;
+        self.sync()?;
+        *head = (next, sector);
+        Ok(())
+    }
+
+    /// Syncs; a failure leaves the state of the medium unknown, for good.
+    fn sync(&self) -> Result<()> {
+        self.storage.sync().map_err(|error| {
+            let error = Error::io(
+                self.name(),
+                "sync failed; writes are refused until the device is detached and attached again",
+                error,
+            );
+            if self.state.swap(State::Failed as u8, Ordering::AcqRel) != State::Failed as u8 {
+                log::error!("{error}");
             }
-        }
-        state.running = true;
-        state.begun += 1;
-        let round = state.begun;
-        drop(state);
-        let outcome = flush();
-        let mut state = self.state.lock().expect("no panic while locked");
-        state.running = false;
-        match &outcome {
-            Ok(()) => state.good = round,
-            Err(error) => state.bad = Some((round, error.clone())),
-        }
-        self.finished.notify_all();
-        outcome
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ErrorKind;
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
-
-    #[test]
-    fn a_round_covers_what_came_before_it_and_is_shared() {
-        let (rounds, runs) = (Rounds::default(), AtomicU64::new(0));
-        let (written, durable) = (AtomicU64::new(0), AtomicU64::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        let mine = written.fetch_add(1, Ordering::SeqCst) + 1;
-                        let round = || {
-                            runs.fetch_add(1, Ordering::SeqCst);
-                            let seen = written.load(Ordering::SeqCst);
-                            std::thread::sleep(Duration::from_micros(200));
-                            durable.store(seen, Ordering::SeqCst);
-                            Ok(())
-                        };
-                        rounds.join(round).unwrap();
-                        assert!(durable.load(Ordering::SeqCst) >= mine);
-                    }
-                });
-            }
-        });
-        assert!(runs.load(Ordering::SeqCst) < 400, "no round was shared");
-    }
-
-    #[test]
-    fn a_failure_reaches_who_waited_and_nobody_later() {
-        let rounds = Rounds::default();
-        let fail = || Err(Error::new(ErrorKind::NoSpace, "x", "full"));
-        assert_eq!(rounds.join(fail).unwrap_err().kind(), ErrorKind::NoSpace);
-        assert!(rounds.join(|| Ok(())).is_ok());
+            error
+        })
     }
 }

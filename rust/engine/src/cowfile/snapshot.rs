@@ -13,8 +13,7 @@ use super::bitmap::Bitmap;
 use super::files::{self, sync_directory, Unfinished};
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
-use super::{read_head, Access, Cowfile};
-use crate::cowtools::{check_count, refuse_dirty};
+use super::{check_count, read_head, refuse_dirty, Access, Cowfile};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 

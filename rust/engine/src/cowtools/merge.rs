@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{check_count, refuse_dirty};
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::mark::Mark;
-use crate::cowfile::{files, fingerprint, read_head, Access};
+use crate::cowfile::{check_count, files, fingerprint, read_head, refuse_dirty, Access};
 use crate::image::{Image, ImageOptions};
 use crate::pipeline::Progress;
 use crate::storage::{FileStorage, Storage};

@@ -12,10 +12,9 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use flate2::Compression;
 
-use super::{check_count, refuse_dirty};
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
-use crate::cowfile::{files, read_head, Access};
+use crate::cowfile::{check_count, files, read_head, refuse_dirty, Access};
 use crate::pipeline::{FileIdentity, Output, Progress};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};

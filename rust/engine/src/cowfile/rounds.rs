@@ -1,0 +1,103 @@
+//! Group commit: flushes that are asked for at the same time share one round.
+
+use std::sync::{Condvar, Mutex};
+
+use crate::{Error, Result};
+
+/// Rounds of flushing, one at a time.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    state: Mutex<State>,
+    finished: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Rounds that have begun; the last of them may be under way.
+    begun: u64,
+    running: bool,
+    /// The newest round that went well.
+    good: u64,
+    /// The newest round that did not, and why.
+    bad: Option<(u64, Error)>,
+}
+
+impl State {
+    /// How a caller fares who needs `round` or any later one.
+    fn outcome(&self, round: u64) -> Option<Result<()>> {
+        if self.good >= round {
+            return Some(Ok(()));
+        }
+        self.bad.as_ref().filter(|(bad, _)| *bad >= round).map(|(_, error)| Err(error.clone()))
+    }
+}
+
+impl Rounds {
+    /// Returns the outcome of a round that began after this call did: runs it,
+    /// or waits for somebody else's.
+    pub fn join(&self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut state = self.state.lock().expect("no panic while locked");
+        // A round under way may have begun before the caller's last change.
+        let round = state.begun + 1;
+        while state.running {
+            state = self.finished.wait(state).expect("no panic while locked");
+            if let Some(outcome) = state.outcome(round) {
+                return outcome;
+            }
+        }
+        state.running = true;
+        state.begun += 1;
+        let round = state.begun;
+        drop(state);
+        let outcome = flush();
+        let mut state = self.state.lock().expect("no panic while locked");
+        state.running = false;
+        match &outcome {
+            Ok(()) => state.good = round,
+            Err(error) => state.bad = Some((round, error.clone())),
+        }
+        self.finished.notify_all();
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    #[test]
+    fn a_round_covers_what_came_before_it_and_is_shared() {
+        let (rounds, runs) = (Rounds::default(), AtomicU64::new(0));
+        let (written, durable) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let mine = written.fetch_add(1, Ordering::SeqCst) + 1;
+                        let round = || {
+                            runs.fetch_add(1, Ordering::SeqCst);
+                            let seen = written.load(Ordering::SeqCst);
+                            std::thread::sleep(Duration::from_micros(200));
+                            durable.store(seen, Ordering::SeqCst);
+                            Ok(())
+                        };
+                        rounds.join(round).unwrap();
+                        assert!(durable.load(Ordering::SeqCst) >= mine);
+                    }
+                });
+            }
+        });
+        assert!(runs.load(Ordering::SeqCst) < 400, "no round was shared");
+    }
+
+    #[test]
+    fn a_failure_reaches_who_waited_and_nobody_later() {
+        let rounds = Rounds::default();
+        let fail = || Err(Error::new(ErrorKind::NoSpace, "x", "full"));
+        assert_eq!(rounds.join(fail).unwrap_err().kind(), ErrorKind::NoSpace);
+        assert!(rounds.join(|| Ok(())).is_ok());
+    }
+}
