@@ -184,3 +184,6 @@ impl<T: Weigh> BlockCache<T> {
         self.new.capacity() + self.kept.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests;
