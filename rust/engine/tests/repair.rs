@@ -108,3 +108,23 @@ fn what_needs_no_repair_is_left_alone() {
     assert_eq!(fs::read(&files.cow).unwrap()[4], 2);
     assert_eq!(before[4], 1);
 }
+
+#[test]
+fn a_cowfile_above_a_repaired_one_is_refused() {
+    let files = crashed();
+    let upper = files.cow.with_file_name("upper.cow");
+    // The upper one is made while the lower one is as it was before its crash.
+    let crashed = fs::read(&files.cow).unwrap();
+    let head = fs::OpenOptions::new().write(true).open(&files.cow).unwrap();
+    head.write_all_at(&[1, 0, 0, 0], 4).unwrap();
+    let stack = [files.cow.clone(), upper];
+    let options = DeviceOptions { create: true, ..DeviceOptions::default() };
+    Device::open(&files.base, &stack, &options).unwrap().close().unwrap();
+    drop(Device::open(&files.base, &stack, &options).unwrap());
+
+    fs::write(&files.cow, crashed).unwrap();
+    repair(&files.cow, RepairOptions::default()).unwrap();
+    let error = Device::open(&files.base, &stack, &options).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+    assert!(error.to_string().contains("upper.cow"), "{error}");
+}

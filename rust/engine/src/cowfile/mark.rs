@@ -7,7 +7,7 @@
 //! | 136 | 4 | version of the mark, 1 |
 //! | 140 | 4 | CRC-32 of bytes 128-255, this field taken as zero |
 //! | 144 | 16 | random identity of this cowfile |
-//! | 160 | 8 | generation: counts the times that the file went from clean to in use |
+//! | 160 | 8 | generation: counts the times that the file went from clean to in use or was repaired |
 //! | 168 | 8 | size of the base in bytes |
 //! | 176 | 32 | strong identity of the base |
 //! | 208 | 1 | 1: being merged into its base |
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 pub struct Mark {
     /// Random identity of the cowfile.
     pub id: [u8; 16],
-    /// How often the file went from clean to in use.
+    /// How often the file went from clean to in use, or was repaired.
     pub generation: u64,
     /// Size of the base in bytes; smaller than the device when that was enlarged.
     pub base_size: u64,
@@ -44,6 +44,11 @@ impl Mark {
         getrandom::fill(&mut id)
             .map_err(|error| Error::io("cowfile", "no random bytes to be had", error.into()))?;
         Ok(Mark { id, generation: 0, base_size, base_identity, merging: false })
+    }
+
+    /// The mark of the same cowfile with other content.
+    pub(crate) fn changed(self) -> Mark {
+        Mark { generation: self.generation.wrapping_add(1), ..self }
     }
 
     /// The mark in a head's sector, when a whole one of a known version is there.

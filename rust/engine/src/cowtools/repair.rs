@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use crate::cowfile::mark::Mark;
 use crate::cowfile::{files, read_head, Access};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
@@ -96,6 +97,11 @@ pub fn repair(path: &Path, options: RepairOptions) -> Result<RepairReport> {
     report.found = bitmap.count() - report.known;
     if !options.dry_run {
         report.backup = Some(back_up(path, &*storage, head.doffset)?);
+        // A cowfile above must not take the device for the one that it was made of.
+        let mut head = head;
+        if head.dirty || report.found > 0 {
+            head.mark = head.mark.map(Mark::changed);
+        }
         write_back(&*storage, head, sector, &bitmap)
             .map_err(|error| Error::io(name, "cannot write the repaired head and bitmap", error))?;
         report.changed = true;
