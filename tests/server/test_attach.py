@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -139,6 +140,33 @@ def test_a_killed_device_is_cleaned_up(image: Path, tmp_path: Path, runtime: Pat
     uri = attach(image, cow)
     assert nbdclient.connect(uri).pread(4, 0) == b"kept"
     cowcloop("detach", uri)
+
+
+_KILLED = """
+import os, signal, sys
+from cowcloop import runtime
+from cowcloop.cli import main
+
+def die(entry, record):
+    print(record.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+runtime.NewEntry.write = die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_server_of_a_killed_attach_ends(image: Path, tmp_path: Path, runtime: Path) -> None:
+    for log in ([], ["--log", tmp_path / "log"]):
+        words = ["attach", image, tmp_path / "c", *log]
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, *map(str, words)], stdout=subprocess.PIPE
+        )
+        assert done.returncode == -signal.SIGKILL
+        wait_until(lambda: not alive(int(done.stdout)), "the server to end")
+        assert listed() == []
+    assert list((runtime / "cowcloop").iterdir()) == []
+    cowcloop("detach", attach(image, tmp_path / "c"))
 
 
 def test_everything_at_once(image: Path, tmp_path: Path) -> None:

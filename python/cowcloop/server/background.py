@@ -30,6 +30,7 @@ def attach(
         if options.device is not None and record.socket is not None:
             nbd_client.connect(options.device, record.socket)
         made = entry.write(record)
+        nbdkit.release()
     except BaseException:
         if nbdkit is not None:
             nbdkit.abort()

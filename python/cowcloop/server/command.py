@@ -39,7 +39,7 @@ def nbdkit_command(
     """The command; `ready` and `lifeline` are descriptors that nbdkit inherits.
 
     nbdkit writes its process number to `ready` when it accepts connections, and ends cleanly when
-    `lifeline` reaches its end.
+    `lifeline` reaches its end before anything comes through it.
     """
     command = [find_program("nbdkit", "nbdkit"), *address.nbdkit_args()]
     if foreground:

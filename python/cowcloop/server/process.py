@@ -26,9 +26,9 @@ _ANSWER_TIMEOUT = 30.0
 class Nbdkit:
     """A running nbdkit.
 
-    In the foreground it is our child for life, and ends cleanly when we die (the lifeline). In
-    the background it outlives us: it forks by itself, or, with a log file, is a child that we
-    leave. Either has a session of its own: a Ctrl-C at the terminal is ours to answer.
+    It ends cleanly when we die (the lifeline), in the background until we release it: there it
+    forks by itself, or, with a log file, is a child that we leave. Either has a session of its
+    own: a Ctrl-C at the terminal is ours to answer.
     """
 
     def __init__(
@@ -58,14 +58,13 @@ class Nbdkit:
         self._stderr = -1
         self._lifeline = -1
         with contextlib.ExitStack() as inherited:
-            self._spawn(options, entry, background, inherited)
+            self._spawn(options, entry, inherited)
         _children.add(self)
 
     def _spawn(
         self,
         options: ServeOptions,
         entry: NewEntry,
-        background: bool,
         inherited: contextlib.ExitStack,
     ) -> None:
         """Start nbdkit; `inherited` closes our copies of the descriptors that are nbdkit's."""
@@ -75,12 +74,9 @@ class Nbdkit:
             return descriptor
 
         self._notice, writer = os.pipe()
-        passed = [give(writer), entry.lock]
         self._loop.add(self._notice, self._on_notice)
-        lifeline = None
-        if not background:
-            lifeline, self._lifeline = os.pipe()
-            passed.append(give(lifeline))
+        lifeline, self._lifeline = os.pipe()
+        passed = [give(writer), give(lifeline), entry.lock]
         if self._log is not None:
             errors = give(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             self._log_start = os.fstat(errors).st_size
@@ -158,8 +154,13 @@ class Nbdkit:
             return self._errors[-1]
         return f"nbdkit ended with exit status {self.status} and did not say why"
 
+    def release(self) -> None:
+        """Let it live on when we end."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._lifeline, b"\n")
+
     def abandon(self) -> None:
-        """Close our descriptors; a foreground nbdkit ends by itself then."""
+        """Close our descriptors; an nbdkit that was not released ends by itself then."""
         _children.discard(self)
         if self._lifeline >= 0:
             os.close(self._lifeline)

@@ -33,7 +33,8 @@ sessions=<DIR>     Each export name NAME is a session with the cowfile
 max-sessions=<N>   Sessions that there may be (default: 1000).
 session-quota=<SIZE>  Space that a session's cowfile may take.
 control=<PATH>     Unix socket to create for status and sync requests.
-lifeline=<FD>      Shut down once this inherited file descriptor is at its end.";
+lifeline=<FD>      Shut down when this inherited file descriptor is at its end
+                   before anything was read from it.";
 
 /// The parameters as given.
 #[derive(Debug, Default)]

@@ -93,10 +93,16 @@ fn run(
         if stopped {
             return Ok(());
         }
-        if cut && lifeline.as_ref().is_some_and(at_end) {
-            lifeline = None;
-            ending = true;
-            host::shutdown();
+        if cut {
+            match lifeline.as_ref().map_or(Lifeline::Holds, said) {
+                Lifeline::Holds => {}
+                Lifeline::Released => lifeline = None,
+                Lifeline::Cut => {
+                    lifeline = None;
+                    ending = true;
+                    host::shutdown();
+                }
+            }
         }
         if signalled {
             // nbdkit's own handler has seen it as well, and ends the server.
@@ -122,27 +128,40 @@ fn end_signals() -> io::Result<OwnedFd> {
     Ok(reader.into())
 }
 
-/// Whether nobody holds the other end any more. What arrives before that is dropped.
-fn at_end(lifeline: &OwnedFd) -> bool {
+/// What becomes of the server with the process that started it.
+#[derive(Debug, PartialEq, Eq)]
+enum Lifeline {
+    /// It ends with that process.
+    Holds,
+    /// It lives on: the process said something.
+    Released,
+    /// The process has ended.
+    Cut,
+}
+
+fn said(lifeline: &OwnedFd) -> Lifeline {
     match rustix::io::read(lifeline, &mut [0u8; 64]) {
-        Ok(count) => count == 0,
-        Err(Errno::INTR | Errno::AGAIN) => false,
-        Err(_) => true,
+        Ok(0) => Lifeline::Cut,
+        Ok(_) => Lifeline::Released,
+        Err(Errno::INTR | Errno::AGAIN) => Lifeline::Holds,
+        Err(_) => Lifeline::Cut,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::at_end;
+    use super::{said, Lifeline};
     use std::io::Write;
 
     #[test]
-    fn a_lifeline_ends_with_its_holder() {
+    fn a_lifeline_ends_with_its_holder_unless_it_is_released() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
         let ours = ours.into();
-        theirs.write_all(b"x").unwrap();
-        assert!(!at_end(&ours));
+        assert_eq!(said(&ours), Lifeline::Holds);
+        theirs.write_all(b"\n").unwrap();
+        assert_eq!(said(&ours), Lifeline::Released);
         drop(theirs);
-        assert!(at_end(&ours));
+        assert_eq!(said(&ours), Lifeline::Cut);
     }
 }
