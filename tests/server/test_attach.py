@@ -156,15 +156,15 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_the_server_of_a_killed_attach_ends(image: Path, tmp_path: Path, runtime: Path) -> None:
-    for log in ([], ["--log", tmp_path / "log"]):
-        words = ["attach", image, tmp_path / "c", *log]
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED, *map(str, words)], stdout=subprocess.PIPE
-        )
-        assert done.returncode == -signal.SIGKILL
-        wait_until(lambda: not alive(int(done.stdout)), "the server to end")
-        assert listed() == []
+@pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["forked", "child"])
+def test_the_server_of_a_killed_attach_ends(
+    image: Path, tmp_path: Path, runtime: Path, options: list[str]
+) -> None:
+    words = [sys.executable, "-c", _KILLED, "attach", str(image), str(tmp_path / "c"), *options]
+    done = subprocess.run(words, stdout=subprocess.PIPE, cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL
+    wait_until(lambda: not alive(int(done.stdout)), "the server to end")
+    assert listed() == []
     assert list((runtime / "cowcloop").iterdir()) == []
     cowcloop("detach", attach(image, tmp_path / "c"))
 
