@@ -58,6 +58,8 @@ def test_out_must_not_be_an_input(image: Path) -> None:
 def test_out_in_a_missing_or_closed_place(image: Path) -> None:
     refused("extract", image, image.parent / "no" / "out", says="out")
     refused("extract", image, image.parent, says=image.parent.name)
+    refused("extract", image, f"{image.parent}/new/", says="directory")
+    assert not (image.parent / "new").exists()
 
 
 def test_extract_into_a_pipe_in_order(image: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, cowcloop_path, refused, run
+from support.programs import cowcloop, cowcloop_path, one_line, refused, run
 from support.server import alive, attach, listed, serving, socket_of, wait_until
 
 PLAIN = cloop.sample(160 * 1024, 4096)
@@ -267,3 +267,46 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     with serving(path) as server:
         assert nbdclient.connect(server.uri).pread(16, 0) == PLAIN[:16]
         assert len(listed()) == 1
+
+
+def test_a_socket_whose_name_is_not_utf8(image: Path, tmp_path: Path) -> None:
+    socket = tmp_path / os.fsdecode(b"caf\xe9.sock")
+    uri = attach(image, "-U", socket)
+    assert "caf%E9.sock" in uri
+    assert run("nbdinfo", "--size", uri).stdout.strip() == str(len(PLAIN)).encode()
+    cowcloop("detach", socket)
+    assert not os.path.lexists(socket)
+
+
+def test_names_cannot_draw_on_the_terminal(image: Path, tmp_path: Path) -> None:
+    """Control characters in the name of a file are shown, not obeyed."""
+    odd = tmp_path / "two\nlines\x1b[31m\x9b1m"
+    image.rename(odd)
+    uri = attach(odd, ":memory:")
+    table = cowcloop("list").stdout.decode()
+    assert len(table.splitlines()) == 2
+    shown = [table]
+    cowcloop("detach", uri)
+    for command in ("info", "verify", "map"):
+        shown.append(cowcloop(command, odd).stdout.decode())
+    shown.append(refused("info", f"{odd}.missing"))
+    for text in shown:
+        assert r"two\nlines\x1b[31m\x9b1m" in text or r"two lines\x1b[31m\x9b1m" in text
+        assert "\x1b[31m" not in text
+        assert "\x9b" not in text
+
+
+def test_an_address_that_cannot_be_printed(image: Path, tmp_path: Path) -> None:
+    """A device whose address nobody got to know is not left behind."""
+    socket = tmp_path / "s"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [cowcloop_path(), "attach", str(image), "-U", str(socket)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.returncode == 1
+    one_line(done.stderr.decode(), ("standard output", "No space left"))
+    assert listed() == []
+    assert not socket.exists()

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console, helptext
-from cowcloop.sizes import parse_size
+from cowcloop.sizes import format_size, parse_size
 
 _SERVE_PANELS = [
     {"name": "Where it listens", "options": ["--unix", "--tcp", "--device"]},
@@ -20,6 +20,9 @@ _SERVE_PANELS = [
         "options": ["--tls", "--tls-certificates", "--tls-psk", "--tls-verify-peer"],
     },
 ]
+
+# What the engine takes.
+_LARGEST_BLOCK = 64 << 20
 
 CONTEXT = {"help_option_names": ["--help"], "max_content_width": 100}
 
@@ -157,9 +160,33 @@ class SizeType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             self.fail(str(error), param, ctx)
 
 
+class BlockSizeType(SizeType):
+    """Bytes of a compressed block."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The size in bytes, one that an image may have."""
+        size = super().convert(value, param, ctx)
+        if size == 0 or size % 512 or size > _LARGEST_BLOCK:
+            most = format_size(_LARGEST_BLOCK)
+            self.fail(f"{value!r} is not a multiple of 512 bytes up to {most}", param, ctx)
+        return size
+
+
+class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
+    """A name of a file, which the system would take for the current directory when empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name."""
+        if not value:
+            self.fail("the name is empty (a variable that is not set?)", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 SIZE = SizeType()
-IMAGE = click.argument("image", type=click.Path())
-COWS = click.argument("cows", type=click.Path(), nargs=-1, metavar="[COW]...")
+BLOCK_SIZE = BlockSizeType()
+PATH = PathType()
+IMAGE = click.argument("image", type=PATH)
+COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...")
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
 THREADS = click.option(
     "--threads",

@@ -8,7 +8,7 @@ import os
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import IMAGE, SIZE, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, IMAGE, PATH, THREADS, command
 from cowcloop.cli.create import LevelType
 from cowcloop.cli.extract import refuse_terminal
 from cowcloop.cli.progress import progress
@@ -18,9 +18,9 @@ from cowcloop.sizes import format_size
 
 @command("commit")
 @IMAGE
-@click.argument("cows", type=click.Path(), nargs=-1, required=True, metavar="COW...")
-@click.argument("new", type=click.Path())
-@click.option("--rebase", type=click.Path(), metavar="COW2", help="Make an empty COW2 for NEW.")
+@click.argument("cows", type=PATH, nargs=-1, required=True, metavar="COW...")
+@click.argument("new", type=PATH)
+@click.option("--rebase", type=PATH, metavar="COW2", help="Make an empty COW2 for NEW.")
 @click.option(
     "--level",
     type=LevelType(),
@@ -30,7 +30,7 @@ from cowcloop.sizes import format_size
 )
 @click.option(
     "--block-size",
-    type=SIZE,
+    type=BLOCK_SIZE,
     default=65536,
     metavar="SIZE",
     help="Bytes a block, where IMAGE is not compressed (default: 64K).",

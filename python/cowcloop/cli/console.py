@@ -58,7 +58,7 @@ def note(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    line = f"cowcloop: {' '.join(text.splitlines())}\n"
+    line = f"cowcloop: {printable(' '.join(text.splitlines()))}\n"
     try:
         sys.stderr.write(line)
         sys.stderr.flush()
@@ -67,10 +67,31 @@ def _say(text: str) -> None:
         pass
 
 
+def printable(text: str) -> str:
+    """Text in which control characters are shown: a name must not draw on the terminal.
+
+    The bytes of a name that is not UTF-8 stay as they are.
+    """
+    return "".join(
+        c if c.isprintable() or "\udc80" <= c <= "\udcff" else ascii(c)[1:-1] for c in text
+    )
+
+
 def result(text: str) -> None:
     """A result, at once: somebody may wait for it in a pipe."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def line(text: str) -> None:
+    """A result for people, which is one line whatever names are in it."""
+    result(printable(text))
 
 
 def result_json(document: Any) -> None:
@@ -80,6 +101,7 @@ def result_json(document: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: what suits its width on a terminal, plain columns elsewhere."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(columns, *rows)]
         for row in (columns, *rows):
@@ -98,4 +120,4 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values, one pair a line."""
     width = max(len(name) for name, _ in pairs) + 1
     for name, value in pairs:
-        result(f"{name + ':':<{width}} {value}")
+        line(f"{name + ':':<{width}} {value}")

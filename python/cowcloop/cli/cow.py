@@ -9,7 +9,7 @@ import time
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import CONTEXT, SIZE, CommonOptions, command
+from cowcloop.cli.base import CONTEXT, PATH, SIZE, CommonOptions, command
 from cowcloop.cli.extract import refuse_terminal
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
@@ -17,8 +17,8 @@ from cowcloop.sizes import format_size
 # Seconds between two looks at a filesystem whose free space is watched.
 _WATCH_INTERVAL = 1.0
 
-_COW = click.argument("cow", type=click.Path())
-_TARGET = click.argument("target", metavar="TARGET|COW", type=click.Path())
+_COW = click.argument("cow", type=PATH)
+_TARGET = click.argument("target", metavar="TARGET|COW", type=PATH)
 
 
 class CowGroup(CommonOptions, click.RichGroup):  # type: ignore[misc]
@@ -59,19 +59,19 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
 
     found = _core.cow_repair(cow, dry_run=dry_run, force=force)
     if not found["needed"]:
-        console.result(f"{cow}: needs no repair")
+        console.line(f"{cow}: needs no repair")
         return
     would = "to be found again" if dry_run else "found again"
-    console.result(f"{cow}: {_blocks(found['found'])} {would}")
+    console.line(f"{cow}: {_blocks(found['found'])} {would}")
     console.note(f"{cow}: the bitmap knew {_blocks(found['known'])}")
     console.note(f"{cow}: the head counted {found['cowused_before']}")
     if found["backup"]:
-        console.result(f"{found['backup']}: head and bitmap as they were")
+        console.line(f"{found['backup']}: head and bitmap as they were")
     console.warning(f"{cow}: blocks that were written with zeros show the base again")
 
 
 @command("merge")
-@click.argument("raw", type=click.Path())
+@click.argument("raw", type=PATH)
 @_COW
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def merge_command(raw: str, cow: str, yes: bool) -> None:
@@ -103,7 +103,7 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
 
 @command("pack")
 @_COW
-@click.argument("out", type=click.Path())
+@click.argument("out", type=PATH)
 @click.option("-z", "--gzip", is_flag=True, help="Compress the whole with gzip.")
 def pack_command(cow: str, out: str, gzip: bool) -> None:
     """Write COW to OUT without its holes, to send or keep it.
@@ -125,7 +125,7 @@ def pack_command(cow: str, out: str, gzip: bool) -> None:
 
 
 @command("unpack")
-@click.argument("src", type=click.Path())
+@click.argument("src", type=PATH)
 @_COW
 def unpack_command(src: str, cow: str) -> None:
     """Make a cowfile COW again of the packed SRC, gzipped or not.
@@ -178,7 +178,7 @@ def watch_command(target: str, threshold: int | None) -> None:
 
 @command("snapshot")
 @_TARGET
-@click.argument("new", type=click.Path())
+@click.argument("new", type=PATH)
 @click.option("--session", metavar="NAME", help="The session, of a device that has them.")
 def snapshot_command(target: str, new: str, session: str | None) -> None:
     """Copy a cowfile to NEW as it is at one moment, also while it is written.

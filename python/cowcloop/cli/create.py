@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import SIZE, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, PATH, THREADS, command
 from cowcloop.cli.extract import refuse_terminal
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
@@ -32,11 +32,11 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 @command("create")
-@click.argument("src", type=click.Path())
-@click.argument("out", type=click.Path())
+@click.argument("src", type=PATH)
+@click.argument("out", type=PATH)
 @click.option(
     "--block-size",
-    type=SIZE,
+    type=BLOCK_SIZE,
     default=65536,
     metavar="SIZE",
     help="Uncompressed bytes a block, a multiple of 512 (default: 64K).",

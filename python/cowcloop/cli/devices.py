@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import JSON, command
+from cowcloop.cli.base import JSON, PATH, command
 
 if TYPE_CHECKING:
     from cowcloop.runtime import Entry
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Seconds for a server to tell its figures; it answers them from memory.
 _STATUS_TIMEOUT = 5.0
 
-_TARGET = click.argument("target", required=False, metavar="URI|SOCKET|DEVICE")
+_TARGET = click.argument("target", type=PATH, required=False, metavar="URI|SOCKET|DEVICE")
 _ALL = click.option("--all", "every", is_flag=True, help="All devices that this user serves.")
 
 

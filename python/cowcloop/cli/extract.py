@@ -7,7 +7,7 @@ import sys
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, THREADS, command
+from cowcloop.cli.base import COWS, IMAGE, PATH, THREADS, command
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
 
@@ -15,7 +15,7 @@ from cowcloop.sizes import format_size
 @command("extract")
 @IMAGE
 @COWS
-@click.argument("out", type=click.Path())
+@click.argument("out", type=PATH)
 @click.option(
     "--sparse/--no-sparse", default=True, help="Leave holes where the device is zero (default)."
 )

@@ -8,12 +8,12 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import JSON, command
+from cowcloop.cli.base import JSON, PATH, command
 from cowcloop.sizes import format_size
 
 
 @command("info")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=PATH)
 @JSON
 def info_command(file: str, as_json: bool) -> None:
     """Show what a cloop image or a cowfile holds.

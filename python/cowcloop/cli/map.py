@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, command
+from cowcloop.cli.base import COWS, IMAGE, PATH, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
 from cowcloop.picture import Picture, write
@@ -28,8 +28,8 @@ _PLAIN_WIDTH = 80
 @command("map")
 @IMAGE
 @COWS
-@click.option("--png", type=click.Path(), metavar="OUT", help="Write a PNG file.")
-@click.option("--svg", type=click.Path(), metavar="OUT", help="Write an SVG file.")
+@click.option("--png", type=PATH, metavar="OUT", help="Write a PNG file.")
+@click.option("--svg", type=PATH, metavar="OUT", help="Write an SVG file.")
 @click.option("--check", is_flag=True, help="Read every block first, to show damaged ones.")
 def map_command(
     image: str, cows: tuple[str, ...], png: str | None, svg: str | None, check: bool

@@ -8,10 +8,10 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, command
+from cowcloop.cli.base import COWS, IMAGE, PATH, command
 from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_repair, report
 
-_DIRECTORY = click.argument("directory", type=click.Path(), metavar="DIR")
+_DIRECTORY = click.argument("directory", type=PATH, metavar="DIR")
 
 
 def _mounted(function: Callable[..., None]) -> Callable[..., None]:

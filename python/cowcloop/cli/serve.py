@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, SIZE, command
+from cowcloop.cli.base import COWS, IMAGE, PATH, SIZE, command
 
 if TYPE_CHECKING:
     from cowcloop.server.messages import Message
     from cowcloop.server.options import ServeOptions
 
 _ADDRESSES = (
-    click.option(
-        "-U", "--unix", type=click.Path(), metavar="SOCKET", help="Listen on this Unix socket."
-    ),
+    click.option("-U", "--unix", type=PATH, metavar="SOCKET", help="Listen on this Unix socket."),
     click.option(
         "--tcp",
         metavar="[HOST:]PORT",
@@ -29,7 +27,7 @@ _ADDRESSES = (
 # Those of a device, however it is used.
 DEVICE_OPTIONS = (
     click.option(
-        "--device", type=click.Path(), metavar="/dev/nbdN", help="Connect this kernel device to it."
+        "--device", type=PATH, metavar="/dev/nbdN", help="Connect this kernel device to it."
     ),
     click.option("--read-only", is_flag=True, help="Refuse writes, also with a COW."),
     click.option(
@@ -59,7 +57,7 @@ DEVICE_OPTIONS = (
 _SERVER_OPTIONS = (
     click.option(
         "--sessions",
-        type=click.Path(),
+        type=PATH,
         metavar="DIR",
         help="Each export NAME is a session with the cowfile DIR/NAME.cow.",
     ),
@@ -71,15 +69,13 @@ _SERVER_OPTIONS = (
     ),
     click.option("--tls", type=click.Choice(["off", "on", "require"]), help="nbdkit's --tls."),
     click.option(
-        "--tls-certificates", type=click.Path(), metavar="DIR", help="nbdkit's --tls-certificates."
+        "--tls-certificates", type=PATH, metavar="DIR", help="nbdkit's --tls-certificates."
     ),
-    click.option("--tls-psk", type=click.Path(), metavar="FILE", help="nbdkit's --tls-psk."),
+    click.option("--tls-psk", type=PATH, metavar="FILE", help="nbdkit's --tls-psk."),
     click.option("--tls-verify-peer", is_flag=True, help="nbdkit's --tls-verify-peer."),
 )
 
-LOG = click.option(
-    "--log", type=click.Path(), metavar="FILE", help="Append the server's messages to FILE."
-)
+LOG = click.option("--log", type=PATH, metavar="FILE", help="Append the server's messages to FILE.")
 
 
 def _served(function: Callable[..., None]) -> Callable[..., None]:
@@ -165,7 +161,12 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     with noted_interrupts() as interrupts:
         entry = server.attach(options, report=report, loop=interrupts.loop(), log=log)
     assert entry.record is not None
-    console.result(entry.record.device or entry.record.uri)
+    try:
+        console.result(entry.record.device or entry.record.uri)
+    except OSError:
+        # Nobody would know how to end it.
+        server.detach(entry)
+        raise
 
 
 def report(message: Message) -> None:

@@ -35,9 +35,9 @@ def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int |
     else:
         for block in bad:
             where = f"block {block['block']} at offset {block['offset']}"
-            console.result(f"{where}, {block['length']} bytes: {block['reason']}")
+            console.line(f"{where}, {block['length']} bytes: {block['reason']}")
         if not bad and not console.levels.quiet:
-            console.result(f"{image}: all {found['blocks']} blocks are good")
+            console.line(f"{image}: all {found['blocks']} blocks are good")
     if bad:
         console.error(f"{image}: {len(bad)} of {found['blocks']} blocks are bad")
         ctx.exit(1)

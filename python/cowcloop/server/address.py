@@ -35,7 +35,7 @@ class Address:
         """The NBD URI that clients are given."""
         scheme = "nbds" if tls else "nbd"
         if self.unix is not None:
-            return f"{scheme}+unix:///?socket={quote(self.unix, safe='/')}"
+            return f"{scheme}+unix:///?socket={quote(os.fsencode(self.unix), safe='/')}"
         host = "localhost" if self.host in _WILDCARDS else self.host
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 

@@ -37,6 +37,8 @@ def attach(
         entry.release()
         entry.wait_until_gone()
         entry.remove()
+        if nbdkit is not None:
+            nbdkit.address.remove()
         raise
     finally:
         if nbdkit is not None:

@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,8 +76,13 @@ impl Output {
         }
         let name = path.display().to_string();
         let error = |message: &str, source| Error::io(&name, message, source);
+        let is_directory = || {
+            let message = "is a directory: name a file in it";
+            Error::new(ErrorKind::InvalidInput, &name, message)
+        };
         let existing = match fs::metadata(path) {
             Ok(metadata) => Some(metadata),
+            Err(_) if path.as_os_str().as_bytes().ends_with(b"/") => return Err(is_directory()),
             Err(source) if source.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(error("cannot be opened", source)),
         };
@@ -84,8 +90,7 @@ impl Output {
             refuse_input(&name, metadata, inputs)?;
             let kind = metadata.file_type();
             if kind.is_dir() {
-                let message = "is a directory: name a file in it";
-                return Err(Error::new(ErrorKind::InvalidInput, name, message));
+                return Err(is_directory());
             }
             if !kind.is_file() {
                 let sink = if kind.is_block_device() {
