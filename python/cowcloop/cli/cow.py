@@ -75,7 +75,7 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
 @_COW
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def merge_command(raw: str, cow: str, yes: bool) -> None:
-    """Write the changes in COW into RAW, the raw image that it was made for.
+    """Write the changes in COW into RAW, the image that it was made for.
 
     RAW is changed for good: it is asked first, or --yes is given. COW stays as it is. A merge that
     was interrupted is completed by running it again. For a compressed image there is "commit".
@@ -148,7 +148,7 @@ def unpack_command(src: str, cow: str) -> None:
 @_TARGET
 @click.argument("threshold", type=SIZE, required=False, metavar="[THRESHOLD]")
 def watch_command(target: str, threshold: int | None) -> None:
-    """Show the total and free space of the filesystem that holds a cowfile.
+    """Show total and free space of the filesystem that holds a cowfile.
 
     TARGET is a served device (URI, SOCKET or DEVICE), COW a cowfile. With THRESHOLD it waits until
     less than that is free, and then says so.
@@ -181,7 +181,7 @@ def watch_command(target: str, threshold: int | None) -> None:
 @click.argument("new", type=click.Path())
 @click.option("--session", metavar="NAME", help="The session, of a device that has them.")
 def snapshot_command(target: str, new: str, session: str | None) -> None:
-    """Copy a cowfile to NEW as it is at one moment, also while it is written.
+    """Copy a cowfile as it is at one moment, also while it is written.
 
     TARGET is a served device (URI, SOCKET or DEVICE): everything acknowledged until now is in the
     copy, and clients go on writing. COW is a cowfile, in use or not. Where the filesystem can, the

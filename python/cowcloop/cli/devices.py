@@ -52,9 +52,9 @@ def detach_command(target: str | None, every: bool) -> None:
 @_TARGET
 @_ALL
 def sync_command(target: str | None, every: bool) -> None:
-    """Bring everything that clients have written to disk now, through a mount as well.
+    """Bring everything that clients have written to disk now.
 
-    Without a device it does so for all.
+    Through a mount as well. Without a device it does so for all.
 
     \b
     Examples:
@@ -74,7 +74,7 @@ def sync_command(target: str | None, every: bool) -> None:
 @JSON
 @click.option("--watch", is_flag=True, help="Go on, second by second, until Ctrl-C.")
 def list_command(as_json: bool, watch: bool) -> None:
-    """List the served devices: address, image, cowfiles, and what they have done.
+    """List the served devices, and what they have done.
 
     \b
     Examples:

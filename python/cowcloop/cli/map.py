@@ -34,7 +34,7 @@ _PLAIN_WIDTH = 80
 def map_command(
     image: str, cows: tuple[str, ...], png: str | None, svg: str | None, check: bool
 ) -> None:
-    """Draw IMAGE with COW on it: zeros, compressed how well, changed, damaged.
+    """Draw a device: zeros, compressed how well, changed, damaged.
 
     Each cell is a part of the device, from its beginning on, line by line. It is drawn as the worst
     of what it holds: damaged before changed before compressed before zeros.

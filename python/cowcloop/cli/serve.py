@@ -21,7 +21,7 @@ _ADDRESSES = (
     ),
     click.option(
         "--tcp",
-        metavar="[HOST:]PORT",
+        metavar="PORT|HOST:PORT",
         help="Listen on a TCP port, of 127.0.0.1 unless HOST is given; port 0 takes a free one.",
     ),
 )
