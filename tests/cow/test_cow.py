@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, cowcloop_path, mannered, refused, run
+from support.programs import cowcloop, cowcloop_path, mannered, one_line, refused, run
 from support.server import attach, serving
 
 UNIT = cowfile.UNIT
@@ -380,3 +380,25 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
     mannered(err.decode())
     assert [path.name for path in tmp_path.iterdir()] == ["big.cow"]
     assert run(cowcloop_path(), "cow", "pack", big, out).returncode == 0
+
+
+def test_an_interrupted_merge_says_what_to_do(tmp_path: Path) -> None:
+    """A merge that Ctrl-C stopped half way is completed by another, and the message says so."""
+    raw, cow = tmp_path / "raw", tmp_path / "cow"
+    changed = os.urandom(UNIT)
+    base = bytes(UNIT) * 65536
+    raw.write_bytes(base)
+    cow.write_bytes(cowfile.build(base, dict.fromkeys(range(65536), changed)))
+    # Called from within, by the first look at the progress, Ctrl-C comes in time.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import _thread, contextlib, cowcloop.cli.progress as module\n"
+        "@contextlib.contextmanager\n"
+        "def progress(what):\n"
+        "    yield lambda done, total: _thread.interrupt_main()\n"
+        "module.progress = progress\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = cowcloop("cow", "merge", "--yes", raw, cow, expect=130, env=env)
+    one_line(done.stderr.decode().strip(), ("interrupted", "raw may be", "merge again"))
+    cowcloop("cow", "merge", "--yes", raw, cow)
+    assert raw.read_bytes() == changed * 65536

@@ -57,7 +57,8 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
     """
     from cowcloop import _core
 
-    found = _core.cow_repair(cow, dry_run=dry_run, force=force)
+    with progress("looking for blocks") as report:
+        found = _core.cow_repair(cow, dry_run=dry_run, force=force, progress=report)
     if not found["needed"]:
         console.result(f"{cow}: needs no repair")
         return
@@ -95,8 +96,12 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
         if not click.confirm(f"Write {size} into {raw} for good?", err=True):
             console.error("nothing was changed")
             raise SystemExit(1)
-    with progress("merging") as report:
-        done = _core.cow_merge(raw, cow, progress=report)
+    try:
+        with progress("merging") as report:
+            done = _core.cow_merge(raw, cow, progress=report)
+    except KeyboardInterrupt:
+        again = f"{raw} may be changed in part; merge again to complete it"
+        raise KeyboardInterrupt(again) from None
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
     console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")
 
@@ -200,7 +205,8 @@ def snapshot_command(target: str, new: str, session: str | None) -> None:
     if entry is None:
         if session is not None:
             raise click.UsageError("--session goes with a served device, not with a cowfile")
-        done = _core.cow_snapshot(target, new)
+        with progress("copying") as report:
+            done = _core.cow_snapshot(target, new, progress=report)
     else:
         path = os.path.abspath(new)
         done = server.request(entry, "snapshot", path=path, session=session or found)
