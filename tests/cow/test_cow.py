@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import cowcloop as cowcloop_module
 import pytest
 from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, cowcloop_path, mannered, one_line, refused, run
@@ -385,20 +386,24 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
 def test_an_interrupted_merge_says_what_to_do(tmp_path: Path) -> None:
     """A merge that Ctrl-C stopped half way is completed by another, and the message says so."""
     raw, cow = tmp_path / "raw", tmp_path / "cow"
-    changed = os.urandom(UNIT)
-    base = bytes(UNIT) * 65536
-    raw.write_bytes(base)
-    cow.write_bytes(cowfile.build(base, dict.fromkeys(range(65536), changed)))
-    # Called from within, by the first look at the progress, Ctrl-C comes in time.
-    (tmp_path / "sitecustomize.py").write_text(
-        "import _thread, contextlib, cowcloop.cli.progress as module\n"
-        "@contextlib.contextmanager\n"
-        "def progress(what):\n"
-        "    yield lambda done, total: _thread.interrupt_main()\n"
-        "module.progress = progress\n"
+    changed = os.urandom(1 << 20)
+    with raw.open("wb") as file:
+        file.truncate(256 << 20)
+    with cowcloop_module.open(raw, cow) as disk:
+        for at in range(0, 256 << 20, 1 << 20):
+            disk.pwrite(changed, at)
+    working = subprocess.Popen(
+        [cowcloop_path(), "cow", "merge", "--yes", str(raw), str(cow)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
-    env = {"PYTHONPATH": str(tmp_path)}
-    done = cowcloop("cow", "merge", "--yes", raw, cow, expect=130, env=env)
-    one_line(done.stderr.decode().strip(), ("interrupted", "raw may be", "merge again"))
+    end = time.monotonic() + 60
+    while raw.stat().st_blocks == 0:
+        assert time.monotonic() < end
+        assert working.poll() is None
+    os.killpg(working.pid, signal.SIGINT)
+    _, err = working.communicate(timeout=60)
+    assert working.returncode == 130, err
+    one_line(err.decode().strip(), ("interrupted", "raw is changed in part", "merge again"))
     cowcloop("cow", "merge", "--yes", raw, cow)
-    assert raw.read_bytes() == changed * 65536
+    assert raw.read_bytes() == changed * 256

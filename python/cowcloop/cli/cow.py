@@ -57,7 +57,7 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
     """
     from cowcloop import _core
 
-    with progress("looking for blocks") as report:
+    with progress("repairing") as report:
         found = _core.cow_repair(cow, dry_run=dry_run, force=force, progress=report)
     if not found["needed"]:
         console.result(f"{cow}: needs no repair")
@@ -100,7 +100,9 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
         with progress("merging") as report:
             done = _core.cow_merge(raw, cow, progress=report)
     except KeyboardInterrupt:
-        again = f"{raw} may be changed in part; merge again to complete it"
+        if _core.cow_info(cow)["state"] == "clean":
+            raise
+        again = f"{raw} is changed in part; merge again to complete it"
         raise KeyboardInterrupt(again) from None
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
     console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")
