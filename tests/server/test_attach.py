@@ -239,3 +239,14 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     with serving(path) as server:
         assert nbdclient.connect(server.uri).pread(16, 0) == PLAIN[:16]
         assert len(listed()) == 1
+
+
+def test_completion_knows_the_served_devices(image: Path, tmp_path: Path, runtime: Path) -> None:
+    assert runtime
+    socket = tmp_path / "s.sock"
+    attach(image, "-U", socket)
+    words = f"cowcloop detach {tmp_path}"
+    env = {"_COWCLOOP_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    assert f"plain,{socket}" in run(cowcloop_path(), env=env).stdout.decode()
+    cowcloop("detach", "--all")
+    assert str(socket) not in run(cowcloop_path(), env=env).stdout.decode()
