@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import matplotlib
@@ -14,9 +15,15 @@ from benches.report import pairs
 _WON = "#3b7d4f"
 _LOST = "#b5453b"
 
+# Inches: a line, and what title and axis take.
+_LINE = 0.24
+_AROUND = 1.4
+
+_TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+
 
 def draw(rows: Sequence[Row], target: Path) -> None:
-    """Write an SVG of all ratios on a logarithmic axis."""
+    """Write an SVG of all ratios on a logarithmic axis, work by work."""
     # The same figures give the same file.
     matplotlib.rcParams["svg.hashsalt"] = OURS
     bars = [
@@ -26,32 +33,61 @@ def draw(rows: Sequence[Row], target: Path) -> None:
     ]
     if not bars:
         return
-    figure = Figure(figsize=(11, 1.2 + 0.34 * len(bars)), layout="constrained")
+    works = [(title, [*group]) for title, group in groupby(bars, key=lambda bar: bar[1].title)]
+    lines = len(bars) + len(works)
+    figure = Figure(figsize=(11, _AROUND + _LINE * lines), layout="constrained")
     axes = figure.subplots()
-    for place, (ours, row) in enumerate(bars):
-        ratio = row.ratio_of(ours)
-        low, high = _range(row, ours)
-        axes.barh(
-            place,
-            ratio - 1,
-            left=1,
-            color=_WON if ratio >= 1 else _LOST,
-            xerr=[[max(0, ratio - low)], [max(0, high - ratio)]],
-            ecolor="#777777",
-        )
-        if row.target is not None:
-            axes.plot([row.target] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+    labels: list[tuple[str, str]] = []
+    for title, group in works:
+        labels.append((title.rstrip(":"), "bold"))
+        for ours, row in group:
+            _bar(axes, len(labels), ours, row)
+            labels.append((row.contender, "normal"))
     axes.set_xscale("log")
-    axes.set_xticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * 1.6)
+    shown = [tick for tick in _TICKS if low <= tick <= high * 1.6]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
+    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(
-        range(len(bars)),
-        [f"{row.title} | {row.contender}" for _, row in bars],
+    axes.set_yticks(range(len(labels)), [text for text, _ in labels], fontsize=9)
+    for label, (_, weight) in zip(axes.get_yticklabels(), labels):
+        label.set_fontweight(weight)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(labels) - 0.4, -0.8)
+    axes.set_xlabel("green: cowcloop is better; red: the other; a line: from worst to best run")
+    figure.suptitle(
+        f"{OURS}: how many times as good as another program\n"
+        "medians; 1 is as good; a black mark is what was to be reached",
+        fontsize=12,
+    )
+    figure.savefig(target, format="svg", metadata={"Date": None})
+
+
+def _bar(axes: matplotlib.axes.Axes, place: int, ours: Row, row: Row) -> None:
+    ratio = row.ratio_of(ours)
+    low, high = _range(row, ours)
+    axes.barh(
+        place,
+        ratio - 1,
+        left=1,
+        color=_WON if ratio >= 1 else _LOST,
+        xerr=[[max(0, ratio - low)], [max(0, high - ratio)]],
+        ecolor="#777777",
+    )
+    if row.target is not None:
+        axes.plot([row.target] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
+    right = max(1, ratio, high, row.target or 0)
+    axes.annotate(
+        f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}",
+        (right, place),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
         fontsize=8,
     )
-    axes.invert_yaxis()
-    axes.set_xlabel("times as good as the peer, by medians (black mark: what was to be reached)")
-    figure.savefig(target, format="svg", metadata={"Date": None})
 
 
 def _range(row: Row, ours: Row) -> tuple[float, float]:

@@ -7,6 +7,7 @@ Run it after a change of a command or option: `.venv/bin/python scripts/make_ref
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,15 @@ def options(command: click.Command) -> Iterator[tuple[str, str]]:
             if isinstance(parameter, click.Option) and parameter.name not in _COMMON:
                 record = parameter.get_help_record(context)
                 if record is not None:
-                    yield record
+                    yield _plain(*record)
+
+
+def _plain(left: str, right: str) -> tuple[str, str]:
+    """In the words of --help: without click's signs for choices and ranges."""
+    left = re.sub(r"\[([^\[\]]*\|[^\[\]]*)\]", r"\1", left)
+    right = re.sub(r"\.? *\[(\d+)<=x<=(\d+)\]", r" (\1 to \2).", right)
+    right = re.sub(r" *\[x>=\d+\]", "", right)
+    return left, right
 
 
 def markdown() -> str:

@@ -101,7 +101,13 @@ def verify(
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
-def cow_repair(path: StrPath, *, dry_run: bool = False, force: bool = False) -> dict[str, Any]: ...
+def cow_repair(
+    path: StrPath,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
 def cow_merge(
     base: StrPath,
     cow: StrPath,
@@ -121,7 +127,12 @@ def cow_unpack(
     *,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
-def cow_snapshot(path: StrPath, target: StrPath) -> dict[str, Any]: ...
+def cow_snapshot(
+    path: StrPath,
+    target: StrPath,
+    *,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
 def device_map(
     image: Source,
     cows: Sequence[StrPath],

@@ -11,9 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import cowcloop as cowcloop_module
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, cowcloop_path, mannered, refused, run
+from support.programs import cowcloop, cowcloop_path, mannered, one_line, refused, run
 from support.server import attach, serving
 
 UNIT = cowfile.UNIT
@@ -380,3 +381,29 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
     mannered(err.decode())
     assert [path.name for path in tmp_path.iterdir()] == ["big.cow"]
     assert run(cowcloop_path(), "cow", "pack", big, out).returncode == 0
+
+
+def test_an_interrupted_merge_says_what_to_do(tmp_path: Path) -> None:
+    """A merge that Ctrl-C stopped half way is completed by another, and the message says so."""
+    raw, cow = tmp_path / "raw", tmp_path / "cow"
+    changed = os.urandom(1 << 20)
+    with raw.open("wb") as file:
+        file.truncate(256 << 20)
+    with cowcloop_module.open(raw, cow) as disk:
+        for at in range(0, 256 << 20, 1 << 20):
+            disk.pwrite(changed, at)
+    working = subprocess.Popen(
+        [cowcloop_path(), "cow", "merge", "--yes", str(raw), str(cow)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while raw.stat().st_blocks == 0:
+        assert time.monotonic() < end
+        assert working.poll() is None
+    os.killpg(working.pid, signal.SIGINT)
+    _, err = working.communicate(timeout=60)
+    assert working.returncode == 130, err
+    one_line(err.decode().strip(), ("interrupted", "raw is changed in part", "merge again"))
+    cowcloop("cow", "merge", "--yes", raw, cow)
+    assert raw.read_bytes() == changed * 256

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
+import sys
 import xml.etree.ElementTree as ET
 import zlib
 from pathlib import Path
 
 import pytest
 from support import cloop, cowfile
-from support.programs import cowcloop, refused
+from support.programs import cowcloop, refused, run
 
 UNIT = cowfile.UNIT
 BLOCK = 4096
@@ -91,8 +93,9 @@ def test_svg(image: Path, tmp_path: Path) -> None:
     )
     # A quarter of the cells, 8 x 8 each: noise; and a quarter of the bar of totals.
     assert area == 128 * 96 // 4 * 64 + 1024 // 4 * 20
-    # Offsets stand beside every eighth line of cells.
-    assert [text for text in words if (text or "").endswith(" MiB")][:2] == ["1.2 MiB", "1.7 MiB"]
+    # Round offsets stand beside the cells.
+    offsets = [text for text in words if re.fullmatch(r"[\d.]+ [KM]iB", text or "")]
+    assert offsets[:3] == ["512.0 KiB", "1.0 MiB", "1.5 MiB"]
 
 
 def test_a_long_name_is_cut(image: Path, tmp_path: Path) -> None:
@@ -145,6 +148,32 @@ def test_png(image: Path, tmp_path: Path) -> None:
         "..#.....",
         ".######.",
     ]
+
+
+def test_totals_do_not_depend_on_the_size_of_cells(tmp_path: Path) -> None:
+    """Blocks that are compressed differently within one cell are told apart in the totals."""
+    image = tmp_path / "i.img"
+    pairs = b"".join(b"text" * (BLOCK // 4) + os.urandom(BLOCK) for _ in range(1280))
+    image.write_bytes(cloop.build(pairs, BLOCK))
+    lines = _lines(image)
+    assert "1  compressed to 25 % or less: 5.0 MiB (50.0 %)" in lines
+    assert "4  to more, or not compressed: 5.0 MiB (50.0 %)" in lines
+
+
+@pytest.mark.parametrize("term", ["xterm", "xterm-256color"])
+def test_kinds_are_told_apart_with_few_colours(term: str) -> None:
+    """No two squares of the legend have one colour."""
+    script = (
+        "from cowcloop.picture import Picture, terminal\n"
+        "parts = [(1, [0] * 4, 0, 0), (0, [0] * 4, 0, 1)]\n"
+        "parts += [(0, [int(n == at) for at in range(4)], 1, 0) for n in range(5)]\n"
+        "terminal.show(Picture.of('t', 7, parts, 4, [(6, 1)]))\n"
+    )
+    env = {"TERM": term, "FORCE_COLOR": "1", "COLORTERM": "", "NO_COLOR": ""}
+    shown = run(sys.executable, "-c", script, env=env).stdout.decode()
+    squares = re.findall(r"(\x1b\[[\d;]*m)██", shown)
+    assert len(squares) >= 6
+    assert len(set(squares)) == len(squares)
 
 
 def test_a_picture_of_a_terabyte(tmp_path: Path) -> None:

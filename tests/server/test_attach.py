@@ -310,3 +310,14 @@ def test_an_address_that_cannot_be_printed(image: Path, tmp_path: Path) -> None:
     one_line(done.stderr.decode(), ("standard output", "No space left"))
     assert listed() == []
     assert not socket.exists()
+
+
+def test_completion_knows_the_served_devices(image: Path, tmp_path: Path, runtime: Path) -> None:
+    assert runtime
+    socket = tmp_path / "s.sock"
+    attach(image, "-U", socket)
+    words = f"cowcloop detach {tmp_path}"
+    env = {"_COWCLOOP_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    assert f"plain,{socket}" in run(cowcloop_path(), env=env).stdout.decode()
+    cowcloop("detach", "--all")
+    assert str(socket) not in run(cowcloop_path(), env=env).stdout.decode()

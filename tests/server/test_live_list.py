@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
-from cowcloop.cli.live_list import Rates, rows
+from cowcloop.cli.live_list import Rates, drawing, shown
+from rich.console import Console
 from support.programs import cowcloop
 
 
 def _device(read_bytes: int, hits: int, misses: int, writes: int) -> dict[str, Any]:
     return {
         "id": "abc",
-        "uri": "nbd+unix:///?socket=s",
+        "uri": "nbd+unix:///?socket=/s",
+        "socket": "/s",
         "mount": None,
         "device": None,
         "base": {"reads": 1, "read_bytes": read_bytes},
@@ -24,13 +27,33 @@ def _device(read_bytes: int, hits: int, misses: int, writes: int) -> dict[str, A
 
 def test_rates() -> None:
     rates = Rates()
-    (first,) = rows(_device(0, 0, 0, 5), rates, 10.0)
-    assert first[2:6] == ("-", "-", "-", "-")
-    (second,) = rows(_device(4096, 3, 1, 25), rates, 12.0)
-    assert second[1:7] == ("c.cow", "2.0 KiB/s", "0/s", "10/s", "75 %", "dirty, 3.0 KiB")
+    first = shown(_device(0, 0, 0, 5), rates, 10.0)
+    assert first.heading == "/s   base -   cache hits -"
+    assert first.rows[0][1:3] == ("-", "-")
+    second = shown(_device(4096, 3, 1, 25), rates, 12.0)
+    assert second.heading == "/s   base 2.0 KiB/s   cache hits 75 %"
+    assert second.rows[0][:5] == ("c.cow", "0/s", "10/s", "dirty", "3.0 KiB")
     # A session that was opened anew begins at 0.
-    (third,) = rows(_device(4096, 3, 1, 2), rates, 13.0)
-    assert third[2:6] == ("0 bytes/s", "0/s", "-", "-")
+    third = shown(_device(4096, 3, 1, 2), rates, 13.0)
+    assert third.heading == "/s   base 0 bytes/s   cache hits -"
+    assert third.rows[0][1:3] == ("0/s", "-")
+
+
+def test_columns_stay_where_they_are() -> None:
+    """Whatever the figures are; and nothing is wider than the terminal."""
+    for width in (40, 60, 80, 120):
+        pictures = []
+        for factor in (1, 1000, 10**5):
+            rates = Rates()
+            shown(_device(0, 0, 0, 0), rates, 1.0)
+            device = shown(_device(4096 * factor, factor, 1, 9 * factor), rates, 2.0)
+            out = Console(width=width, file=io.StringIO(), record=True)
+            out.print(drawing([device], out))
+            pictures.append(out.export_text().splitlines())
+        assert all(len(line) <= width for picture in pictures for line in picture)
+        if width >= 80:
+            assert len({picture[1].rstrip() for picture in pictures}) == 1
+            assert len({picture[2].index("dirty") for picture in pictures}) == 1
 
 
 def test_it_needs_a_terminal() -> None:

@@ -52,7 +52,9 @@ def _failed(error: BaseException) -> int:
 
         traceback.print_exception(type(error), error, error.__traceback__)
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        console.error("interrupted")
+        # A command may have a word on what it leaves behind; click hides it.
+        left = str(error.__context__ or error)
+        console.error(f"interrupted: {left}" if left else "interrupted")
         return INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1

@@ -38,6 +38,7 @@ def program_settings() -> dict[str, Any]:
             "options_table_column_types": ["opt_all_metavar", "help"],
             "options_table_help_sections": ["help"],
             "max_width": 100,
+            "append_metavars_help_string": "{}",
             "show_arguments": False,
             "option_groups": {
                 "cowcloop serve": _SERVE_PANELS,
@@ -94,6 +95,10 @@ class CommonOptions(click.Command):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The docstring, with the indentation of its examples, which rich_click would lose."""
         formatter.write(helptext.prose(ctx, self))  # type: ignore[arg-type]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """As rich_click's, without the blanks that it fills lines with."""
+        return "\n".join(line.rstrip() for line in super().get_help(ctx).splitlines()).rstrip()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters, then the common ones, then --help."""

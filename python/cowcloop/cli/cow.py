@@ -57,7 +57,8 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
     """
     from cowcloop import _core
 
-    found = _core.cow_repair(cow, dry_run=dry_run, force=force)
+    with progress("repairing") as report:
+        found = _core.cow_repair(cow, dry_run=dry_run, force=force, progress=report)
     if not found["needed"]:
         console.line(f"{cow}: needs no repair")
         return
@@ -75,7 +76,7 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
 @_COW
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def merge_command(raw: str, cow: str, yes: bool) -> None:
-    """Write the changes in COW into RAW, the raw image that it was made for.
+    """Write the changes in COW into RAW, the image that it was made for.
 
     RAW is changed for good: it is asked first, or --yes is given. COW stays as it is. A merge that
     was interrupted is completed by running it again. For a compressed image there is "commit".
@@ -95,8 +96,14 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
         if not click.confirm(f"Write {size} into {raw} for good?", err=True):
             console.error("nothing was changed")
             raise SystemExit(1)
-    with progress("merging") as report:
-        done = _core.cow_merge(raw, cow, progress=report)
+    try:
+        with progress("merging") as report:
+            done = _core.cow_merge(raw, cow, progress=report)
+    except KeyboardInterrupt:
+        if _core.cow_info(cow)["state"] == "clean":
+            raise
+        again = f"{raw} is changed in part; merge again to complete it"
+        raise KeyboardInterrupt(again) from None
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
     console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")
 
@@ -148,7 +155,7 @@ def unpack_command(src: str, cow: str) -> None:
 @_TARGET
 @click.argument("threshold", type=SIZE, required=False, metavar="[THRESHOLD]")
 def watch_command(target: str, threshold: int | None) -> None:
-    """Show the total and free space of the filesystem that holds a cowfile.
+    """Show total and free space of the filesystem that holds a cowfile.
 
     TARGET is a served device (URI, SOCKET or DEVICE), COW a cowfile. With THRESHOLD it waits until
     less than that is free, and then says so.
@@ -181,7 +188,7 @@ def watch_command(target: str, threshold: int | None) -> None:
 @click.argument("new", type=PATH)
 @click.option("--session", metavar="NAME", help="The session, of a device that has them.")
 def snapshot_command(target: str, new: str, session: str | None) -> None:
-    """Copy a cowfile to NEW as it is at one moment, also while it is written.
+    """Copy a cowfile as it is at one moment, also while it is written.
 
     TARGET is a served device (URI, SOCKET or DEVICE): everything acknowledged until now is in the
     copy, and clients go on writing. COW is a cowfile, in use or not. Where the filesystem can, the
@@ -200,7 +207,8 @@ def snapshot_command(target: str, new: str, session: str | None) -> None:
     if entry is None:
         if session is not None:
             raise click.UsageError("--session goes with a served device, not with a cowfile")
-        done = _core.cow_snapshot(target, new)
+        with progress("copying") as report:
+            done = _core.cow_snapshot(target, new, progress=report)
     else:
         path = os.path.abspath(new)
         done = server.request(entry, "snapshot", path=path, session=session or found)

@@ -10,14 +10,34 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import JSON, PATH, command
+from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from cowcloop.runtime import Entry
 
 # Seconds for a server to tell its figures; it answers them from memory.
 _STATUS_TIMEOUT = 5.0
 
-_TARGET = click.argument("target", type=PATH, required=False, metavar="URI|SOCKET|DEVICE")
+# Bytes of a cowfile's block.
+_UNIT = 1024
+
+
+def _served(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Devices and sockets to complete; a shell takes an address with its : and ? apart."""
+    from click.shell_completion import CompletionItem
+
+    from cowcloop import runtime
+
+    records = [entry.record for entry in runtime.entries() if entry.record is not None]
+    names = [record.device or record.socket or record.uri for record in records]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+_TARGET = click.argument(
+    "target", type=PATH, required=False, metavar="URI|SOCKET|DEVICE", shell_complete=_served
+)
 _ALL = click.option("--all", "every", is_flag=True, help="All devices that this user serves.")
 
 
@@ -52,9 +72,9 @@ def detach_command(target: str | None, every: bool) -> None:
 @_TARGET
 @_ALL
 def sync_command(target: str | None, every: bool) -> None:
-    """Bring everything that clients have written to disk now, through a mount as well.
+    """Bring everything that clients have written to disk now.
 
-    Without a device it does so for all.
+    Through a mount as well. Without a device it does so for all.
 
     \b
     Examples:
@@ -74,7 +94,7 @@ def sync_command(target: str | None, every: bool) -> None:
 @JSON
 @click.option("--watch", is_flag=True, help="Go on, second by second, until Ctrl-C.")
 def list_command(as_json: bool, watch: bool) -> None:
-    """List the served devices: address, image, cowfiles, and what they have done.
+    """List the served devices, and what they have done.
 
     \b
     Examples:
@@ -180,6 +200,12 @@ def _describe(entry: Entry) -> dict[str, Any]:
     return device
 
 
+def _used(cow: dict[str, Any]) -> str:
+    """Blocks in use, as sizes."""
+    used, total = (format_size(cow[name] * _UNIT) for name in ("blocks_used", "blocks_total"))
+    return f"{used} of {total}"
+
+
 _COLUMNS = ("ADDRESS", "IMAGE", "COWFILE", "STATE", "IN USE", "BASE READS", "COW R/W", "CACHE HITS")
 
 
@@ -196,7 +222,7 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
         state = cow.get("state", "read-only")
         if "error" in device:
             state = "broken" if device["mount"] else "no answer"
-        used = f"{cow['blocks_used']}/{cow['blocks_total']}" if "blocks_used" in cow else "-"
+        used = _used(cow) if "blocks_used" in cow else "-"
         io = f"{cow['reads']}/{cow['writes']}" if "reads" in cow else "-"
         first = number == 0
         rows.append(

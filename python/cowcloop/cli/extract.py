@@ -23,7 +23,7 @@ from cowcloop.sizes import format_size
 def extract_command(
     image: str, cows: tuple[str, ...], out: str, sparse: bool, threads: int | None
 ) -> None:
-    """Write the plain device image to OUT, with the changes in COW applied.
+    """Write the device to OUT as a plain image, with the changes in COW.
 
     OUT is complete or not there; - is standard output.
 

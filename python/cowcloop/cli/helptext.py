@@ -1,4 +1,4 @@
-"""What help shows: --help everything, -h on about one screen what is needed most."""
+"""What help shows: --help everything, -h on one screen of 24 lines what is needed most."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _RARE = {
     "memory_limit",
     "size",
     "max_sessions",
+    "session_quota",
     "preload",
     "strict",
     "tls",
@@ -29,6 +30,7 @@ _RARE = {
     "quiet",
     "short_help",
     "help",
+    "version",
 }
 _RARE_COMMANDS = {"suspend", "resume", "reopen", "bench"}
 
@@ -52,7 +54,9 @@ def prose(ctx: click.Context, command: click.Command) -> Text:
     found = paragraphs(command)
     if _SHORT in ctx.meta:
         examples = next((lines for kept, lines in found if kept and lines[0] == "Examples:"), [])
-        found = [found[0], *([(True, ["Example:", examples[1]])] if examples else [])]
+        # Without the blanks that align the comments of several examples.
+        example = [f"Example: {' '.join(examples[1].split())}"] if examples else []
+        found = [found[0], *([(True, example)] if example else [])]
     parts = ["\n".join(lines) if kept else " ".join(lines) for kept, lines in found]
     return Text("\n\n".join(parts) + "\n")
 
@@ -72,7 +76,12 @@ def short(ctx: click.Context) -> str:
     command = copy.copy(ctx.command)
     command.epilog = f"{ctx.command_path} --help says more."
     ctx.meta[_SHORT] = True
+    # One list without headings in it takes fewer lines.
+    config = ctx.help_config  # type: ignore[attr-defined]
+    ctx.help_config = copy.copy(config)  # type: ignore[attr-defined]
+    ctx.help_config.option_groups = ctx.help_config.command_groups = {}  # type: ignore[attr-defined]
     try:
         return command.get_help(ctx)
     finally:
+        ctx.help_config = config  # type: ignore[attr-defined]
         del ctx.meta[_SHORT]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from cowcloop.cli.tables import fitting
@@ -17,7 +20,18 @@ from cowcloop.sizes import format_size
 _INTERVAL = 1.0
 _UNIT = 1024
 
-_COLUMNS = ("ADDRESS", "COWFILE", "BASE READ", "COW READS", "COW WRITES", "HITS", "STATE", "FREE")
+# Those of a cowfile, and how wide each is at least: figures that change must not move the others.
+_COLUMNS = {"COWFILE": 16, "READS": 8, "WRITES": 8, "STATE": 9, "CHANGED": 10, "FREE": 10}
+_GAP = 2
+_INDENT = 2
+
+
+@dataclass
+class Shown:
+    """A device: a line about it, and one for each cowfile or session, the written one first."""
+
+    heading: str
+    rows: list[tuple[str, ...]]
 
 
 class Rates:
@@ -35,39 +49,63 @@ class Rates:
         return (value - before[0]) / (now - before[1])
 
 
-def rows(device: dict[str, Any], rates: Rates, now: float) -> list[tuple[str, ...]]:
-    """One line for each cowfile or session of a device, the written one first."""
+def shown(device: dict[str, Any], rates: Rates, now: float) -> Shown:
+    """What is drawn of a device."""
     name = str(device["id"])
-    address = str(device["mount"] or device["device"] or device["uri"])
+    address = str(device["mount"] or device["device"] or device["socket"] or device["uri"])
     if "error" in device:
-        return [(address, "no answer", *"-" * (len(_COLUMNS) - 2))]
+        return Shown(f"{address}   no answer", [])
     base = rates.of((name, "base"), device["base"]["read_bytes"], now)
-    hits, misses = device["cache"]["hits"], device["cache"]["misses"]
-    hit = rates.of((name, "hits"), hits, now)
-    miss = rates.of((name, "misses"), misses, now)
+    hit = rates.of((name, "hits"), device["cache"]["hits"], now)
+    miss = rates.of((name, "misses"), device["cache"]["misses"], now)
     asked = (hit or 0) + (miss or 0)
-    cows = [*reversed(device["cowfiles"]), *device.get("sessions", ())] or [{}]
+    hits = f"{100 * (hit or 0) / asked:.0f} %" if asked else "-"
     made: list[tuple[str, ...]] = []
-    for number, cow in enumerate(cows):
-        path = str(cow.get("path", "-"))
-        reads = rates.of((name, path, "reads"), cow.get("reads", 0), now)
-        writes = rates.of((name, path, "writes"), cow.get("writes", 0), now)
+    for cow in [*reversed(device["cowfiles"]), *device.get("sessions", ())]:
+        path = str(cow["path"])
         used = cow.get("blocks_used")
-        state = cow.get("state", "read-only")
-        first = number == 0
         made.append(
             (
-                address if first else "",
                 os.path.basename(path),
-                _a_second(base, size=True) if first else "",
-                _a_second(reads),
-                _a_second(writes),
-                (f"{100 * (hit or 0) / asked:.0f} %" if asked else "-") if first else "",
-                f"{state}, {format_size(used * _UNIT)}" if used is not None else str(state),
+                _a_second(rates.of((name, path, "reads"), cow.get("reads", 0), now)),
+                _a_second(rates.of((name, path, "writes"), cow.get("writes", 0), now)),
+                str(cow.get("state", "read-only")),
+                "-" if used is None else format_size(used * _UNIT),
                 _free(path),
             )
         )
-    return made
+    heading = f"{address}   base {_a_second(base, size=True)}   cache hits {hits}"
+    return Shown(heading if made else f"{heading}   read-only", made)
+
+
+def drawing(devices: Sequence[Shown], out: Console) -> RenderableType:
+    """The devices one below the other."""
+    if not devices:
+        return Text("no device is served (Ctrl-C ends this)", "dim")
+    if sum(_COLUMNS.values()) + _GAP * len(_COLUMNS) + _INDENT > out.width:
+        rows = []
+        for device in devices:
+            first, *more = device.rows or [("",) * len(_COLUMNS)]
+            rows += [(device.heading, *first), *(("", *row) for row in more)]
+        return fitting(("DEVICE", *_COLUMNS), rows, out, left=2)
+    parts: list[RenderableType] = []
+    for device in devices:
+        parts.append(Text(device.heading, "bold"))
+        if device.rows:
+            table = Table(box=None, header_style="dim", padding=(0, _GAP, 0, 0))
+            for name, width in _COLUMNS.items():
+                words = name in ("COWFILE", "STATE")
+                table.add_column(
+                    name,
+                    min_width=width,
+                    no_wrap=True,
+                    overflow="ellipsis",
+                    justify="left" if words else "right",
+                )
+            for row in device.rows:
+                table.add_row(*map(Text, row))
+            parts.append(Padding(table, (0, 0, 0, _INDENT)))
+    return Group(*parts)
 
 
 def _a_second(rate: float | None, *, size: bool = False) -> str:
@@ -87,14 +125,11 @@ def _free(path: str) -> str:
 def watch(describe: Callable[[], list[dict[str, Any]]]) -> None:
     """Draw until it is interrupted; `describe` tells of all devices."""
     rates = Rates()
-
     out = Console()
 
     def drawn() -> RenderableType:
-        made = [row for device in describe() for row in rows(device, rates, time.monotonic())]
-        if not made:
-            return Text("no device is served (Ctrl-C ends this)", "dim")
-        return fitting(_COLUMNS, made, out, left=2)
+        now = time.monotonic()
+        return drawing([shown(device, rates, now) for device in describe()], out)
 
     with Live(drawn(), console=out, auto_refresh=False, screen=True) as live:
         while True:

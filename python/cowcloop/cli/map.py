@@ -34,7 +34,7 @@ _PLAIN_WIDTH = 80
 def map_command(
     image: str, cows: tuple[str, ...], png: str | None, svg: str | None, check: bool
 ) -> None:
-    """Draw IMAGE with COW on it: zeros, compressed how well, changed, damaged.
+    """Draw a device: zeros, compressed how well, changed, damaged.
 
     Each cell is a part of the device, from its beginning on, line by line. It is drawn as the worst
     of what it holds: damaged before changed before compressed before zeros.
@@ -99,4 +99,4 @@ def _picture(
     with progress("reading") as report:
         made: dict[str, Any] = _core.device_map(source, list(cows), cells, progress=report)
     title = " + ".join(os.path.basename(path) or path for path in (image, *cows))
-    return Picture.of(title, made["size"], made["cells"], columns, bad)
+    return Picture.of(console.printable(title), made["size"], made["cells"], columns, bad)

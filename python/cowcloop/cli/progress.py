@@ -22,18 +22,22 @@ def progress(what: str) -> Iterator[Callback | None]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
-        DownloadColumn,
         Progress,
         ProgressColumn,
         Task,
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
     from rich.text import Text
 
-    class Rate(ProgressColumn):
-        """In the units of the sizes beside it; rich's own has powers of 1000."""
+    # Only the bar gives way on a narrow terminal. Sizes are written as everywhere else.
+    class Sizes(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            of = "" if task.total is None else f" of {format_size(int(task.total))}"
+            return Text(f"{format_size(int(task.completed))}{of}", style="progress.download")
 
+    class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
             rate = f"{format_size(int(speed))}/s" if speed else ""
@@ -42,9 +46,9 @@ def progress(what: str) -> Iterator[Callback | None]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        Rate(),
-        TimeRemainingColumn(compact=True),
+        Sizes(table_column=Column(no_wrap=True)),
+        Rate(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
         transient=True,
     )

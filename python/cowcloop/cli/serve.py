@@ -19,7 +19,7 @@ _ADDRESSES = (
     click.option("-U", "--unix", type=PATH, metavar="SOCKET", help="Listen on this Unix socket."),
     click.option(
         "--tcp",
-        metavar="[HOST:]PORT",
+        metavar="PORT|HOST:PORT",
         help="Listen on a TCP port, of 127.0.0.1 unless HOST is given; port 0 takes a free one.",
     ),
 )

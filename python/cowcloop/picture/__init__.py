@@ -56,7 +56,7 @@ class Picture:
         cls,
         title: str,
         size: int,
-        parts: Sequence[tuple[int, int, int, int]],
+        parts: Sequence[tuple[int, Sequence[int], int, int]],
         columns: int,
         bad: Iterable[tuple[int, int]] = (),
     ) -> Picture:
@@ -64,14 +64,20 @@ class Picture:
         damaged = _spread(size, len(parts), bad)
         totals = [0] * len(NAMES)
         cells = []
-        for number, (zero, data, stored, changed) in enumerate(parts):
+        for number, (zero, quarters, stored, changed) in enumerate(parts):
+            data = sum(quarters)
             # A block that lies in the cowfile is not read from the base any more.
             lost = min(damaged.get(number, 0), data)
             shade = _shade(stored, data)
             totals[ZERO] += zero
             totals[CHANGED] += changed
             totals[DAMAGED] += lost
-            totals[shade] += data - lost
+            # Which of a cell's blocks are damaged is not known here: the largest share first.
+            left = lost
+            for kind, held in sorted(enumerate(quarters, DENSE_1), key=lambda one: -one[1]):
+                taken = min(left, held)
+                totals[kind] += held - taken
+                left -= taken
             cells.append(DAMAGED if lost else CHANGED if changed else shade if data else ZERO)
         return cls(title, size, columns, tuple(cells), tuple(totals), sum(p[2] for p in parts))
 
@@ -90,9 +96,9 @@ class Picture:
         for at in range(0, len(self.cells), self.columns):
             yield self.cells[at : at + self.columns]
 
-    def offset(self, row: int) -> int:
-        """Where in the device a line of cells begins."""
-        return row * self.columns * self.size // max(1, len(self.cells))
+    def row_of(self, offset: int) -> int:
+        """The line of cells that a byte of the device lies in."""
+        return _cell_of(self.size, len(self.cells), offset) // self.columns
 
     def legend(self) -> list[tuple[int, str]]:
         """What each kind of cell means, with its total."""
@@ -127,13 +133,18 @@ def _shade(stored: int, data: int) -> int:
     return DENSE_1 + sum(share > limit for limit in _SHARES)
 
 
+def _cell_of(size: int, cells: int, at: int) -> int:
+    """As the engine has it."""
+    return ((at + 1) * cells - 1) // size
+
+
 def _spread(size: int, cells: int, ranges: Iterable[tuple[int, int]]) -> dict[int, int]:
     """Bytes of the ranges in each cell, as the engine divides the device."""
     found: dict[int, int] = {}
     for offset, length in ranges:
         at, end = offset, min(offset + length, size)
         while at < end:
-            cell = ((at + 1) * cells - 1) // size
+            cell = _cell_of(size, cells, at)
             stop = min(end, (cell + 1) * size // cells)
             found[cell] = found.get(cell, 0) + stop - at
             at = stop

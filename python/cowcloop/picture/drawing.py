@@ -20,7 +20,7 @@ _OFFSETS = 80
 _LINE = 20
 _LETTER = 8
 
-# Every how many lines of cells an offset is named.
+# How many lines of cells lie between two offsets that are named, at least.
 _STEP = 8
 
 
@@ -70,13 +70,13 @@ def draw(picture: Picture) -> Drawing:
     words.append(Words(left, _BORDER - 2, _heading(picture, across // _LETTER)))
     for row, line in enumerate(picture.lines()):
         y = top + row * _CELL
-        if row % _STEP == 0:
-            offset = picture.offset(row)
-            words.append(Words(left - 8, y - 2, format_size(offset) if offset else "0", True))
         column = 0
         for kind, count in _runs(line):
             rectangles.append(Rectangle(left + column * _CELL, y, count * _CELL, _CELL, kind))
             column += count
+    for offset in _offsets(picture):
+        y = top + picture.row_of(offset) * _CELL - 2
+        words.append(Words(left - 8, y, format_size(offset) if offset else "0", True))
     rectangles += _bar(picture, left, bar, across)
     for number, (kind, text) in enumerate(legend):
         y = below + number * _LINE
@@ -95,6 +95,12 @@ def _heading(picture: Picture, room: int) -> str:
     start = kept // 2
     title = f"{picture.title[:start]}...{picture.title[len(picture.title) - (kept - start) :]}"
     return replace(picture, title=title).heading()
+
+
+def _offsets(picture: Picture) -> range:
+    """Round ones: every power of two that leaves room for the words."""
+    apart = _STEP * picture.columns * picture.size // max(1, len(picture.cells))
+    return range(0, picture.size, 1 << max(1, apart - 1).bit_length())
 
 
 def _runs(line: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ use crate::cowtools::{repair, RepairOptions};
 use crate::image::{self, ImageOptions};
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::Overlay;
+use crate::pipeline::NoProgress;
 use crate::storage::{FileStorage, MemoryStorage, Slice, Slot, Storage};
 use crate::{memory, Error, ErrorKind, Layer, Result};
 
@@ -129,7 +130,7 @@ impl Device {
             return files::create(cow, &*self.top, size);
         }
         if last && options.repair && access == Access::Writable {
-            let report = repair(cow, RepairOptions::default())?;
+            let report = repair(cow, RepairOptions::default(), &NoProgress)?;
             if report.changed {
                 log::warn!("{}", report.summary(cow));
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cowcloop_engine::cowtools::{repair, RepairOptions};
 use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::pipeline::{NoProgress, Progress};
 use cowcloop_engine::ErrorKind;
 
 const SIZE: u64 = 300 << 10;
@@ -68,17 +69,34 @@ fn a_dry_run_tells_and_changes_nothing() {
     let files = crashed();
     let before = fs::read(&files.cow).unwrap();
     let options = RepairOptions { dry_run: true, ..RepairOptions::default() };
-    let report = repair(&files.cow, options).unwrap();
+    let report = repair(&files.cow, options, &NoProgress).unwrap();
     assert_eq!((report.known, report.found), (1, 2));
     assert!(report.needed && !report.changed && report.backup.is_none());
     assert!(fs::read(&files.cow).unwrap() == before);
 }
 
 #[test]
+fn a_cancelled_repair_changes_nothing() {
+    struct Stop;
+    impl Progress for Stop {
+        fn advance(&self, _bytes: u64) {}
+        fn cancelled(&self) -> bool {
+            true
+        }
+    }
+    let files = crashed();
+    let before = fs::read(&files.cow).unwrap();
+    let error = repair(&files.cow, RepairOptions::default(), &Stop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(fs::read(&files.cow).unwrap() == before);
+    assert_eq!(fs::read_dir(files.cow.parent().unwrap()).unwrap().count(), 2);
+}
+
+#[test]
 fn head_and_bitmap_are_kept_as_they_were() {
     let files = crashed();
     let before = fs::read(&files.cow).unwrap();
-    let report = repair(&files.cow, RepairOptions::default()).unwrap();
+    let report = repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap();
     let backup = report.backup.unwrap();
     assert!(fs::read(&backup).unwrap()[..2048] == before[..2048]);
     // Data is never touched; only the last block, which was cut short, is made whole.
@@ -87,7 +105,7 @@ fn head_and_bitmap_are_kept_as_they_were() {
     assert_eq!(after.len(), 4096 + (251 << 10));
     // Once more, by force: another copy, and nothing new to find.
     let options = RepairOptions { force: true, ..RepairOptions::default() };
-    let again = repair(&files.cow, options).unwrap();
+    let again = repair(&files.cow, options, &NoProgress).unwrap();
     assert_eq!((again.known, again.found), (3, 0));
     assert_ne!(again.backup.unwrap(), backup);
 }
@@ -95,16 +113,19 @@ fn head_and_bitmap_are_kept_as_they_were() {
 #[test]
 fn what_needs_no_repair_is_left_alone() {
     let files = crashed();
-    repair(&files.cow, RepairOptions::default()).unwrap();
+    repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap();
     let before = fs::read(&files.cow).unwrap();
-    assert!(!repair(&files.cow, RepairOptions::default()).unwrap().needed);
+    assert!(!repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap().needed);
     // A crash of ours: the bitmap is right as of the last flush.
     let device = open(&files.base, &files.cow, false).unwrap();
-    assert_eq!(repair(&files.cow, RepairOptions::default()).unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(
+        repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap_err().kind(),
+        ErrorKind::Busy
+    );
     device.write_at(&[1; 5], 0).unwrap();
     drop(device);
     let options = RepairOptions { force: true, ..RepairOptions::default() };
-    assert!(!repair(&files.cow, options).unwrap().needed);
+    assert!(!repair(&files.cow, options, &NoProgress).unwrap().needed);
     assert_eq!(fs::read(&files.cow).unwrap()[4], 2);
     assert_eq!(before[4], 1);
 }

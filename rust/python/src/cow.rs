@@ -23,15 +23,16 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// "known", "found", "cowused_before", "backup", "summary"}: blocks that the bitmap knew and
 /// those that it did not, and the path of a copy of head and bitmap, or None.
 #[pyfunction]
-#[pyo3(signature = (path, *, dry_run = false, force = false))]
-fn cow_repair(
-    py: Python<'_>,
+#[pyo3(signature = (path, *, dry_run = false, force = false, progress = None))]
+fn cow_repair<'py>(
+    py: Python<'py>,
     path: PathBuf,
     dry_run: bool,
     force: bool,
-) -> PyResult<Bound<'_, PyDict>> {
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
     let options = RepairOptions { dry_run, force };
-    let report = run(py, None, |_| cowtools::repair(&path, options))?;
+    let report = run(py, progress, |progress| cowtools::repair(&path, options, progress))?;
     let dict = PyDict::new(py);
     dict.set_item("needed", report.needed)?;
     dict.set_item("changed", report.changed)?;
@@ -91,9 +92,14 @@ fn cow_unpack<'py>(
 /// Copies a cowfile that nobody has in use to a file that must not exist yet. Returns
 /// {"blocks", "shared"}: whether the two files share their blocks.
 #[pyfunction]
-#[pyo3(signature = (path, target))]
-fn cow_snapshot(py: Python<'_>, path: PathBuf, target: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let done = run(py, None, |_| cowfile::copy(&path, &target))?;
+#[pyo3(signature = (path, target, *, progress = None))]
+fn cow_snapshot<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    target: PathBuf,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let done = run(py, progress, |progress| cowfile::copy(&path, &target, progress))?;
     let dict = PyDict::new(py);
     dict.set_item("blocks", done.blocks)?;
     dict.set_item("shared", done.shared)?;

@@ -178,7 +178,8 @@ fn verify<'py>(
 
 /// Divides the device that an image and its cowfiles make into `cells` parts of one size.
 /// Returns {"size", "cells"}: bytes of the device, and for each part a tuple of bytes: zeros of
-/// the base, other bytes of the base, what these take compressed, bytes in cowfiles.
+/// the base; other bytes of the base, a list: in blocks compressed to a quarter at most, a half,
+/// three quarters, more; what these take compressed; bytes in cowfiles.
 #[pyfunction]
 #[pyo3(signature = (image, cows, cells, *, progress = None))]
 fn device_map<'py>(

@@ -14,6 +14,7 @@ use super::files::{self, sync_directory, Unfinished};
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
 use super::{check_count, read_head, refuse_dirty, Access, Cowfile};
+use crate::pipeline::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -132,9 +133,9 @@ impl Snapshot {
 ///
 /// # Errors
 /// `Busy` when it is in use; `Unsupported` when it is packed; `Dirty` when the
-/// original driver did not close it, or a merge of it was interrupted; the
-/// system's. No file is left then.
-pub fn copy(path: &Path, new: &Path) -> Result<SnapshotSummary> {
+/// original driver did not close it, or a merge of it was interrupted;
+/// `Cancelled`; the system's. No file is left then.
+pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<SnapshotSummary> {
     let source = files::open(path, Access::ReadOnly)?;
     let (head, sector) = read_head(&*source)?;
     let name = source.name().to_string();
@@ -155,11 +156,18 @@ pub fn copy(path: &Path, new: &Path) -> Result<SnapshotSummary> {
     let shared = source.share_blocks_with(&target).is_ok();
     let snapshot = Snapshot::new(source, target, &head, taken);
     if !shared {
+        progress.total(snapshot.taken.count() * MAPUNIT);
         for (first, length) in snapshot.taken.runs() {
-            snapshot.preserve(first, first + length);
+            for start in (first..first + length).step_by(STEP as usize) {
+                check(progress, &name)?;
+                let end = (start + STEP).min(first + length);
+                snapshot.preserve(start, end);
+                progress.advance((end - start) * MAPUNIT);
+            }
         }
     }
     snapshot.complete(&head, sector)?;
+    check(progress, &name)?;
     publish(&unfinished, new)?;
     Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
 }

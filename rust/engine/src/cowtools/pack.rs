@@ -15,7 +15,7 @@ use flate2::Compression;
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::{check_count, files, read_head, refuse_dirty, Access};
-use crate::pipeline::{FileIdentity, Output, Progress};
+use crate::pipeline::{check, FileIdentity, Output, Progress};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
@@ -74,7 +74,8 @@ pub fn pack(
         return Err(error);
     }
     let bytes = written.map_err(failed)?;
-    output.output.finish()?;
+    let shown = output.output.name().to_string();
+    output.output.finish(&|| check(progress, &shown))?;
     Ok(PackSummary { blocks: bitmap.count(), bytes })
 }
 
@@ -124,10 +125,7 @@ struct Appender<'a> {
 impl Write for Appender<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let name = self.output.name().to_string();
-        let check = || match self.progress.cancelled() {
-            true => Err(Error::new(ErrorKind::Cancelled, &name, "stopped before it was complete")),
-            false => Ok(()),
-        };
+        let check = || check(self.progress, &name);
         match check().and_then(|()| self.output.append(buf, &check)) {
             Ok(()) => Ok(buf.len()),
             Err(error) => {
@@ -220,10 +218,7 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
     for (first, length) in bitmap.runs() {
         let (mut at, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
         while at < end {
-            if progress.cancelled() {
-                let message = "stopped before it was complete";
-                return Err(Error::new(ErrorKind::Cancelled, output.name(), message));
-            }
+            check(progress, output.name())?;
             let piece = &mut buf[..CHUNK.min(end - at) as usize];
             reader.read_exact(piece).map_err(failed)?;
             for (i, block) in piece.chunks(MAPUNIT as usize).enumerate() {
@@ -236,7 +231,8 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
             at += piece.len() as u64;
         }
     }
-    output.finish()?;
+    let shown = output.name().to_string();
+    output.finish(&|| check(progress, &shown))?;
     let bytes = head.doffset + bitmap.count() * MAPUNIT;
     Ok(PackSummary { blocks: bitmap.count(), bytes })
 }

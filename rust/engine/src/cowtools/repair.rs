@@ -14,6 +14,7 @@ use crate::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::mark::Mark;
 use crate::cowfile::{files, read_head, Access};
+use crate::pipeline::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -69,9 +70,13 @@ impl RepairReport {
 ///
 /// # Errors
 /// `Busy` when it is in use; `Unsupported` when it is packed; `Format` when it
-/// is no cowfile; the system's errors. Head and bitmap change only after a copy
-/// of them is durable, the head last.
-pub fn repair(path: &Path, options: RepairOptions) -> Result<RepairReport> {
+/// is no cowfile; `Cancelled`, and nothing was changed; the system's errors.
+/// Head and bitmap change only after a copy of them is durable, the head last.
+pub fn repair(
+    path: &Path,
+    options: RepairOptions,
+    progress: &dyn Progress,
+) -> Result<RepairReport> {
     let access = if options.dry_run { Access::ReadOnly } else { Access::Writable };
     let storage = files::open(path, access)?;
     let (head, sector) = read_head(&*storage)?;
@@ -93,7 +98,7 @@ pub fn repair(path: &Path, options: RepairOptions) -> Result<RepairReport> {
     if head.version == VERSION_OPEN || !report.needed {
         return Ok(report);
     }
-    find_blocks(&*storage, &head, &bitmap).map_err(failed)?;
+    find_blocks(&*storage, &head, &bitmap, progress)?;
     report.found = bitmap.count() - report.known;
     if !options.dry_run {
         report.backup = Some(back_up(path, &*storage, head.doffset)?);
@@ -110,17 +115,28 @@ pub fn repair(path: &Path, options: RepairOptions) -> Result<RepairReport> {
 }
 
 /// Sets the bit of every block that has data other than zeros in the file.
-fn find_blocks(storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> io::Result<()> {
-    let end = storage.len()?.min(head.doffset + head.device_size());
+fn find_blocks(
+    storage: &dyn Storage,
+    head: &Head,
+    bitmap: &Bitmap,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let name = storage.name();
+    let failed = |error| Error::io(name, "cannot read the cowfile", error);
+    let end = storage.len().map_err(failed)?.min(head.doffset + head.device_size());
     let mut buf = vec![0; SCAN as usize];
     let mut at = head.doffset;
-    while let Some(data) = storage.next_data(at)?.filter(|data| *data < end) {
-        let hole = storage.next_hole(data)?.clamp(data + 1, end);
+    // Holes count as looked at.
+    let mut told = at;
+    progress.total(end.saturating_sub(at));
+    while let Some(data) = storage.next_data(at).map_err(failed)?.filter(|data| *data < end) {
+        let hole = storage.next_hole(data).map_err(failed)?.clamp(data + 1, end);
         // From the block that the data begins in, which was seen in part at most.
         at = (data - head.doffset) / MAPUNIT * MAPUNIT + head.doffset;
         while at < hole {
+            check(progress, name)?;
             let n = SCAN.min(end - at) as usize;
-            let read = storage.read_at(&mut buf[..n], at)?;
+            let read = storage.read_at(&mut buf[..n], at).map_err(failed)?;
             buf[read..n].fill(0);
             let first = (at - head.doffset) / MAPUNIT;
             for (block, bytes) in (first..).zip(buf[..n].chunks(MAPUNIT as usize)) {
@@ -129,9 +145,12 @@ fn find_blocks(storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> io::Resul
                 }
             }
             at += (n as u64).next_multiple_of(MAPUNIT);
+            progress.advance(at.min(end).saturating_sub(told));
+            told = told.max(at.min(end));
         }
     }
-    Ok(())
+    progress.advance(end.saturating_sub(told));
+    check(progress, name)
 }
 
 /// Copies the head and bitmap beside the file, under a name not taken yet.

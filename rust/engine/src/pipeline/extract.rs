@@ -134,7 +134,7 @@ pub fn extract(
             &check,
         )?;
     }
-    output.finish_sized(size)?;
+    output.finish_sized(size, &check)?;
     Ok(ExtractSummary { size, holes })
 }
 

@@ -15,14 +15,15 @@ pub const MAX_CELLS: usize = 1 << 20;
 /// Bytes of the device between two looks at whether to go on.
 const STEP: u64 = 1 << 30;
 
-/// What one part of a device holds, in bytes. `zero`, `data` and `changed` add
-/// up to the part's size.
+/// What one part of a device holds, in bytes. `zero`, those of `data` and
+/// `changed` add up to the part's size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cell {
     /// Known to be zeros in the base.
     pub zero: u64,
-    /// Other bytes of the base.
-    pub data: u64,
+    /// Other bytes of the base, by what their blocks take in the image: up to
+    /// a quarter of their size, a half, three quarters, more.
+    pub data: [u64; 4],
     /// What `data` takes in the image, compressed.
     pub stored: u64,
     /// Bytes that live in a cowfile.
@@ -109,7 +110,7 @@ impl Map {
                     }
                     (ExtentKind::Data, Image::Raw(_)) => {
                         self.spread(extent.offset, extent.end(), |cell, bytes| {
-                            cell.data += bytes;
+                            cell.data[3] += bytes;
                             cell.stored += bytes;
                         })
                     }
@@ -128,8 +129,9 @@ impl Map {
             let block = at / block_size;
             let stop = ((block + 1) * block_size).min(end);
             let length = u64::from(image.location(block).length);
+            let quarter = (4 * length).div_ceil(block_size).clamp(1, 4) as usize - 1;
             self.spread(at, stop, |cell, bytes| {
-                cell.data += bytes;
+                cell.data[quarter] += bytes;
                 cell.stored += length * bytes / block_size;
             });
             at = stop;
@@ -178,8 +180,8 @@ mod tests {
     #[test]
     fn a_range_is_spread_without_loss() {
         let mut map = Map { size: 1000, cells: vec![Cell::default(); 7] };
-        map.spread(3, 991, |cell, bytes| cell.data += bytes);
-        assert_eq!(map.cells.iter().map(|cell| cell.data).sum::<u64>(), 988);
-        assert_eq!(map.cells[3].data, map.begin_of(4) - map.begin_of(3));
+        map.spread(3, 991, |cell, bytes| cell.zero += bytes);
+        assert_eq!(map.cells.iter().map(|cell| cell.zero).sum::<u64>(), 988);
+        assert_eq!(map.cells[3].zero, map.begin_of(4) - map.begin_of(3));
     }
 }

@@ -28,6 +28,7 @@ pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::Input;
 pub use map::{map, Cell, MAX_CELLS};
 pub use output::{FileIdentity, Output};
+pub(crate) use progress::check;
 pub use progress::{NoProgress, Progress};
 pub use verify::{verify, VerifyReport, MAX_BAD};
 

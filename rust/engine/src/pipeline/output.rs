@@ -276,15 +276,19 @@ impl Output {
     }
 
     /// Completes the output: a file is durable and in its place afterwards, a
-    /// block device is durable.
+    /// block device is durable. `check` is asked once more before a file gets
+    /// its place: the medium may have taken long.
     ///
     /// # Errors
-    /// The system's error; a file's place is unchanged then.
-    pub fn finish(self) -> Result<()> {
+    /// The system's error, or that of `check`; a file's place is unchanged then.
+    pub fn finish(self, check: &dyn Fn() -> Result<()>) -> Result<()> {
         let error = |message: &str, source| Error::io(&self.name, message, source);
         match self.sink {
             Sink::File { file, pending } => {
-                pending.settle(&file).map_err(|source| error("cannot be completed", source))
+                let failed = |source| error("cannot be completed", source);
+                pending.make_durable(&file).map_err(failed)?;
+                check()?;
+                pending.settle().map_err(failed)
             }
             Sink::BlockDevice { file, .. } => {
                 file.sync_all().map_err(|source| error("cannot be written to the medium", source))
@@ -294,7 +298,7 @@ impl Output {
     }
 
     /// [`finish`](Self::finish), after a look at whether a file has `size` bytes.
-    pub(super) fn finish_sized(self, size: u64) -> Result<()> {
+    pub(super) fn finish_sized(self, size: u64, check: &dyn Fn() -> Result<()>) -> Result<()> {
         if let Sink::File { file, .. } = &self.sink {
             let found = file.metadata().map_err(|source| self.write_error(0, source))?.len();
             if found != size {
@@ -302,7 +306,7 @@ impl Output {
                 return Err(Error::new(ErrorKind::Io, &self.name, message));
             }
         }
-        self.finish()
+        self.finish(check)
     }
 
     fn write_error(&self, offset: u64, source: io::Error) -> Error {
@@ -362,11 +366,14 @@ impl Pending {
         Ok((file, pending))
     }
 
-    fn settle(mut self, file: &File) -> io::Result<()> {
+    fn make_durable(&self, file: &File) -> io::Result<()> {
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(file, mode)?;
         }
-        file.sync_all()?;
+        file.sync_all()
+    }
+
+    fn settle(mut self) -> io::Result<()> {
         rustix::fs::renameat(&self.handle, &self.temporary, &self.handle, &self.place)?;
         self.settled = true;
         self.handle.sync_all()

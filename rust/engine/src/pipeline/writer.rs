@@ -233,7 +233,7 @@ impl<'a> CloopWriter<'a> {
             }
             inspect(&image)?;
         }
-        self.output.finish_sized(file)?;
+        self.output.finish_sized(file, self.check)?;
         Ok(Written { blocks, compressed: self.data, file })
     }
 

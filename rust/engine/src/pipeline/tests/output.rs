@@ -18,7 +18,7 @@ fn a_file_appears_when_it_is_whole() {
     let mut output = open(&path);
     fill(&mut output, b"first");
     assert!(!path.exists());
-    output.finish().unwrap();
+    output.finish(&|| Ok(())).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"first");
 
     let mut output = open(&path);
@@ -26,6 +26,13 @@ fn a_file_appears_when_it_is_whole() {
     assert_eq!(std::fs::read(&path).unwrap(), b"first");
     assert_eq!(names(directory.path()).len(), 2);
     drop(output);
+    assert_eq!(std::fs::read(&path).unwrap(), b"first");
+
+    // Stopped while the medium took it.
+    let mut output = open(&path);
+    fill(&mut output, b"third");
+    let stop = || Err(crate::Error::new(ErrorKind::Cancelled, "test", "stop"));
+    assert_eq!(output.finish(&stop).unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(std::fs::read(&path).unwrap(), b"first");
     assert_eq!(names(directory.path()), ["out"]);
 }
@@ -38,12 +45,12 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_has_the_usual() {
     let output = open(&old);
     let partial = names(directory.path()).into_iter().find(|name| name != "old").unwrap();
     assert_eq!(mode(&directory.path().join(partial)), 0o600, "private while it is written");
-    output.finish().unwrap();
+    output.finish(&|| Ok(())).unwrap();
     assert_eq!(mode(&old), 0o640);
 
     let usual = write(&directory, "usual", b"");
     let new = directory.path().join("new");
-    open(&new).finish().unwrap();
+    open(&new).finish(&|| Ok(())).unwrap();
     assert_eq!(mode(&new), mode(&usual));
 }
 
@@ -73,7 +80,7 @@ fn a_symbolic_link_stays_and_its_file_is_replaced() {
     symlink("file", &link).unwrap();
     let mut output = open(&link);
     fill(&mut output, b"new");
-    output.finish().unwrap();
+    output.finish(&|| Ok(())).unwrap();
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(std::fs::read(file).unwrap(), b"new");
 
@@ -102,7 +109,7 @@ fn a_stream_is_written_in_order_only() {
     fill(&mut output, b"one ");
     fill(&mut output, b"two");
     output.append_zeros(700_000, &|| Ok(())).unwrap();
-    output.finish().unwrap();
+    output.finish(&|| Ok(())).unwrap();
     let data = reader.join().unwrap();
     assert_eq!(&data[..7], b"one two");
     assert!(data.len() == 700_007 && data[7..].iter().all(|byte| *byte == 0));
