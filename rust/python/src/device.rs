@@ -200,7 +200,7 @@ impl Device {
 
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
-            "a Device holds open files and cannot be pickled: open it again instead",
+            "a Device holds open files and cannot be pickled or copied: open it again instead",
         ))
     }
 
