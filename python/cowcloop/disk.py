@@ -18,7 +18,16 @@ from .source import locate
 from .status import DiskStatus
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
+
+    # To a checker a disk is what io.FileIO is: functions that take a BinaryIO take it.
+    class _File(io.RawIOBase, BinaryIO):
+        pass
+
+else:
+    _File = io.RawIOBase
 
 __all__ = ["Disk", "Extent"]
 
@@ -31,7 +40,7 @@ class Extent(NamedTuple):
     zero: bool
 
 
-class Disk(io.RawIOBase):
+class Disk(_File):
     """An image with its cowfiles as a seekable binary file of fixed size.
 
     Several threads may use one ``Disk``. ``pread``, ``pread_into``, ``pwrite``,
