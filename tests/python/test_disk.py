@@ -279,6 +279,16 @@ def test_an_unclosed_disk_is_closed_with_a_warning(image: Path, cow: Path) -> No
         assert disk.pread(4, 0) == b"kept"
 
 
+def test_a_closed_disk_has_let_go_of_its_cowfile(image: Path, cow: Path) -> None:
+    """Whoever still holds what was in use: here the frames of an error, as a debugger does."""
+    disk = cowcloop.open(image, cow)
+    with pytest.raises(ValueError, match="negative") as kept:
+        disk.seek(-1)
+    disk.close()
+    cowcloop.open(image, cow).close()
+    assert kept.tb is not None
+
+
 def test_a_disk_that_could_not_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cowcloop.open(tmp_path / "missing.img", tmp_path / "new.cow")

@@ -194,6 +194,6 @@ def test_closing_between_look_and_use_is_no_other_error(image: Path) -> None:
 
     disk = Closing(image)
     disk.armed = True
-    assert disk.pread(7, 0) == b"a line\n"
-    with pytest.raises(ValueError, match="closed file"):
-        disk.pread(7, 0)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="closed file"):
+            disk.pread(7, 0)
