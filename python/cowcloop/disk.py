@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Sequence
+from operator import index
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
 
 from . import _core
+from .errors import ReadOnlyError, UnsupportedError
 from .source import locate
 from .status import DiskStatus
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
+
+    # To a checker a disk is what io.FileIO is: functions that take a BinaryIO take it.
+    class _File(io.RawIOBase, BinaryIO):
+        pass
+
+else:
+    _File = io.RawIOBase
 
 __all__ = ["Disk", "Extent"]
 
@@ -27,7 +40,7 @@ class Extent(NamedTuple):
     zero: bool
 
 
-class Disk(io.RawIOBase):
+class Disk(_File):
     """An image with its cowfiles as a seekable binary file of fixed size.
 
     Several threads may use one ``Disk``. ``pread``, ``pread_into``, ``pwrite``,
@@ -107,16 +120,18 @@ class Disk(io.RawIOBase):
         return True
 
     def __repr__(self) -> str:
-        if self._device is None or self.closed:
+        device = self._device
+        if device is None or self.closed:
             return f"<cowcloop.Disk {self._name!r} (closed)>"
-        return f"<cowcloop.Disk {self._device.description}>"
+        return f"<cowcloop.Disk {device.description}>"
 
     # The file: one position
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+    def seek(self, offset: SupportsIndex, whence: int = os.SEEK_SET, /) -> int:
         """Move the position; beyond the end is allowed. Returns the new position."""
         with self._lock:
             device = self._open()
+            offset = index(offset)
             if whence == os.SEEK_SET:
                 position = offset
             elif whence == os.SEEK_CUR:
@@ -127,6 +142,8 @@ class Disk(io.RawIOBase):
                 raise ValueError(f"whence {whence} is not one of SEEK_SET, SEEK_CUR, SEEK_END")
             if position < 0:
                 raise ValueError(f"negative seek position {position}")
+            if position > sys.maxsize:
+                raise OverflowError(f"seek position {position} is too large")
             self._position = position
             return position
 
@@ -135,13 +152,14 @@ class Disk(io.RawIOBase):
         self._open()
         return self._position
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def read(self, size: SupportsIndex | None = -1, /) -> bytes:
         """Up to ``size`` bytes from the position on; all of the rest when negative."""
         with self._lock:
             device = self._open()
-            if size is None or size < 0:
-                size = max(0, device.size - self._position)
-            data = device.pread(size, self._position)
+            wanted = -1 if size is None else index(size)
+            if wanted < 0:
+                wanted = max(0, device.size - self._position)
+            data = device.pread(wanted, self._position)
             self._position += len(data)
             return data
 
@@ -152,7 +170,12 @@ class Disk(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer from the position on; returns how many bytes there were."""
         with self._lock:
-            count = self._open().pread_into(buffer, self._position)
+            device = self._open()
+            try:
+                count = device.pread_into(buffer, self._position)
+            except BufferError as error:
+                # What Python's own files raise for it.
+                raise TypeError(f"readinto needs a writable, contiguous buffer: {error}") from None
             self._position += count
             return count
 
@@ -166,7 +189,7 @@ class Disk(io.RawIOBase):
     def truncate(self, size: int | None = None, /) -> NoReturn:
         """Refused: a device keeps its size."""
         self._open()
-        raise io.UnsupportedOperation("truncate: a device has a fixed size")
+        raise UnsupportedError(errno.EINVAL, f"{self._name}: truncate: a device has a fixed size")
 
     # The device: no position
 
@@ -210,8 +233,9 @@ class Disk(io.RawIOBase):
     def flush(self) -> None:
         """Return once everything written so far is durable."""
         super().flush()
-        if self._device is not None:
-            self._device.flush()
+        device = self._device
+        if device is not None:
+            device.flush()
 
     def close(self) -> None:
         """Flush, and close the cowfile cleanly. May be repeated."""
@@ -231,17 +255,21 @@ class Disk(io.RawIOBase):
         super().__del__()
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
-        raise TypeError("a Disk holds open files and cannot be pickled: open it again instead")
+        raise TypeError(
+            "a Disk holds open files and cannot be pickled or copied: open it again instead"
+        )
 
     def _open(self) -> _core.Device:
-        if self._device is None or self.closed:
+        # Looked at once: another thread may close it meanwhile.
+        device = self._device
+        if device is None or self.closed:
             raise ValueError("I/O operation on closed file")
-        return self._device
+        return device
 
     def _writable(self, what: str) -> _core.Device:
         device = self._open()
         if device.read_only:
-            raise io.UnsupportedOperation(f"{what}: {self._name} is open read-only")
+            raise ReadOnlyError(errno.EROFS, f"{what}: {self._name} is open read-only")
         return device
 
 

@@ -7,6 +7,7 @@ error is also an ``OSError`` its ``errno`` says the same to programs.
 from __future__ import annotations
 
 import errno as _errno
+import io as _io
 
 __all__ = [
     "AccessError",
@@ -57,7 +58,7 @@ class ImageFormatError(CowcloopError, ValueError):
     """The file is not of the format that it should be."""
 
 
-class UnsupportedError(_SystemError):
+class UnsupportedError(_SystemError, _io.UnsupportedOperation):
     """A known format's version, compressor or request that is not supported."""
 
 
@@ -81,7 +82,7 @@ class NoSpaceError(_SystemError):
     """No space: on the medium, under a limit, or behind the end of the device."""
 
 
-class ReadOnlyError(_SystemError):
+class ReadOnlyError(_SystemError, _io.UnsupportedOperation):
     """A write to something read-only."""
 
 

@@ -262,10 +262,11 @@ def test_negative_offsets_and_lengths_are_refused(image: Path, cow: Path) -> Non
 def test_it_is_not_pickled_nor_copied(image: Path) -> None:
     with cowcloop.open(image) as disk:
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            with pytest.raises(TypeError, match="cannot be pickled: open it again"):
+            with pytest.raises(TypeError, match="cannot be pickled or copied: open it again"):
                 pickle.dumps(disk, protocol)
-        with pytest.raises(TypeError, match="cannot be pickled"):
-            copy.copy(disk)
+        for copier in (copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="or copied"):
+                copier(disk)
 
 
 def test_an_unclosed_disk_is_closed_with_a_warning(image: Path, cow: Path) -> None:
@@ -276,6 +277,16 @@ def test_an_unclosed_disk_is_closed_with_a_warning(image: Path, cow: Path) -> No
     assert cowcloop.cow_info(cow).state == "clean"
     with cowcloop.open(image, cow) as disk:
         assert disk.pread(4, 0) == b"kept"
+
+
+def test_a_closed_disk_has_let_go_of_its_cowfile(image: Path, cow: Path) -> None:
+    """Whoever still holds what was in use: here the frames of an error, as a debugger does."""
+    disk = cowcloop.open(image, cow)
+    with pytest.raises(ValueError, match="negative") as kept:
+        disk.seek(-1)
+    disk.close()
+    cowcloop.open(image, cow).close()
+    assert kept.tb is not None
 
 
 def test_a_disk_that_could_not_be_opened_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 //! `Device`: the engine's device, thread-safe as it is.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Deref};
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use cowcloop_engine::cowfile::CowfileStatus;
 use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus};
@@ -19,8 +20,31 @@ use crate::source::Source;
 /// An image with cowfiles on it. Any number of threads may use it at a time.
 #[pyclass(frozen, module = "cowcloop._core")]
 pub struct Device {
-    /// `None` only while the object dies: see `drop`.
-    engine: Option<Engine>,
+    /// `None` once it is closed: who still holds the object, such as the frames of an error,
+    /// holds no files.
+    engine: RwLock<Option<InUse>>,
+}
+
+/// The engine, kept open by each call that uses it.
+#[derive(Clone)]
+struct InUse(Option<Arc<Engine>>);
+
+impl Deref for InUse {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        self.0.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl Drop for InUse {
+    /// Closing may wait for the disk and for the engine's threads, which may be about to log
+    /// and so to want the GIL.
+    fn drop(&mut self) {
+        if let Some(last) = self.0.take().and_then(Arc::into_inner) {
+            Python::attach(|py| py.detach(|| drop(last)));
+        }
+    }
 }
 
 /// Adds the class to the module.
@@ -65,7 +89,7 @@ impl Device {
         let open = || Engine::open(image.path(), &cows, &options);
         let engine = py.detach(open).map_err(to_python)?;
         engine.base().start();
-        Ok(Device { engine: Some(engine) })
+        Ok(Device { engine: RwLock::new(Some(InUse(Some(Arc::new(engine))))) })
     }
 
     /// Size in bytes.
@@ -133,7 +157,7 @@ impl Device {
         if length == 0 {
             return match buffer.len() {
                 0 => Ok(0),
-                _ => Err(to_python(end_of_device(engine, offset))),
+                _ => Err(to_python(end_of_device(&engine, offset))),
             };
         }
         let bytes = buffer.bytes().get(..length).unwrap_or_default();
@@ -192,15 +216,15 @@ impl Device {
         status_dict(py, &py.detach(|| engine.status()))
     }
 
-    /// Flushes and closes the cowfile cleanly; later writes are refused. May be repeated.
+    /// Flushes and closes the cowfile cleanly; later calls are refused. May be repeated.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let engine = self.engine()?;
-        py.detach(|| engine.close()).map_err(to_python)
+        let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
+        engine.map_or(Ok(()), |engine| py.detach(|| engine.close()).map_err(to_python))
     }
 
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
-            "a Device holds open files and cannot be pickled: open it again instead",
+            "a Device holds open files and cannot be pickled or copied: open it again instead",
         ))
     }
 
@@ -210,17 +234,9 @@ impl Device {
 }
 
 impl Device {
-    fn engine(&self) -> PyResult<&Engine> {
-        self.engine.as_ref().ok_or_else(|| PyValueError::new_err("the device is closed"))
-    }
-}
-
-impl Drop for Device {
-    /// Closing may wait for the disk and for the engine's threads, which may be about to log
-    /// and so to want the GIL.
-    fn drop(&mut self) {
-        let engine = self.engine.take();
-        Python::attach(|py| py.detach(|| drop(engine)));
+    fn engine(&self) -> PyResult<InUse> {
+        let engine = self.engine.read().unwrap_or_else(PoisonError::into_inner).clone();
+        engine.ok_or_else(|| PyValueError::new_err("I/O operation on closed file"))
     }
 }
 

@@ -17,7 +17,7 @@ mod work;
 use pyo3::prelude::*;
 
 /// The Rust half of the package `cowcloop`.
-#[pymodule]
+#[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     events::register();
