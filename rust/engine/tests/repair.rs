@@ -144,7 +144,7 @@ fn a_cowfile_above_a_repaired_one_is_refused() {
     drop(Device::open(&files.base, &stack, &options).unwrap());
 
     fs::write(&files.cow, crashed).unwrap();
-    repair(&files.cow, RepairOptions::default()).unwrap();
+    repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap();
     let error = Device::open(&files.base, &stack, &options).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
     assert!(error.to_string().contains("upper.cow"), "{error}");
