@@ -56,6 +56,7 @@ def _plain(left: str, right: str) -> tuple[str, str]:
     left = re.sub(r"\[([^\[\]]*\|[^\[\]]*)\]", r"\1", left)
     right = re.sub(r"\.? *\[(\d+)<=x<=(\d+)\]", r" (\1 to \2).", right)
     right = re.sub(r" *\[x>=\d+\]", "", right)
+    right = re.sub(r"\.? *\[default: (\w+); (\d+)<=x<=(\d+)\]", r" (\2 to \3, default: \1).", right)
     return left, right
 
 
