@@ -71,8 +71,8 @@ def markdown() -> str:
         "",
         "Sizes are bytes, or a number with K, M, G or T (powers of 1024). `-` is standard input or",
         "output. Exit codes: 0 done; 1 the input, the medium or the system said no; 2 the command",
-        "line is wrong; 130 interrupted by Ctrl-C, with nothing half-made left (but for `cow merge`,",
-        "which is completed by running it again).",
+        "line is wrong; 130 interrupted by Ctrl-C, with nothing half-made left. An interrupted",
+        "`cow merge` is completed by running it again.",
         "",
     ]
     for name, command in commands(app, "cowcloop"):
