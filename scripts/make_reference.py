@@ -56,6 +56,7 @@ def _plain(left: str, right: str) -> tuple[str, str]:
     left = re.sub(r"\[([^\[\]]*\|[^\[\]]*)\]", r"\1", left)
     right = re.sub(r"\.? *\[(\d+)<=x<=(\d+)\]", r" (\1 to \2).", right)
     right = re.sub(r" *\[x>=\d+\]", "", right)
+    right = re.sub(r"\.? *\[default: (\w+); (\d+)<=x<=(\d+)\]", r" (\2 to \3, default: \1).", right)
     return left, right
 
 
@@ -70,7 +71,8 @@ def markdown() -> str:
         "",
         "Sizes are bytes, or a number with K, M, G or T (powers of 1024). `-` is standard input or",
         "output. Exit codes: 0 done; 1 the input, the medium or the system said no; 2 the command",
-        "line is wrong; 130 interrupted by Ctrl-C, with nothing half-made left.",
+        "line is wrong; 130 interrupted by Ctrl-C, with nothing half-made left. An interrupted",
+        "`cow merge` is completed by running it again.",
         "",
     ]
     for name, command in commands(app, "cowcloop"):

@@ -52,7 +52,10 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["sreve", "i"], "did you mean serve"),
+        (["sreve", "i"], "No such command 'sreve': did you mean 'serve'"),
+        (["cow", "repiar", "c"], "No such command 'repiar': did you mean 'repair'?"),
+        (["cow", "pak", "c"], "did you mean 'pack' or 'unpack'?"),
+        (["extract", "--spars"], "did you mean '--no-sparse' or '--sparse'?"),
         (["frobnicate"], "frobnicate"),
         (["serve"], "IMAGE"),
         (["serve", "i", "--redonly"], "--read-only"),

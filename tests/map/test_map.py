@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import struct
@@ -185,6 +186,17 @@ def test_a_picture_of_a_terabyte(tmp_path: Path) -> None:
     lines = _lines(raw)
     assert lines[0].startswith("huge: 1.0 TiB")
     assert "".join(lines[1:17]).strip(".") == "4"
+
+
+def test_totals_as_json(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    cow.write_bytes(cowfile.build(PLAIN, {0: b"x" * UNIT}))
+    totals = json.loads(cowcloop("map", image, cow, "--json").stdout)
+    assert totals["size"] == len(PLAIN)
+    assert (totals["changed"], totals["zero"]) == (UNIT, 640 * BLOCK - UNIT)
+    assert totals["compressed_to_25_percent"] == totals["compressed_to_more"] == 320 * BLOCK
+    assert totals["damaged"] == 0
+    assert cowcloop("map", image, "--json", "--svg", tmp_path / "o", expect=2).stdout == b""
 
 
 def test_what_is_refused(image: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -83,6 +84,10 @@ def _usage(error: object) -> str:
 
     assert isinstance(error, click.ClickException)
     text = error.format_message().rstrip(".")
+    # click has two ways to say it, with one name and with several.
+    near = re.fullmatch(r"(.*)\. \(?Did you mean (?:one of: )?(.*)\?\)?", text)
+    if near:
+        text = f"{near[1]}: did you mean {near[2].replace(', ', ' or ')}?"
     context = getattr(error, "ctx", None)
     if isinstance(error, click.UsageError) and context is not None:
         text += f" (see {context.command_path} --help)"

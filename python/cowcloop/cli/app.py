@@ -62,8 +62,8 @@ class Program(CommonOptions, click.RichGroup):  # type: ignore[misc]
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)
-            hint = f": did you mean {' or '.join(near)}?" if near else ""
-            ctx.fail(f"no command {name!r}{hint}")
+            hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+            ctx.fail(f"No such command {name!r}{hint}")
         return super().resolve_command(ctx, args)
 
 

@@ -9,7 +9,7 @@ import time
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import CONTEXT, PATH, SIZE, CommonOptions, command
+from cowcloop.cli.base import CONTEXT, JSON, PATH, SIZE, CommonOptions, command
 from cowcloop.cli.extract import refuse_terminal
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
@@ -42,7 +42,8 @@ def cow_command() -> None:
 @_COW
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done; change nothing.")
 @click.option("-f", "--force", is_flag=True, help="Look through a clean cowfile too.")
-def repair_command(cow: str, dry_run: bool, force: bool) -> None:
+@JSON
+def repair_command(cow: str, dry_run: bool, force: bool, as_json: bool) -> None:
     """Repair a COW that the original cowloop driver left dirty.
 
     The blocks that hold data and that the stale bitmap does not know are found again. A block
@@ -59,6 +60,10 @@ def repair_command(cow: str, dry_run: bool, force: bool) -> None:
 
     with progress("repairing") as report:
         found = _core.cow_repair(cow, dry_run=dry_run, force=force, progress=report)
+    if as_json:
+        del found["summary"]
+        console.result_json({"path": cow, **found})
+        return
     if not found["needed"]:
         console.line(f"{cow}: needs no repair")
         return

@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, PATH, command
+from cowcloop.cli.base import COWS, IMAGE, JSON, PATH, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
 from cowcloop.picture import Picture, write
@@ -31,13 +31,19 @@ _PLAIN_WIDTH = 80
 @click.option("--png", type=PATH, metavar="OUT", help="Write a PNG file.")
 @click.option("--svg", type=PATH, metavar="OUT", help="Write an SVG file.")
 @click.option("--check", is_flag=True, help="Read every block first, to show damaged ones.")
+@JSON
 def map_command(
-    image: str, cows: tuple[str, ...], png: str | None, svg: str | None, check: bool
+    image: str,
+    cows: tuple[str, ...],
+    png: str | None,
+    svg: str | None,
+    check: bool,
+    as_json: bool,
 ) -> None:
     """Draw a device: zeros, compressed how well, changed, damaged.
 
     Each cell is a part of the device, from its beginning on, line by line. It is drawn as the worst
-    of what it holds: damaged before changed before compressed before zeros.
+    of what it holds: damaged before changed before compressed before zeros. --json has the totals.
 
     \b
     Examples:
@@ -52,6 +58,11 @@ def map_command(
     source = locate(image)
     for out in (png, svg):
         _refuse_input(out, (file_of(source), *cows))
+    if as_json:
+        if png is not None or svg is not None:
+            raise click.UsageError("--json and a picture exclude each other")
+        console.result_json(_picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check).json())
+        return
     if png is None and svg is None:
         from cowcloop.picture import terminal
 

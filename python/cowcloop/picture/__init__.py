@@ -39,6 +39,16 @@ NAMES = (
     "damaged",
 )
 
+_KEYS = (
+    "zero",
+    "compressed_to_25_percent",
+    "compressed_to_50_percent",
+    "compressed_to_75_percent",
+    "compressed_to_more",
+    "changed",
+    "damaged",
+)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -107,6 +117,15 @@ class Picture:
             for kind, (name, size) in enumerate(zip(NAMES, self.totals))
             if size or kind < DAMAGED
         ]
+
+    def json(self) -> dict[str, object]:
+        """The totals in bytes, for programs."""
+        return {
+            "title": self.title,
+            "size": self.size,
+            "stored": self.stored,
+            **dict(zip(_KEYS, self.totals)),
+        }
 
     def heading(self) -> str:
         """Name, size and scale in one line."""
