@@ -42,6 +42,7 @@ $(VENV)/.built: $(SOURCES) $(VENV)/.tools | deps
 	@touch $@
 
 build: deps $(VENV)/.built
+	@echo 'built: $(BIN)/cowcloop'
 
 test: build
 	cargo test --release --locked --workspace --exclude cowcloop-python
