@@ -20,7 +20,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 pub(crate) use buffers::{Buffer, Buffers};
 
 /// The part of the budget that new items have, ...
-const NEW_PART: u64 = 16;
+const NEW_PART: u64 = 8;
 /// ... but room for so many of them, unless that is more than half.
 const LEAST_NEW: u64 = 8;
 
