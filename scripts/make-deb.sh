@@ -19,17 +19,20 @@ trap 'rm -rf "$tree"' EXIT
 umask 022
 chmod 755 "$tree"
 home=$tree/usr/lib/cowcloop
-mkdir -p "$home" "$tree/usr/bin" "$tree/$plugins" "$tree/DEBIAN" "$tree/lib/systemd/system" \
+mkdir -p "$home" "$tree/usr/bin" "$tree/$plugins" "$tree/DEBIAN" "$tree/usr/lib/systemd/system" \
     "$tree/usr/share/bash-completion/completions"
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=/usr/bin/python3
 "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --no-compile --target "$home" "$wheel"
 rm -rf "$home/bin" "$home"/cowcloop-*.dist-info/direct_url.json "$home"/pycdlib*
-# pip puts a wheel's data below the target.
-mv "$home/share" "$tree/usr/share.wheel"
-mv "$tree/usr/share.wheel/man" "$tree/usr/share/man"
-rm -rf "$tree/usr/share.wheel"
+# pip puts wheels' data below the target: ours, and pages of pycdlib's, which Debian's package has.
+mkdir -p "$tree/usr/share"
+(cd "$root/docs/man/data/share" && find man -type f) | while read -r page; do
+    mkdir -p "$tree/usr/share/${page%/*}"
+    mv "$home/share/$page" "$tree/usr/share/$page"
+done
+rm -rf "$home/share"
 find "$tree/usr/share/man" -type f -exec gzip -9n {} +
 
 cat >"$tree/usr/bin/cowcloop" <<'END'
@@ -43,7 +46,7 @@ sys.exit(main())
 END
 chmod 755 "$tree/usr/bin/cowcloop"
 ln -s ../../../cowcloop/cowcloop/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
-cp "$root"/contrib/systemd/* "$tree/lib/systemd/system/"
+cp "$root"/contrib/systemd/* "$tree/usr/lib/systemd/system/"
 cat >"$tree/usr/share/bash-completion/completions/cowcloop" <<'END'
 eval "$(cowcloop --show-completion bash)"
 END
