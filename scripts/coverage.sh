@@ -6,12 +6,22 @@ cd "$(dirname "$0")/.."
 wanted=${1:-rust python}
 target=target/coverage
 
-rust() {
+# LLVM's tools must be of the version that rustc was built with: rustup's, or Debian's llvm-N.
+find_tools() {
     tools=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin
+    if [ ! -x "$tools/llvm-cov" ] && command -v rustup >/dev/null; then
+        rustup component add llvm-tools || true
+    fi
+    major=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    [ -x "$tools/llvm-cov" ] || tools=/usr/lib/llvm-$major/bin
     if [ ! -x "$tools/llvm-cov" ]; then
-        echo "cowcloop: llvm-cov is missing: rustup component add llvm-tools" >&2
+        echo "cowcloop: llvm-cov is missing: rustup component add llvm-tools, or install llvm-$major" >&2
         exit 1
     fi
+}
+
+rust() {
+    find_tools
     rm -rf "$target/raw"
     mkdir -p "$target"
     # With the directory of their own, the crates' other builds stay as they are.
@@ -30,9 +40,12 @@ rust() {
 
 python() {
     .venv/bin/coverage erase
-    .venv/bin/coverage run -m pytest -q -n auto tests
+    # A test that fails does not take the table away.
+    code=0
+    .venv/bin/coverage run -m pytest -q -n "${WORKERS:-auto}" tests || code=$?
     .venv/bin/coverage combine --quiet
     .venv/bin/coverage report
+    return "$code"
 }
 
 for one in $wanted; do

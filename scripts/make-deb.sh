@@ -10,6 +10,7 @@ cd "$1"
 wheel=$(ls -t cowcloop-*.whl 2>/dev/null | head -n 1)
 [ -n "$wheel" ] || { echo "cowcloop: no wheel in $1: run make wheel first" >&2; exit 1; }
 version=$(echo "$wheel" | cut -d- -f2)
+maintainer="The cowcloop authors <cowcloop@example.org>"
 architecture=$(dpkg --print-architecture)
 plugins=usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch)/nbdkit/plugins
 
@@ -18,15 +19,20 @@ trap 'rm -rf "$tree"' EXIT
 umask 022
 chmod 755 "$tree"
 home=$tree/usr/lib/cowcloop
-mkdir -p "$home" "$tree/usr/bin" "$tree/$plugins" "$tree/DEBIAN" "$tree/lib/systemd/system" \
+mkdir -p "$home" "$tree/usr/bin" "$tree/$plugins" "$tree/DEBIAN" "$tree/usr/lib/systemd/system" \
     "$tree/usr/share/bash-completion/completions"
-/usr/bin/python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=/usr/bin/python3
+"$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --no-compile --target "$home" "$wheel"
 rm -rf "$home/bin" "$home"/cowcloop-*.dist-info/direct_url.json "$home"/pycdlib*
-# pip puts a wheel's data below the target.
-mv "$home/share" "$tree/usr/share.wheel"
-mv "$tree/usr/share.wheel/man" "$tree/usr/share/man"
-rm -rf "$tree/usr/share.wheel"
+# pip puts wheels' data below the target: ours, and pages of pycdlib's, which Debian's package has.
+mkdir -p "$tree/usr/share"
+(cd "$root/docs/man/data/share" && find man -type f) | while read -r page; do
+    mkdir -p "$tree/usr/share/${page%/*}"
+    mv "$home/share/$page" "$tree/usr/share/$page"
+done
+rm -rf "$home/share"
 find "$tree/usr/share/man" -type f -exec gzip -9n {} +
 
 cat >"$tree/usr/bin/cowcloop" <<'END'
@@ -40,7 +46,7 @@ sys.exit(main())
 END
 chmod 755 "$tree/usr/bin/cowcloop"
 ln -s ../../../cowcloop/cowcloop/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
-cp "$root"/contrib/systemd/* "$tree/lib/systemd/system/"
+cp "$root"/contrib/systemd/* "$tree/usr/lib/systemd/system/"
 cat >"$tree/usr/share/bash-completion/completions/cowcloop" <<'END'
 eval "$(cowcloop --show-completion bash)"
 END
@@ -49,15 +55,42 @@ docs=$tree/usr/share/doc/cowcloop
 mkdir -p "$docs"
 cp "$root/README.md" "$docs/"
 gzip -9nc "$root/CHANGELOG.md" >"$docs/changelog.gz"
-cat "$root/LICENSE-MIT" "$root/LICENSE-APACHE" "$root/THIRD-PARTY-LICENSES.txt" >"$docs/copyright"
+gzip -9nc >"$docs/changelog.Debian.gz" <<END
+cowcloop ($version-1) unstable; urgency=medium
+
+  * Made by scripts/make-deb.sh. What is new in cowcloop is in changelog.gz.
+
+ -- $maintainer  $(date -R -r "$root/CHANGELOG.md")
+END
+# The licences of what is linked have a file of their own: Debian wants no copy of the Apache
+# licence in this one.
+cp "$root/THIRD-PARTY.md" "$docs/"
+gzip -9nc "$root/THIRD-PARTY-LICENSES.txt" >"$docs/THIRD-PARTY-LICENSES.txt.gz"
+{
+    cat <<'END'
+cowcloop is under the MIT licence or the Apache License, Version 2.0, at your option.
+The latter is in /usr/share/common-licenses/Apache-2.0, the former is:
+
+END
+    cat "$root/LICENSE-MIT"
+    cat <<'END'
+
+The package also contains libraries of others. THIRD-PARTY.md says which and for what,
+THIRD-PARTY-LICENSES.txt.gz has their licences; both are in this directory.
+END
+} >"$docs/copyright"
+
+# It is no upload to Debian, so it closes no bug there.
+mkdir -p "$tree/usr/share/lintian/overrides"
+echo "cowcloop: initial-upload-closes-no-bugs" >"$tree/usr/share/lintian/overrides/cowcloop"
 
 cat >"$tree/DEBIAN/control" <<END
 Package: cowcloop
-Version: $version
+Version: $version-1
 Architecture: $architecture
 Section: admin
 Priority: optional
-Maintainer: The cowcloop authors <cowcloop@example.org>
+Maintainer: $maintainer
 Installed-Size: $(du -sk "$tree/usr" | cut -f1)
 Depends: python3 (>= 3.9), python3-pycdlib, nbdkit (>= 1.24), libc6
 Recommends: libnbd-bin, e2fsprogs, fuse3
@@ -66,4 +99,4 @@ Description: compressed block images, with copy-on-write files over them
  Writes go to cowfiles, in the layout of the cowloop driver; the image never
  changes.
 END
-dpkg-deb --root-owner-group --build "$tree" "cowcloop_${version}_$architecture.deb"
+dpkg-deb --root-owner-group --build "$tree" "cowcloop_${version}-1_$architecture.deb"

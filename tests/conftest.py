@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import images, programs, server
+from support import cloop, images, programs, server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,6 +61,14 @@ def ext2(shared: Path) -> Path:
 def chicken(shared: Path, ext2: Path) -> Path:
     """The same, compressed by Debian's create_compressed_fs with 64 KiB blocks; read-only."""
     return images.once(shared / "chicken.img", lambda part: images.compress(ext2, part))
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """``cloop.PLAIN`` in blocks of 4 KiB; some modules have an ``image`` of their own."""
+    path = tmp_path / "i.img"
+    path.write_bytes(cloop.build(cloop.PLAIN, 4096))
+    return path
 
 
 @pytest.fixture

@@ -15,15 +15,8 @@ from support.server import serving
 
 UNIT = cowfile.UNIT
 BLOCK = 4096
-PLAIN = cloop.sample(40 * BLOCK, BLOCK)
+PLAIN = cloop.PLAIN
 CHANGED = {0: b"a" * UNIT, 8: b"b" * UNIT, 9: b"\0" * UNIT, 159: b"c" * UNIT}
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "i.img"
-    path.write_bytes(cloop.build(PLAIN, BLOCK))
-    return path
 
 
 @pytest.fixture

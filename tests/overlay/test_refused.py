@@ -13,7 +13,7 @@ from support.programs import cowcloop, refused
 from support.server import serving
 
 UNIT = cowfile.UNIT
-PLAIN = cloop.sample(160 * UNIT, 4096)
+PLAIN = cloop.PLAIN
 CHANGED = {3: b"q" * UNIT}
 
 
@@ -58,13 +58,6 @@ CASES: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
     "cut in the bitmap": (lambda: cowfile.build(PLAIN, CHANGED)[:1100], ()),
     "a cloop image": (lambda: cloop.build(PLAIN, 4096), ("not a cowfile",)),
 }  # fmt: skip
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "i.img"
-    path.write_bytes(cloop.build(PLAIN, 4096))
-    return path
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,14 +14,7 @@ from support.server import serving
 
 UNIT = cowfile.UNIT
 BLOCK = 4096
-PLAIN = cloop.sample(40 * BLOCK, BLOCK)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "i.img"
-    path.write_bytes(cloop.build(PLAIN, BLOCK))
-    return path
+PLAIN = cloop.PLAIN
 
 
 def test_a_session_continues_the_next_day(image: Path, tmp_path: Path) -> None:

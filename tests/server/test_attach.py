@@ -14,14 +14,7 @@ from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, cowcloop_path, one_line, refused, run
 from support.server import alive, attach, listed, serving, socket_of, wait_until
 
-PLAIN = cloop.sample(160 * 1024, 4096)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "i.img"
-    path.write_bytes(cloop.build(PLAIN, 4096))
-    return path
+PLAIN = cloop.PLAIN
 
 
 def test_attach_list_sync_detach(image: Path, tmp_path: Path, runtime: Path) -> None:

@@ -15,14 +15,7 @@ from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, cowcloop_path, program, refused, run
 from support.server import Server, alive, children, free_port, listed, serving, wait_until
 
-PLAIN = cloop.sample(160 * 1024, 4096)
-
-
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "i.img"
-    path.write_bytes(cloop.build(PLAIN, 4096))
-    return path
+PLAIN = cloop.PLAIN
 
 
 def _leftovers(runtime: Path) -> list[str]:

@@ -210,3 +210,7 @@ def sample(size: int, block_size: int, seed: int = 1) -> bytes:
         out += piece
         number += 1
     return bytes(out[:size])
+
+
+#: What most tests' device holds: see the fixture ``image``.
+PLAIN = sample(160 << 10, 4096)
