@@ -77,11 +77,11 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     read_only: bool = False,
     create: bool = True,
     repair: bool = False,
-    cache: int | None = None,
+    cache: int | str | None = None,
     threads: int = 0,
-    memory_limit: int | None = None,
+    memory_limit: int | str | None = None,
     strict: bool = False,
-    size: int | None = None,
+    size: int | str | None = None,
 ) -> Disk:
     """Open an image, with cowfiles on it, as a seekable binary file.
 
@@ -94,7 +94,7 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
     many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one a
     core). ``strict`` checks a whole block before any byte of it is given out. ``size`` makes
-    a new cowfile's device larger than its base, in bytes.
+    a new cowfile's device larger than its base. Sizes are bytes, or text such as ``"64M"``.
     """
     from .disk import Disk
 

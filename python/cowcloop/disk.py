@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
 
 from . import _core
 from .errors import ReadOnlyError, UnsupportedError
+from .sizes import size_of
 from .source import locate
 from .status import DiskStatus
 
@@ -64,11 +65,11 @@ class Disk(_File):
         read_only: bool = False,
         create: bool = True,
         repair: bool = False,
-        cache: int | None = None,
+        cache: int | str | None = None,
         threads: int = 0,
-        memory_limit: int | None = None,
+        memory_limit: int | str | None = None,
         strict: bool = False,
-        size: int | None = None,
+        size: int | str | None = None,
     ) -> None:
         """Open ``image`` with ``cows`` on it, the lowest first; see :func:`cowcloop.open`."""
         super().__init__()
@@ -81,11 +82,11 @@ class Disk(_File):
             read_only=read_only,
             create=create,
             repair=repair,
-            cache=cache,
+            cache=size_of(cache),
             threads=threads,
-            memory_limit=memory_limit,
+            memory_limit=size_of(memory_limit),
             strict=strict,
-            size=size,
+            size=size_of(size),
         )
 
     # What it is

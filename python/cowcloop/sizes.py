@@ -27,6 +27,11 @@ def parse_size(text: str) -> int:
     return value
 
 
+def size_of(value: int | str | None) -> int | None:
+    """Bytes, which may be given as text; None stays what it is."""
+    return parse_size(value) if isinstance(value, str) else value
+
+
 def format_size(size: int) -> str:
     """A size for people: ``512 bytes``, ``64.0 KiB``, ``1.5 GiB``."""
     if size < 1024:

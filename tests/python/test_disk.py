@@ -422,3 +422,12 @@ def test_small_cold_reads_anywhere_in_a_block(tmp_path: Path, level: int) -> Non
         for at in (0, 7, 4096, 30_000, block - 100):
             with cowcloop.open(path) as disk:
                 assert disk.pread(1000, begin + at) == plain[begin + at :][:1000]
+
+
+def test_sizes_may_be_text(tmp_path: Path) -> None:
+    raw = tmp_path / "r"
+    raw.write_bytes(bytes(4096))
+    with cowcloop.open(raw, ":memory:", cache="8M", memory_limit="1M", size="64K") as disk:
+        assert disk.size == 65536
+    with pytest.raises(ValueError, match="'8X' is not a size"):
+        cowcloop.open(raw, cache="8X")

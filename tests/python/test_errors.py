@@ -117,7 +117,7 @@ def test_arguments_of_the_wrong_type(image: Path) -> None:
     with pytest.raises(TypeError):
         cowcloop.open(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        cowcloop.open(image, cache="much")  # type: ignore[arg-type]
+        cowcloop.open(image, cache=1.5)  # type: ignore[arg-type]
     with pytest.raises(OverflowError):
         cowcloop.open(image, cache=-1)
 

@@ -12,7 +12,7 @@ from cowcloop.server.background import attach, detach, request, sync
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions, Tls, parse_tcp
-from cowcloop.sizes import parse_size
+from cowcloop.sizes import size_of
 
 __all__ = [
     "ServeOptions",
@@ -71,14 +71,14 @@ def serve(
         read_only=read_only,
         repair=repair,
         strict=strict,
-        cache=_size(cache),
+        cache=size_of(cache),
         threads=threads,
-        memory_limit=_size(memory_limit),
-        size=_size(size),
+        memory_limit=size_of(memory_limit),
+        size=size_of(size),
         preload=preload,
         sessions=None if sessions is None else os.fspath(sessions),
         max_sessions=max_sessions,
-        session_quota=_size(session_quota),
+        session_quota=size_of(session_quota),
         tls=tls or Tls(),
         nbdkit_args=tuple(nbdkit_args),
     )
@@ -86,7 +86,3 @@ def serve(
     server.start()
     server.run_in_background()
     return server
-
-
-def _size(value: int | str | None) -> int | None:
-    return parse_size(value) if isinstance(value, str) else value
