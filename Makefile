@@ -14,13 +14,14 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard build_backend/*.py) \
 	$(shell find rust -type f \( -name '*.rs' -o -name '*.toml' \))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint coverage bench demo fuzz clean deps lock wheel
+.PHONY: help build test lint audit coverage bench demo fuzz clean deps lock wheel
 
 help:
 	@echo 'make build     build; afterwards $(BIN)/cowcloop runs'
 	@echo 'make demo      walk through an example, printing each command'
 	@echo 'make test      every test, Rust and Python'
 	@echo 'make lint      formatting, clippy, ruff, mypy, pyright, the stubs, the licences of crates'
+	@echo 'make audit     known faults of the crates, by cargo-deny'
 	@echo 'make coverage  the tests again, and which lines they reach'
 	@echo 'make bench     the benchmarks, as one table'
 	@echo 'make fuzz      a minute of fuzzing for each target'
@@ -57,6 +58,12 @@ lint: build
 	$(BIN)/basedpyright
 	$(BIN)/python -m mypy.stubtest cowcloop._core
 	$(BIN)/python scripts/check_crates.py
+
+# Needs the network for its database, so it is no part of lint.
+audit:
+	@command -v cargo-deny >/dev/null || \
+		{ echo 'cowcloop: cargo-deny is missing: cargo install --locked cargo-deny' >&2; exit 1; }
+	cargo deny check advisories
 
 # For example: make coverage COVERAGE=python
 coverage: build
