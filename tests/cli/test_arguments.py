@@ -145,7 +145,7 @@ def test_an_unexpected_error_is_one_line(tmp_path: Path) -> None:
     )
     env = {"PYTHONPATH": str(tmp_path)}
     done = cowcloop("list", expect=1, env=env)
-    one_line(done.stderr.decode(), ("internal error", "RuntimeError: a fault of ours", "--debug"))
+    one_line(done.stderr.decode(), ("internal error", r"RuntimeError: a fault\nof ours", "--debug"))
     shown = run(cowcloop_path(), "--debug", "list", expect=1, env=env)
     assert b"Traceback" in shown.stderr
 

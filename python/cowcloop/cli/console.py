@@ -58,7 +58,7 @@ def note(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    line = f"cowcloop: {printable(' '.join(text.splitlines()))}\n"
+    line = f"cowcloop: {printable(text.strip())}\n"
     try:
         sys.stderr.write(line)
         sys.stderr.flush()

@@ -1,5 +1,7 @@
 //! What stays in the cache, and how much.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 
 const ITEM: u64 = 1000;
@@ -57,5 +59,54 @@ fn the_smallest_cache_holds_the_heaviest_item_in_either_place() {
         (10..2000).for_each(|block| drop(load(&cache, block, Place::Kept)));
         (10..2000).for_each(|block| drop(load(&cache, block + 5000, Place::New)));
         assert!(cache.bytes() <= limit, "{capacity}");
+    }
+}
+
+/// Four threads over a cache of a few items: each item is the block that it was
+/// made for, one is made at a time, and the budget holds.
+#[test]
+fn many_threads_over_a_small_cache() {
+    struct Block(u64);
+    impl Weigh for Block {
+        fn weight(&self) -> u64 {
+            ITEM
+        }
+    }
+    for capacity in [2 * ITEM, 5 * ITEM, 40 * ITEM] {
+        let cache = BlockCache::new(capacity, ITEM);
+        let making = [const { AtomicU64::new(0) }; 8];
+        let work = |mut seed: u64| {
+            for _ in 0..20_000 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let (block, what) = ((seed >> 33) % 8, (seed >> 40) % 16);
+                let place = if what % 2 == 0 { Place::New } else { Place::Kept };
+                let made = cache.load(block, || {
+                    let others = making[block as usize].fetch_add(1, Ordering::SeqCst);
+                    std::hint::spin_loop();
+                    making[block as usize].fetch_sub(1, Ordering::SeqCst);
+                    assert_eq!(others, 0, "two make one block");
+                    if what == 3 {
+                        Err(())
+                    } else {
+                        Ok((Block(block), place))
+                    }
+                });
+                let Ok(Loaded::Found(item) | Loaded::Made(item)) = made else { continue };
+                assert_eq!(item.0, block);
+                match what {
+                    4..8 => cache.touch(block, &item),
+                    8 => cache.remove(block, &item),
+                    _ => {}
+                }
+                assert!(cache.peek(block).is_none_or(|item| item.0 == block));
+                assert!(cache.bytes() <= cache.limit());
+            }
+        };
+        std::thread::scope(|scope| {
+            for seed in 1..5 {
+                let work = &work;
+                scope.spawn(move || work(seed));
+            }
+        });
     }
 }

@@ -123,7 +123,10 @@ impl CloopImage {
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let whole = match self.cache.load(block, || self.make(block, Extent::Whole))? {
             Loaded::Made(entry) => entry,
-            // The other is not done with putting it there: that is not worth waiting for.
+            Loaded::Found(entry) if self.serve(block, &entry, within, piece, false)? => {
+                return Ok(())
+            }
+            // A part once more, by a reader who needed no more of it.
             Loaded::Found(_) => Arc::new(self.make(block, Extent::Whole)?.0),
         };
         self.serve(block, &whole, within, piece, true).map(|_| ())
@@ -172,8 +175,12 @@ impl CloopImage {
 
     /// Decodes a block, or the beginning of it, for the cache.
     fn make(&self, block: u64, extent: Extent) -> Result<(Entry, Place)> {
-        let step = self.follow(block, block + 1);
         let location = self.location(block);
+        // Others may have waited while one found that out.
+        if self.states.get(block) == Known::Damaged {
+            return Err(self.damaged(block, location));
+        }
+        let step = self.follow(block, block + 1);
         let again = self.history.note(block);
         let place = if again || step.sequential { Place::Kept } else { Place::New };
         let entry = match extent {

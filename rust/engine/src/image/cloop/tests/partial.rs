@@ -76,6 +76,22 @@ fn a_strict_image_gives_out_no_byte_of_a_damaged_block() {
 }
 
 #[test]
+fn readers_who_wait_for_a_damaged_block_do_not_decode_it_again() {
+    let (built, _) = with_bad_end(1 << 20);
+    let image = CloopImage::open(storage(&built), &options(true)).unwrap();
+    let barrier = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                barrier.wait();
+                assert_eq!(read(&image, 1 << 20, 1).unwrap_err().kind(), ErrorKind::Damaged);
+            });
+        }
+    });
+    assert_eq!(image.counters().base_reads, 1);
+}
+
+#[test]
 fn damage_at_the_end_is_found_by_the_second_read() {
     for block_size in [BLOCK, 1 << 20] {
         let (built, bytes) = with_bad_end(block_size);
