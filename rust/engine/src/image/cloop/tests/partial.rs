@@ -127,6 +127,18 @@ fn a_large_block_grows_with_what_is_asked_for() {
 }
 
 #[test]
+fn the_smallest_cache_keeps_a_large_block() {
+    let (builder, bytes) = image(1 << 20, 2);
+    let options = ImageOptions { cache_bytes: 0, ..options(false) };
+    let image = CloopImage::open(storage(&builder.build()), &options).unwrap();
+    for at in [0, 70_000, 10, 500_000, 300] {
+        assert!(read(&image, at, 100).unwrap() == bytes[at..at + 100], "{at}");
+    }
+    assert_eq!(image.counters().cache_misses, 1);
+    assert!(image.counters().cache_bytes > 1 << 20);
+}
+
+#[test]
 fn a_large_block_that_is_too_short_or_too_long_is_damaged() {
     let bytes = sample(1 << 20);
     for length in [(1 << 20) - 1, 1 << 19] {
