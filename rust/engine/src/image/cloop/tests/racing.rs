@@ -1,0 +1,94 @@
+//! Readers that want one block at the same time, and readers in a cache that is too small for them.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Barrier;
+use std::time::Duration;
+
+use super::*;
+
+const BLOCK: usize = 65536;
+
+/// A medium that takes its time, and counts.
+#[derive(Debug)]
+struct Slow {
+    inner: Arc<dyn Storage>,
+    reads: AtomicUsize,
+}
+
+impl Storage for Slow {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(30));
+        self.inner.read_at(buf, offset)
+    }
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.inner.write_all_at(buf, offset)
+    }
+    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.inner.punch_hole(offset, length)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()
+    }
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        self.inner.next_data(offset)
+    }
+    fn next_hole(&self, offset: u64) -> io::Result<u64> {
+        self.inner.next_hole(offset)
+    }
+    fn allocated(&self) -> io::Result<u64> {
+        self.inner.allocated()
+    }
+}
+
+/// Has `readers` read their pieces of `bytes` at the same time; returns how
+/// often the medium was read.
+fn at_once(image: &CloopImage, slow: &Slow, bytes: &[u8], pieces: &[(usize, usize)]) -> usize {
+    let before = slow.reads.load(Ordering::Relaxed);
+    let barrier = Barrier::new(pieces.len());
+    std::thread::scope(|scope| {
+        for &(at, length) in pieces {
+            let barrier = &barrier;
+            scope.spawn(move || {
+                let mut buf = vec![0xaa; length];
+                barrier.wait();
+                image.read_at(&mut buf, at as u64).unwrap();
+                assert!(buf == bytes[at..at + length], "{at}+{length}");
+            });
+        }
+    });
+    slow.reads.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn of_readers_who_want_one_block_one_decodes_it() {
+    let bytes = sample(3 * BLOCK);
+    let mut builder = Builder::new(b"V2.0", BLOCK as u32);
+    for block in bytes.chunks(BLOCK) {
+        builder = builder.block(Codec::Zlib, block);
+    }
+    for started in [false, true] {
+        let slow = Arc::new(Slow { inner: storage(&builder.build()), reads: AtomicUsize::new(0) });
+        let image = CloopImage::open(slow.clone(), &ImageOptions::default()).unwrap();
+        if started {
+            image.start();
+        }
+        let same: Vec<_> = (0..8).map(|i| (2 * BLOCK + 50_000 + i, 100)).collect();
+        assert_eq!(at_once(&image, &slow, &bytes, &same), 1, "all of it");
+        // Once as far as the first of them wants it, and once to its end.
+        let growing: Vec<_> = (0..8).map(|i| (5000 * i, 100)).collect();
+        let reads = at_once(&image, &slow, &bytes, &growing);
+        assert!(reads <= 3, "{reads} reads for eight pieces of one block");
+        // The first of those who read a block whole keeps nothing for the others.
+        let whole: Vec<_> = (0..8).map(|_| (BLOCK, BLOCK)).collect();
+        let reads = at_once(&image, &slow, &bytes, &whole);
+        assert!(reads <= 3, "{reads} reads for one block");
+    }
+}
