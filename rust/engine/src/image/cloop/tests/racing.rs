@@ -92,3 +92,64 @@ fn of_readers_who_want_one_block_one_decodes_it() {
         assert!(reads <= 3, "{reads} reads for one block");
     }
 }
+
+#[test]
+fn the_smallest_cache_and_damage_bear_many_readers() {
+    for block_size in [BLOCK, 1 << 20] {
+        let bytes = sample(5 * block_size);
+        let mut builder = Builder::new(b"V2.0", block_size as u32);
+        for block in bytes.chunks(block_size) {
+            builder = builder.block(Codec::Zlib, block);
+        }
+        let mut built = builder.build();
+        // The checksum of block 1.
+        let end = open(&built).unwrap().location(1).end() as usize;
+        built[end - 1] ^= 1;
+        let options = ImageOptions { cache_bytes: 0, threads: 2, ..Default::default() };
+        let image = CloopImage::open(storage(&built), &options).unwrap();
+        let most = 2 * entry::heaviest(block_size as u32) + 16;
+        assert!(image.counters().cache_limit <= most);
+        let found = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 1..=6_u64 {
+                let (image, bytes, found) = (&image, &bytes, &found);
+                scope.spawn(move || {
+                    let mut state = thread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                    let mut random = |below: usize| {
+                        state ^= state << 13;
+                        state ^= state >> 7;
+                        state ^= state << 17;
+                        (state % below as u64) as usize
+                    };
+                    for round in 0..200 {
+                        if round == 60 {
+                            image.start();
+                        }
+                        let length = [100, 100, 4096, block_size, 2 * block_size][random(5)];
+                        let at = random(bytes.len() / 1024) * 1024;
+                        let length = length.min(bytes.len() - at);
+                        let damaged = at < 2 * block_size && at + length > block_size;
+                        let before = found.load(Ordering::Acquire);
+                        let mut buf = vec![0xaa; length];
+                        match image.read_at(&mut buf, at as u64) {
+                            Ok(()) => {
+                                assert!(
+                                    !damaged || before == 0,
+                                    "{at}+{length}: once found, always"
+                                );
+                                assert!(buf == bytes[at..at + length], "{at}+{length}");
+                            }
+                            Err(error) => {
+                                assert!(damaged, "{error}");
+                                assert_eq!(error.kind(), ErrorKind::Damaged);
+                                found.fetch_add(1, Ordering::Release);
+                            }
+                        }
+                        assert!(image.counters().cache_bytes <= most);
+                    }
+                });
+            }
+        });
+        assert!(found.into_inner() > 0);
+    }
+}
