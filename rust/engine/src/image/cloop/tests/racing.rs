@@ -2,18 +2,24 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use super::*;
 
 const BLOCK: usize = 65536;
 
-/// A medium that takes its time, and counts.
+/// A medium that takes its time, and notes where it is read.
 #[derive(Debug)]
 struct Slow {
     inner: Arc<dyn Storage>,
-    reads: AtomicUsize,
+    reads: Mutex<Vec<u64>>,
+}
+
+impl Slow {
+    fn reads(&self) -> Vec<u64> {
+        self.reads.lock().unwrap().clone()
+    }
 }
 
 impl Storage for Slow {
@@ -24,7 +30,7 @@ impl Storage for Slow {
         self.inner.len()
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.reads.lock().unwrap().push(offset);
         std::thread::sleep(Duration::from_millis(30));
         self.inner.read_at(buf, offset)
     }
@@ -48,10 +54,10 @@ impl Storage for Slow {
     }
 }
 
-/// Has `readers` read their pieces of `bytes` at the same time; returns how
-/// often the medium was read.
+/// Has each of `pieces` read by a thread of its own, all at the same time;
+/// returns how often the medium was read.
 fn at_once(image: &CloopImage, slow: &Slow, bytes: &[u8], pieces: &[(usize, usize)]) -> usize {
-    let before = slow.reads.load(Ordering::Relaxed);
+    let before = slow.reads().len();
     let barrier = Barrier::new(pieces.len());
     std::thread::scope(|scope| {
         for &(at, length) in pieces {
@@ -64,7 +70,7 @@ fn at_once(image: &CloopImage, slow: &Slow, bytes: &[u8], pieces: &[(usize, usiz
             });
         }
     });
-    slow.reads.load(Ordering::Relaxed) - before
+    slow.reads().len() - before
 }
 
 #[test]
@@ -75,8 +81,9 @@ fn of_readers_who_want_one_block_one_decodes_it() {
         builder = builder.block(Codec::Zlib, block);
     }
     for started in [false, true] {
-        let slow = Arc::new(Slow { inner: storage(&builder.build()), reads: AtomicUsize::new(0) });
+        let slow = Arc::new(Slow { inner: storage(&builder.build()), reads: Mutex::default() });
         let image = CloopImage::open(slow.clone(), &ImageOptions::default()).unwrap();
+        let opened = slow.reads().len();
         if started {
             image.start();
         }
@@ -90,6 +97,9 @@ fn of_readers_who_want_one_block_one_decodes_it() {
         let whole: Vec<_> = (0..8).map(|_| (BLOCK, BLOCK)).collect();
         let reads = at_once(&image, &slow, &bytes, &whole);
         assert!(reads <= 3, "{reads} reads for one block");
+        let index = 0..image.location(0).offset;
+        let again = slow.reads().iter().skip(opened).filter(|at| index.contains(at)).count();
+        assert_eq!(again, 0, "header and index are read once");
     }
 }
 
