@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import signal
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +104,42 @@ def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
 def test_no_progress_without_a_terminal(image: Path) -> None:
     done = cowcloop("extract", image, image.with_name("out"))
     assert done.stderr == b""
+
+
+def test_progress_on_a_terminal_has_rate_and_time_left(image: Path) -> None:
+    big = image.with_name("big")
+    big.write_bytes(cloop.build(PLAIN * 20, BLOCK, level=1))
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [cowcloop_path(), "extract", big, "-"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = bytearray()
+
+    def watch() -> None:
+        # A terminal that nobody holds any more is an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(ours, 4096):
+                shown.extend(part)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert child.stdout is not None
+    written = 0
+    # Slowly, so that there is something to see.
+    while part := child.stdout.read(1 << 20):
+        written += len(part)
+        time.sleep(0.05)
+    child.stdout.close()
+    assert child.wait() == 0
+    watcher.join()
+    os.close(ours)
+    assert written == 20 * len(PLAIN)
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", bytes(shown)).decode()
+    assert re.search(r"[\d.]+ MiB of 25\.0 MiB +[\d.]+ MiB/s +\d\d:\d\d", text), text
 
 
 def test_a_block_device_gets_its_zeros(image: Path, loop: None) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cowcloop.server.command import plugin_path
 from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, program, refused, run
-from support.server import serving
+from support.server import listed, serving, wait_until
 
 UNIT = cowfile.UNIT
 BLOCK = 4096
@@ -315,6 +318,8 @@ def test_what_the_server_offers(image: Path, tmp_path: Path) -> None:
         assert handle.can_fua()
         assert handle.can_trim()
         assert handle.can_zero()
+        assert handle.can_fast_zero()
+        assert handle.can_cache()
         assert handle.can_multi_conn()
         assert handle.get_block_size(nbd.SIZE_MINIMUM) == 1
         assert handle.get_block_size(nbd.SIZE_PREFERRED) >= 4096
@@ -328,3 +333,67 @@ def test_what_the_server_offers(image: Path, tmp_path: Path) -> None:
         assert "i.img" in described
         assert "i.cow" in described
         asking.shutdown()
+
+
+@pytest.fixture
+def ramfs(root: None, tmp_path: Path) -> Iterator[Path]:
+    """A file system where no holes can be punched."""
+    folder = tmp_path / "ramfs"
+    folder.mkdir()
+    run(program("mount", "mount"), "-t", "ramfs", "ramfs", folder)
+    yield folder
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+
+
+def test_requests_are_served_side_by_side() -> None:
+    """nbdkit gives requests one by one to a plugin that does not say otherwise."""
+    shown = run(program("nbdkit", "nbdkit"), "--dump-plugin", plugin_path()).stdout.decode()
+    assert "\nthread_model=parallel\n" in shown
+    for callback in ("pwrite", "flush", "trim", "zero", "extents", "cache", "block_size"):
+        assert f"\nhas_{callback}=1\n" in shown, callback
+
+
+def test_a_fast_zero_where_holes_can_be_punched(image: Path, tmp_path: Path) -> None:
+    nbd = nbdclient.module()
+    with serving(image, tmp_path / "c") as server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"x" * 8 * BLOCK, 0)
+        handle.zero(4 * BLOCK, BLOCK, nbd.CMD_FLAG_FAST_ZERO)
+        assert handle.pread(6 * BLOCK, 0) == b"x" * BLOCK + bytes(4 * BLOCK) + b"x" * BLOCK
+        handle.shutdown()
+
+
+def test_a_fast_zero_is_refused_where_it_would_be_slow(image: Path, ramfs: Path) -> None:
+    nbd = nbdclient.module()
+    with serving(image, ramfs / "c") as server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"x" * 2 * BLOCK, 0)
+        with pytest.raises(nbd.Error) as refusal:
+            handle.zero(BLOCK, 0, nbd.CMD_FLAG_FAST_ZERO)
+        assert refusal.value.errnum == errno.EOPNOTSUPP
+        assert handle.pread(2 * BLOCK, 0) == b"x" * 2 * BLOCK, "and nothing has changed"
+        handle.zero(BLOCK, 0)
+        assert handle.pread(2 * BLOCK, 0) == bytes(BLOCK) + b"x" * BLOCK
+        handle.shutdown()
+
+
+@pytest.mark.parametrize("block_size", [BLOCK, 1 << 20])
+def test_cache_requests_have_blocks_decoded(tmp_path: Path, block_size: int) -> None:
+    plain = cloop.sample(4 * block_size, block_size)
+    image = tmp_path / "i"
+    image.write_bytes(cloop.build(plain, block_size, level=1))
+
+    def cache(uri: str) -> dict[str, int]:
+        (device,) = (each for each in listed() if each["uri"] == uri)
+        found: dict[str, int] = device["cache"]
+        return found
+
+    with serving(image) as server:
+        handle = nbdclient.connect(server.uri)
+        handle.cache(block_size, 2 * block_size)
+        wait_until(lambda: cache(server.uri)["bytes"] >= block_size, "a block in the cache")
+        before = cache(server.uri)
+        assert handle.pread(100, 2 * block_size + 10) == plain[2 * block_size + 10 :][:100]
+        after = cache(server.uri)
+        assert (after["misses"], after["hits"]) == (before["misses"], before["hits"] + 1)
+        handle.shutdown()

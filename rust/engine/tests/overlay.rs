@@ -121,6 +121,21 @@ proptest! {
 }
 
 #[test]
+fn a_read_takes_each_run_of_the_bitmap_at_once() {
+    let (base, mut expected) = base();
+    let (_, overlay) = new_overlay(&base);
+    for (at, length) in [(3000, 5000), (100 << 10, 90 << 10)] {
+        overlay.write_at(&vec![0xbb; length], at as u64).unwrap();
+        expected[at..at + length].fill(0xbb);
+    }
+    let before = overlay.cowfile().status().reads;
+    let mut found = vec![0; SIZE];
+    overlay.read_at(&mut found, 0).unwrap();
+    assert!(found == expected);
+    assert_eq!(overlay.cowfile().status().reads - before, 2, "for two runs of 6 and 90 blocks");
+}
+
+#[test]
 fn zeros_over_zeros_take_no_block() {
     let (base, _) = base();
     let (_, overlay) = new_overlay(&base);

@@ -14,7 +14,9 @@ mod buffers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::{Cache, DefaultLifecycle, GuardResult};
+use quick_cache::sync::{
+    Cache, DefaultLifecycle, EntryAction, EntryResult, GuardResult, PlaceholderGuard,
+};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 pub(crate) use buffers::{Buffer, Buffers};
@@ -47,6 +49,9 @@ impl<T: Weigh> Weighter<u64, Arc<T>> for ByWeight {
 }
 
 type Queue<T> = Cache<u64, Arc<T>, ByWeight>;
+/// Whoever has it makes the item.
+type Turn<'a, T> =
+    PlaceholderGuard<'a, u64, Arc<T>, ByWeight, DefaultHashBuilder, DefaultLifecycle<u64, Arc<T>>>;
 
 /// Where something comes that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +126,35 @@ impl<T: Weigh> BlockCache<T> {
         block: u64,
         make: impl FnOnce() -> Result<(T, Place), E>,
     ) -> Result<Loaded<T>, E> {
-        self.load_within(block, None, make)
-            .map(|loaded| loaded.expect("without a time limit the wait ends with one or the other"))
+        match self.new.get_value_or_guard(&block, None) {
+            GuardResult::Value(found) => Ok(Loaded::Found(found)),
+            GuardResult::Guard(turn) => self.fill(block, turn, make),
+            GuardResult::Timeout => unreachable!("there is no limit to the wait"),
+        }
+    }
+
+    /// The same in place of a value that did not do.
+    pub(crate) fn load_instead<E>(
+        &self,
+        block: u64,
+        old: &Arc<T>,
+        make: impl FnOnce() -> Result<(T, Place), E>,
+    ) -> Result<Loaded<T>, E> {
+        self.kept.remove_if(&block, |held| Arc::ptr_eq(held, old));
+        // Those who waited for `old` have it before it is in its place, from
+        // where it could be removed: here that is waited for, too.
+        let entry = self.new.entry(&block, None, |_, held| match Arc::ptr_eq(held, old) {
+            true => EntryAction::ReplaceWithGuard,
+            false => EntryAction::Retain(Arc::clone(held)),
+        });
+        match entry {
+            EntryResult::Retained(found) => Ok(Loaded::Found(found)),
+            EntryResult::Replaced(turn, _) | EntryResult::Vacant(turn) => {
+                self.fill(block, turn, make)
+            }
+            EntryResult::Removed(..) => unreachable!("that was not asked for"),
+            EntryResult::Timeout => unreachable!("there is no limit to the wait"),
+        }
     }
 
     /// The same for one who has no use for the block yet: does nothing when
@@ -132,33 +164,30 @@ impl<T: Weigh> BlockCache<T> {
         block: u64,
         make: impl FnOnce() -> Result<(T, Place), E>,
     ) -> Result<(), E> {
-        self.load_within(block, Some(Duration::ZERO), make).map(|_| ())
+        match self.new.get_value_or_guard(&block, Some(Duration::ZERO)) {
+            GuardResult::Guard(turn) => self.fill(block, turn, make).map(|_| ()),
+            GuardResult::Value(_) | GuardResult::Timeout => Ok(()),
+        }
     }
 
-    /// `None`: another was still making it when the time was over.
-    fn load_within<E>(
+    fn fill<E>(
         &self,
         block: u64,
-        limit: Option<Duration>,
+        turn: Turn<'_, T>,
         make: impl FnOnce() -> Result<(T, Place), E>,
-    ) -> Result<Option<Loaded<T>>, E> {
-        let guard = match self.new.get_value_or_guard(&block, limit) {
-            GuardResult::Value(found) => return Ok(Some(Loaded::Found(found))),
-            GuardResult::Guard(guard) => guard,
-            GuardResult::Timeout => return Ok(None),
-        };
-        // Whoever had the guard before may have put it there.
+    ) -> Result<Loaded<T>, E> {
+        // Whoever had the turn before may have put it there.
         if let Some(found) = self.kept.peek(&block) {
-            return Ok(Some(Loaded::Found(found)));
+            return Ok(Loaded::Found(found));
         }
         let (made, place) = make()?;
         let made = Arc::new(made);
         match place {
             // Not admitted when it was removed meanwhile: then it serves once.
-            Place::New => drop(guard.insert(Arc::clone(&made))),
+            Place::New => drop(turn.insert(Arc::clone(&made))),
             Place::Kept => self.kept.insert(block, Arc::clone(&made)),
         }
-        Ok(Some(Loaded::Made(made)))
+        Ok(Loaded::Made(made))
     }
 
     /// Whether somebody is making the block now.

@@ -157,7 +157,7 @@ impl CloopImage {
         Error::io(self.name(), message, error)
     }
 
-    /// Notes and logs a damaged block, once.
+    /// Notes and logs a damaged block, once, and lets go of what there is of it.
     pub(super) fn mark_damaged(
         &self,
         block: u64,
@@ -170,6 +170,9 @@ impl CloopImage {
                 self.name(),
                 location.offset
             );
+            if let Some(entry) = self.cache.peek(block) {
+                self.cache.remove(block, &entry);
+            }
         }
         self.damaged(block, location)
     }

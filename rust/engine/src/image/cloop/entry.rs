@@ -3,11 +3,17 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::cache::{Buffer, Weigh};
+use crate::codec::zlib::STREAM_BYTES;
 
 use super::growing::Growing;
 
 /// Bytes that an entry takes beside its data, about.
 const OVERHEAD: u64 = 256;
+
+/// Bytes that no entry exceeds.
+pub(super) fn heaviest(block_size: u32) -> u64 {
+    OVERHEAD + u64::from(block_size) + STREAM_BYTES
+}
 
 /// A block as the cache holds it.
 #[derive(Debug)]

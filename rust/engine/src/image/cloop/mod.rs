@@ -22,7 +22,6 @@ use std::sync::{Arc, Weak};
 use sha2::{Digest, Sha256};
 
 use crate::cache::{BlockCache, Buffers};
-use crate::codec::zlib::STREAM_BYTES;
 use crate::layer::ExtentSink;
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Layer, LayerCounters, Result};
@@ -94,11 +93,12 @@ impl CloopImage {
         let index = Index::read(&*storage, &header)?;
         let block_size = header.block_size;
         // A cache that cannot hold two blocks would decode one again for each small read.
-        let cache_bytes = options.cache_bytes.max(2 * (u64::from(block_size) + STREAM_BYTES));
+        let heaviest = entry::heaviest(block_size);
+        let cache_bytes = options.cache_bytes.max(2 * heaviest);
         Ok(Arc::new_cyclic(|me| CloopImage {
             me: me.clone(),
             strict: options.strict,
-            cache: BlockCache::new(cache_bytes, u64::from(block_size) + STREAM_BYTES),
+            cache: BlockCache::new(cache_bytes, heaviest),
             history: History::new(cache_bytes / u64::from(block_size)),
             buffers: Buffers::new(block_size as usize),
             states: BlockStates::new(index.block_count()),

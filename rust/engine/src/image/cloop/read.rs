@@ -108,28 +108,37 @@ impl CloopImage {
         piece: &mut [u8],
     ) -> Result<()> {
         let _busy = self.workers.enter();
-        let (entry, made) = match self.cache.load(block, || self.make(block, extent))? {
-            Loaded::Made(entry) => (entry, true),
-            Loaded::Found(entry) => (entry, false),
-        };
-        entry.continues(within, within + piece.len());
-        if self.serve(block, &entry, within, piece, made)? {
-            let counter = if made { &self.counters.misses } else { &self.counters.hits };
-            counter.fetch_add(1, Ordering::Relaxed);
+        let loaded = self.cache.load(block, || self.make(block, extent))?;
+        let Some(short) = self.serve_loaded(block, loaded, within, piece)? else { return Ok(()) };
+        // Another reader made it just now, and needed less of it.
+        let make = || self.make(block, Extent::Whole);
+        let loaded = self.cache.load_instead(block, &short, make)?;
+        if self.serve_loaded(block, loaded, within, piece)?.is_none() {
             return Ok(());
         }
-        // Another reader made it just now, and needed less of it.
-        self.cache.remove(block, &entry);
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let whole = match self.cache.load(block, || self.make(block, Extent::Whole))? {
-            Loaded::Made(entry) => entry,
-            Loaded::Found(entry) if self.serve(block, &entry, within, piece, false)? => {
-                return Ok(())
-            }
-            // A part once more, by a reader who needed no more of it.
-            Loaded::Found(_) => Arc::new(self.make(block, Extent::Whole)?.0),
+        let (entry, _) = self.make(block, Extent::Whole)?;
+        self.serve(block, &entry, within, piece, true).map(|_| ())
+    }
+
+    /// Serves a reader who missed a block; returns the entry when that holds too little.
+    fn serve_loaded(
+        &self,
+        block: u64,
+        loaded: Loaded<Entry>,
+        within: usize,
+        piece: &mut [u8],
+    ) -> Result<Option<Arc<Entry>>> {
+        let (entry, made, counter) = match loaded {
+            Loaded::Made(entry) => (entry, true, &self.counters.misses),
+            Loaded::Found(entry) => (entry, false, &self.counters.hits),
         };
-        self.serve(block, &whole, within, piece, true).map(|_| ())
+        entry.continues(within, within + piece.len());
+        if !self.serve(block, &entry, within, piece, made)? {
+            return Ok(Some(entry));
+        }
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(None)
     }
 
     /// Copies a piece out of an entry; `false`: it holds too little, or what it

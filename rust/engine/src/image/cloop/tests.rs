@@ -11,6 +11,7 @@ use crate::{Extent, ExtentKind};
 
 mod malformed;
 mod partial;
+mod racing;
 mod reading;
 
 /// Puts an image together; every part can be made wrong.

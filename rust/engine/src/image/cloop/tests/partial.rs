@@ -102,6 +102,7 @@ fn damage_at_the_end_is_found_by_the_second_read() {
             failed += usize::from(read(&image, block_size, 100).is_err());
         }
         assert!(failed >= 15, "{failed} of 20 at {block_size}");
+        assert!(image.cache.peek(1).is_none(), "what is of no use takes no memory");
         assert!(read(&image, 2 * block_size - 1, 1).is_err());
         assert!(read(&image, block_size - 1, 1).unwrap() == bytes[block_size - 1..][..1]);
         assert!(read(&image, 2 * block_size, 1).unwrap() == bytes[2 * block_size..][..1]);
@@ -140,6 +141,18 @@ fn a_large_block_grows_with_what_is_asked_for() {
     }
     assert_eq!(image.counters().cache_misses, 1, "one inflate did it all");
     assert_eq!(image.states.get(0), zeros::Known::Data, "and it was checked");
+}
+
+#[test]
+fn the_smallest_cache_keeps_a_large_block() {
+    let (builder, bytes) = image(1 << 20, 2);
+    let options = ImageOptions { cache_bytes: 0, ..options(false) };
+    let image = CloopImage::open(storage(&builder.build()), &options).unwrap();
+    for at in [0, 70_000, 10, 500_000, 300] {
+        assert!(read(&image, at, 100).unwrap() == bytes[at..at + 100], "{at}");
+    }
+    assert_eq!(image.counters().cache_misses, 1);
+    assert!(image.counters().cache_bytes > 1 << 20);
 }
 
 #[test]
