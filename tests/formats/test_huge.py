@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, peak_memory
-from support.server import serving
+from support.server import listed, serving
 
 MIB = 1 << 20
 TIB = 1 << 40
@@ -101,6 +101,33 @@ def test_blocks_of_64_mebibytes_in_bounded_memory(tmp_path: Path) -> None:
         while piece := file.read(16 * MIB):
             found.update(piece)
     assert found.digest() == digest.digest()
+
+
+def test_blocks_of_64_mebibytes_are_served_in_bounded_memory(tmp_path: Path) -> None:
+    """With the smallest cache, from several connections; and what is cached is not decoded anew."""
+    block = 64 * MIB
+    device = [(b"%d" % number).ljust(8192, b"\1") for number in range(6)]
+    path = tmp_path / "big"
+    streams = [zlib.compress(raw * (block // 8192), 1) for raw in device]
+    path.write_bytes(cloop.assemble("V2.0", block, streams))
+    with serving("--cache", "64K", path) as server:
+        handles = [nbdclient.connect(server.uri) for _ in range(3)]
+        rng = random.Random(9)
+        for _ in range(40):
+            number, at = rng.randrange(6), rng.randrange(0, 4 * MIB, 8192)
+            handle = rng.choice(handles)
+            assert handle.pread(8192, number * block + at) == device[number]
+        before = listed()[0]["cache"]
+        for at in range(0, 32 * MIB, 8192 * 101):
+            assert handles[0].pread(8192, 2 * block + at) == device[2]
+        after = listed()[0]["cache"]
+        status = Path(f"/proc/{server.nbdkit_pid()}/status").read_text()
+        for handle in handles:
+            handle.shutdown()
+    assert after["misses"] - before["misses"] <= 2
+    assert after["bytes"] <= after["limit"] <= 130 * MIB
+    peak = int(next(line.split()[1] for line in status.splitlines() if "VmHWM" in line)) >> 10
+    assert peak < 300, f"{peak} MiB"
 
 
 def test_memory_of_extract_does_not_grow_with_the_image(tmp_path: Path) -> None:

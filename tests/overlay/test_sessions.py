@@ -363,6 +363,23 @@ def test_a_fast_zero_where_holes_can_be_punched(image: Path, tmp_path: Path) -> 
         handle.shutdown()
 
 
+def test_zeros_that_are_to_take_their_space(image: Path, tmp_path: Path) -> None:
+    nbd = nbdclient.module()
+    cow = tmp_path / "c"
+    with serving(image, cow) as server:
+        handle = nbdclient.connect(server.uri)
+        before = cow.stat().st_blocks * 512
+        with pytest.raises(nbd.Error) as refusal:
+            handle.zero(64 << 10, 0, nbd.CMD_FLAG_NO_HOLE | nbd.CMD_FLAG_FAST_ZERO)
+        assert refusal.value.errnum == errno.EOPNOTSUPP
+        assert handle.pread(64 << 10, 0) == PLAIN[: 64 << 10]
+        handle.zero(64 << 10, 0, nbd.CMD_FLAG_NO_HOLE)
+        assert handle.pread(64 << 10, 0) == bytes(64 << 10)
+        handle.flush()
+        assert cow.stat().st_blocks * 512 >= before + (64 << 10)
+        handle.shutdown()
+
+
 def test_a_fast_zero_is_refused_where_it_would_be_slow(image: Path, ramfs: Path) -> None:
     nbd = nbdclient.module()
     with serving(image, ramfs / "c") as server:
