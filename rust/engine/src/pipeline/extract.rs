@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::output::Output;
 use super::pool::Pool;
 use super::progress::check;
+use super::turns::Turns;
 use super::{is_zero, ordered, thread_count, window, Progress};
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, Result};
 
@@ -49,7 +51,6 @@ pub struct ExtractSummary {
 /// A range of the device, and what was read of it.
 struct Piece {
     length: u64,
-    holes: u64,
     /// What is still to be appended to a stream; `None`: zeros.
     data: Option<Vec<u8>>,
 }
@@ -96,7 +97,7 @@ pub fn extract(
                     device.read_at(&mut buffer[..extent.length as usize], extent.offset)?;
                     data = Some(buffer);
                 }
-                Ok(Piece { length: extent.length, holes: 0, data })
+                Ok(Piece { length: extent.length, data })
             },
             |piece| {
                 match piece.data {
@@ -114,63 +115,58 @@ pub fn extract(
     } else {
         let sparse = options.sparse && !output.is_block_device();
         let target = &output;
+        let left_out = AtomicU64::new(0);
+        let write = |data: &[u8], offset| {
+            let holes = match sparse {
+                true => write_sparse(target, data, offset)?,
+                false => target.write_at(data, offset).map(|()| 0)?,
+            };
+            left_out.fetch_add(holes, Ordering::Relaxed);
+            Ok(())
+        };
+        let pool = Pool::new(read as usize);
+        let turns = Turns::new(&pool, &write);
         ordered::run(
             threads,
             window,
             Plan::new(device, piece, read).pieces(),
-            || vec![0; read as usize],
-            |buffer, extent| {
-                let holes = match extent.kind {
-                    ExtentKind::Zero => zero(target, extent, sparse)?,
-                    ExtentKind::Data => copy(device, target, extent, buffer, sparse)?,
-                };
-                Ok(Piece { length: extent.length, holes, data: None })
+            || (),
+            |(), extent| {
+                match extent.kind {
+                    ExtentKind::Zero if sparse => {
+                        left_out.fetch_add(extent.length, Ordering::Relaxed);
+                    }
+                    ExtentKind::Zero => target.zero_at(extent.offset, extent.length)?,
+                    ExtentKind::Data => copy(device, extent, &pool, &turns)?,
+                }
+                Ok(extent.length)
             },
-            |piece| {
-                holes += piece.holes;
-                progress.advance(piece.length);
+            |length| {
+                progress.advance(length);
                 Ok(())
             },
             &check,
         )?;
+        holes = left_out.into_inner();
     }
     output.finish_sized(size, &check)?;
     Ok(ExtractSummary { size, holes })
 }
 
-/// Zeros a range; how much of it is a hole.
-fn zero(output: &Output, extent: Extent, sparse: bool) -> Result<u64> {
-    if sparse {
-        return Ok(extent.length);
-    }
-    output.zero_at(extent.offset, extent.length)?;
-    Ok(0)
-}
-
 /// Copies a range one read at a time, so that what was decoded is written
-/// while it is in the processor's cache; how much of it is a hole.
-fn copy(
-    device: &dyn Layer,
-    output: &Output,
-    extent: Extent,
-    buffer: &mut [u8],
-    sparse: bool,
-) -> Result<u64> {
+/// while it is in a processor's cache.
+fn copy(device: &dyn Layer, extent: Extent, pool: &Pool, turns: &Turns<'_>) -> Result<()> {
     let mut offset = extent.offset;
-    let mut holes = 0;
     while offset < extent.end() {
         // The first read ends where reads of whole blocks end.
-        let step = buffer.len() as u64;
+        let step = pool.size() as u64;
         let length = (step - offset % step).min(extent.end() - offset) as usize;
-        let data = &mut buffer[..length];
-        device.read_at(data, offset)?;
-        holes += match sparse {
-            true => write_sparse(output, data, offset)?,
-            false => output.write_at(data, offset).map(|()| 0)?,
-        };
+        let mut data = pool.take();
+        device.read_at(&mut data[..length], offset)?;
+        turns.write(data, length, offset)?;
         offset += length as u64;
     }
-    Ok(holes)
+    Ok(())
 }
 
 /// Writes what is not zeros; how many bytes were left out.

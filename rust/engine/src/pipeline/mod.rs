@@ -18,6 +18,7 @@ mod pool;
 mod progress;
 mod spool;
 mod stream;
+mod turns;
 mod verify;
 mod writer;
 

@@ -14,6 +14,11 @@ impl Pool {
         Pool { size, free: Mutex::default() }
     }
 
+    /// Bytes of each buffer.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
     /// A buffer with any content.
     pub(super) fn take(&self) -> Vec<u8> {
         let free = self.free.lock().expect("no panic while locked").pop();
@@ -24,5 +29,11 @@ impl Pool {
     pub(super) fn give(&self, buffer: Vec<u8>) {
         debug_assert_eq!(buffer.len(), self.size);
         self.free.lock().expect("no panic while locked").push(buffer);
+    }
+
+    /// How many buffers there are, while none is taken.
+    #[cfg(test)]
+    pub(super) fn made(&self) -> usize {
+        self.free.lock().expect("no panic while locked").len()
     }
 }

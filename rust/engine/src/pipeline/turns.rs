@@ -1,0 +1,140 @@
+//! Writing to one file from many threads, one at a time.
+
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use super::pool::Pool;
+use crate::Result;
+
+/// How much may wait to be written, in bytes.
+const WAITING: usize = 4 << 20;
+
+/// A kernel lets one thread at a time write to a file, and the others wait for it on
+/// their processors. Here a thread that comes while another one writes leaves its data
+/// to that one and goes on.
+pub(super) struct Turns<'a> {
+    pool: &'a Pool,
+    /// How many pieces may wait.
+    limit: usize,
+    write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
+    state: Mutex<State>,
+    /// Signalled when a thread has written all there was.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Piece>,
+    /// A thread is at it, and will look for what waits before it leaves.
+    writing: bool,
+}
+
+struct Piece {
+    data: Vec<u8>,
+    length: usize,
+    offset: u64,
+}
+
+impl<'a> Turns<'a> {
+    /// Data of the pool's buffers goes through `write`, with its offset in bytes.
+    pub(super) fn new(
+        pool: &'a Pool,
+        write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
+    ) -> Self {
+        let limit = WAITING / pool.size();
+        Turns { pool, limit, write, state: Mutex::default(), done: Condvar::new() }
+    }
+
+    /// Writes the first `length` bytes of `data` at `offset`, or has them written by a
+    /// thread that is still in this function when this one returns.
+    ///
+    /// # Errors
+    /// That of any piece that this thread wrote.
+    pub(super) fn write(&self, data: Vec<u8>, length: usize, offset: u64) -> Result<()> {
+        let mut state = self.lock();
+        state.waiting.push(Piece { data, length, offset });
+        while state.writing {
+            if state.waiting.len() <= self.limit {
+                return Ok(());
+            }
+            state = self.done.wait(state).expect("no panic while locked");
+        }
+        state.writing = true;
+        let mut outcome = Ok(());
+        while outcome.is_ok() {
+            // The last one is the likeliest to be in a processor's cache still.
+            let Some(piece) = state.waiting.pop() else { break };
+            drop(state);
+            outcome = (self.write)(&piece.data[..piece.length], piece.offset);
+            self.pool.give(piece.data);
+            state = self.lock();
+        }
+        state.writing = false;
+        self.done.notify_all();
+        outcome
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while locked")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    const PIECES: u64 = 200;
+
+    /// Four threads write the pieces, four bytes each: how many of the calls failed.
+    fn write_all(turns: &Turns<'_>) -> usize {
+        let failed = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let failed = &failed;
+                scope.spawn(move || {
+                    for piece in (0..PIECES).filter(|piece| piece % 4 == thread) {
+                        let mut data = turns.pool.take();
+                        data[..4].copy_from_slice(&(piece as u32).to_le_bytes());
+                        let outcome = turns.write(data, 4, piece);
+                        failed.fetch_add(usize::from(outcome.is_err()), Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        failed.into_inner()
+    }
+
+    #[test]
+    fn all_is_written_by_one_thread_at_a_time() {
+        for size in [4, WAITING / 2, WAITING * 2] {
+            let pool = Pool::new(size);
+            let busy = AtomicBool::new(false);
+            let seen = Mutex::new(vec![0; PIECES as usize]);
+            let write = |data: &[u8], offset: u64| {
+                assert!(!busy.swap(true, Ordering::SeqCst), "two at a time");
+                std::thread::sleep(Duration::from_micros(20));
+                assert_eq!(data, (offset as u32).to_le_bytes());
+                seen.lock().unwrap()[offset as usize] += 1;
+                busy.store(false, Ordering::SeqCst);
+                Ok(())
+            };
+            assert_eq!(write_all(&Turns::new(&pool, &write)), 0);
+            assert_eq!(seen.into_inner().unwrap(), vec![1; PIECES as usize]);
+            // One a thread, and those that wait.
+            assert!(pool.made() <= 4 + 1 + WAITING / size, "{} of {size}", pool.made());
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_holds_nobody_up() {
+        let pool = Pool::new(WAITING / 2);
+        let write = |_: &[u8], offset| match offset {
+            77 => Err(Error::new(ErrorKind::NoSpace, "test", "full")),
+            _ => Ok(()),
+        };
+        assert_eq!(write_all(&Turns::new(&pool, &write)), 1);
+    }
+}
