@@ -130,6 +130,18 @@ def test_blocks_of_64_mebibytes_are_served_in_bounded_memory(tmp_path: Path) -> 
     assert peak < 300, f"{peak} MiB"
 
 
+def test_a_cache_larger_than_any_memory(tmp_path: Path) -> None:
+    """It takes what the image needs, and no more is made ready for it."""
+    data = random.Random(4).randbytes(MIB)
+    path = tmp_path / "small"
+    path.write_bytes(cloop.build(data, 65536, level=1))
+    with serving("--cache", "1E", path) as server:
+        handle = nbdclient.connect(server.uri)
+        assert handle.pread(MIB, 0) == data
+        handle.shutdown()
+        assert listed()[0]["cache"]["limit"] < 4 * MIB
+
+
 def test_memory_of_extract_does_not_grow_with_the_image(tmp_path: Path) -> None:
     block = 65536
     stream = zlib.compress(random.Random(1).randbytes(block // 2) * 2, 1)

@@ -132,6 +132,11 @@ def test_a_cowfile_in_a_missing_directory(image: Path, tmp_path: Path) -> None:
     refused("serve", image, tmp_path / "no" / "c", says="c: ")
 
 
+def test_a_cowfile_where_nobody_may_write(image: Path) -> None:
+    """On sysfs not even root makes files."""
+    refused("serve", image, "/sys/chicken.cow", says="name a place where you may write")
+
+
 def test_a_cowfile_that_is_the_image(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.write_bytes(PLAIN)

@@ -51,7 +51,15 @@ fn lock(storage: &FileStorage, access: Access) -> Result<()> {
 /// `Busy` when somebody else has made it meanwhile, and has it in use.
 pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storage>> {
     let name = path.display().to_string();
-    let failed = |error| Error::io(&name, "cannot create the cowfile", error);
+    let failed = |error: io::Error| {
+        let message = match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                "cannot create the cowfile here (name a place where you may write, or :memory:)"
+            }
+            _ => "cannot create the cowfile",
+        };
+        Error::io(&name, message, error)
+    };
     let unfinished = Unfinished::new(path).map_err(failed)?;
     let storage = FileStorage::create_new(&unfinished.path).map_err(failed)?.named(path);
     lock(&storage, Access::Writable)?;

@@ -94,7 +94,9 @@ impl CloopImage {
         let block_size = header.block_size;
         // A cache that cannot hold two blocks would decode one again for each small read.
         let heaviest = entry::heaviest(block_size);
-        let cache_bytes = options.cache_bytes.max(2 * heaviest);
+        // One that is twice as large as the image holds all of it, whatever comes first.
+        let most = index.block_count().saturating_mul(2 * heaviest);
+        let cache_bytes = options.cache_bytes.min(most).max(2 * heaviest);
         Ok(Arc::new_cyclic(|me| CloopImage {
             me: me.clone(),
             strict: options.strict,
