@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, images, nbdclient
-from support.programs import cowcloop, cowcloop_path, mannered, refused
+from support.interrupted import stopped_half_way
+from support.programs import cowcloop, refused
 from support.server import serving
 
 UNIT = cowfile.UNIT
@@ -146,19 +144,6 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
     raw, cow = tmp_path / "raw", tmp_path / "cow"
     raw.write_bytes(os.urandom(1 << 20) * 96)
     cow.write_bytes(cowfile.build(raw.read_bytes(), {5: b"x" * UNIT}))
-    out = tmp_path / "out"
-    working = subprocess.Popen(
-        [cowcloop_path(), "commit", "--level", "best", str(raw), str(cow), str(out)],
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 60
-    while len(list(tmp_path.iterdir())) == 2:
-        assert time.monotonic() < end
-        assert working.poll() is None
-        time.sleep(0.005)
-    os.killpg(working.pid, signal.SIGINT)
-    _, err = working.communicate(timeout=60)
-    assert working.returncode == 130, err
-    mannered(err.decode())
+    words = ["commit", "--level", "best", raw, cow, tmp_path / "out"]
+    assert stopped_half_way(*words, folder=tmp_path) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cow", "raw"]

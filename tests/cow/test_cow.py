@@ -7,13 +7,12 @@ import json
 import os
 import pty
 import select
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
+from support.interrupted import stopped_half_way
 from support.programs import cowcloop, cowcloop_path, mannered, one_line, refused, run
 from support.server import attach, serving
 
@@ -365,20 +364,7 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
     blocks = {at: noise[at % 1024 * UNIT :][:UNIT] for at in range(65536)}
     big.write_bytes(cowfile.build(base, blocks))
     out = tmp_path / "out"
-    working = subprocess.Popen(
-        [cowcloop_path(), "cow", "pack", "-z", str(big), str(out)],
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 60
-    while not [path for path in tmp_path.iterdir() if path.name != "big.cow"]:
-        assert time.monotonic() < end
-        assert working.poll() is None
-        time.sleep(0.005)
-    os.killpg(working.pid, signal.SIGINT)
-    _, err = working.communicate(timeout=60)
-    assert working.returncode == 130, err
-    mannered(err.decode())
+    assert stopped_half_way("cow", "pack", "-z", big, out, folder=tmp_path) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["big.cow"]
     assert run(cowcloop_path(), "cow", "pack", big, out).returncode == 0
 

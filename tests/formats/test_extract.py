@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from support import cloop
+from support.interrupted import stopped_half_way
 from support.programs import cowcloop, cowcloop_path, program, refused, run
-from support.server import wait_until
 
 BLOCK = 65536
 PLAIN = cloop.sample(20 * BLOCK, BLOCK)
@@ -83,21 +83,13 @@ def test_a_reader_that_goes_away(image: Path) -> None:
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
-    """Ctrl-C half way: exit code 130 and no file under the final name, nor any other."""
-    image, out = tmp_path / "i.img", tmp_path / "out"
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopped_half_way_leaves_nothing(tmp_path: Path, how: signal.Signals, code: int) -> None:
+    """No file under the final name, nor any other; also when nobody is left to remove one."""
+    image = tmp_path / "i.img"
     stream = cloop.encode("zlib", b"\x55" * BLOCK)
     image.write_bytes(cloop.assemble("V2.0", BLOCK, [stream] * 100_000))
-    child = subprocess.Popen(
-        [cowcloop_path(), "extract", str(image), str(out)],
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    wait_until(lambda: child.poll() is not None or len(list(tmp_path.iterdir())) > 1, "some output")
-    os.killpg(child.pid, signal.SIGINT)
-    _, stderr = child.communicate(timeout=60)
-    assert child.returncode == 130, stderr
-    assert "Traceback" not in stderr.decode()
+    assert stopped_half_way("extract", image, tmp_path / "out", folder=tmp_path, how=how) == code
     assert [path.name for path in tmp_path.iterdir()] == ["i.img"]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from support import cowfile
+from support.interrupted import stopped_half_way
 from support.programs import ROOT, cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import attach, listed, wait_until
 
@@ -568,6 +569,26 @@ def test_a_full_disk_is_told(
     if left():
         cowcloop("umount", place, expect=None)
     assert left() == []
+
+
+def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path: Path) -> None:
+    """fuse2fs has no files without names: there an output has a passing one until it is whole."""
+    program("fuse2fs", "fuse2fs")
+    disk = mkfs(tmp_path / "disk", "ext2", kib=98304)
+    cowcloop("mount", "--via", "fuse2fs", disk, tmp_path / "c", place)
+    try:
+        with pytest.raises(OSError, match=r"not supported|Is a directory"):
+            os.open(place, os.O_TMPFILE | os.O_RDWR)
+        before = sorted(os.listdir(place))
+        assert stopped_half_way("extract", chicken, place / "out", folder=place) == 130
+        # FUSE keeps a removed file, hidden, until its close has come through.
+        wait_until(lambda: sorted(os.listdir(place)) == before, "nothing left")
+        cowcloop("extract", chicken, place / "out")
+        cowcloop("extract", chicken, tmp_path / "out")
+        assert (place / "out").read_bytes() == (tmp_path / "out").read_bytes()
+        assert sorted(os.listdir(place)) == sorted([*before, "out"])
+    finally:
+        cowcloop("umount", place)
 
 
 def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:

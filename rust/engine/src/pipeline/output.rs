@@ -3,13 +3,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid};
+use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid, CWD};
 
 use super::stream::{Stream, StreamError};
 use crate::storage::{FileStorage, Storage};
@@ -55,8 +55,16 @@ pub struct Output {
 
 #[derive(Debug)]
 enum Sink {
-    File { file: File, pending: Pending },
-    BlockDevice { file: File, size: u64 },
+    /// The name goes before the file is closed: FUSE can keep one whose close is still under
+    /// way when it is removed.
+    File {
+        pending: Pending,
+        file: File,
+    },
+    BlockDevice {
+        file: File,
+        size: u64,
+    },
     Stream(Stream),
 }
 
@@ -124,7 +132,7 @@ impl Output {
         };
         let (file, pending) = Pending::create(&place, existing.as_ref())
             .map_err(|source| error("cannot create a file beside it", source))?;
-        Ok(Output { name, sink: Sink::File { file, pending }, position: 0 })
+        Ok(Output { name, sink: Sink::File { pending, file }, position: 0 })
     }
 
     fn standard_output(inputs: &[FileIdentity]) -> Result<Self> {
@@ -288,7 +296,7 @@ impl Output {
                 let failed = |source| error("cannot be completed", source);
                 pending.make_durable(&file).map_err(failed)?;
                 check()?;
-                pending.settle().map_err(failed)
+                pending.settle(&file).map_err(failed)
             }
             Sink::BlockDevice { file, .. } => {
                 file.sync_all().map_err(|source| error("cannot be written to the medium", source))
@@ -329,7 +337,9 @@ fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) ->
 struct Pending {
     directory: PathBuf,
     handle: File,
-    temporary: String,
+    /// The name that the file has until then; `None`: none, and nothing is left of it
+    /// whatever ends this process.
+    temporary: Option<String>,
     place: PathBuf,
     /// Mode that the file gets in the end; `None`: that which it was made with.
     mode: Option<Mode>,
@@ -345,11 +355,17 @@ impl Pending {
             _ => PathBuf::from("."),
         };
         let handle = File::open(&directory)?;
-        let temporary = temporary_name()?;
         // What replaces a private file is private from its first byte on.
-        let mode = if replaced.is_some() { 0o600 } else { 0o666 };
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file: File = rustix::fs::openat(&handle, &temporary, flags, Mode::from(mode))?.into();
+        let mode = Mode::from(if replaced.is_some() { 0o600 } else { 0o666 });
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let (file, temporary) = match Self::unnamed(&handle, flags, mode) {
+            Some(file) => (file, None),
+            None => {
+                let name = temporary_name()?;
+                let flags = flags | OFlags::CREATE | OFlags::EXCL;
+                (rustix::fs::openat(&handle, &name, flags, mode)?.into(), Some(name))
+            }
+        };
         let pending = Pending {
             directory,
             handle,
@@ -366,6 +382,13 @@ impl Pending {
         Ok((file, pending))
     }
 
+    /// A file without a name, where the file system has such files and this process
+    /// could give it one later.
+    fn unnamed(directory: &File, flags: OFlags, mode: Mode) -> Option<File> {
+        let file = rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode).ok()?.into();
+        fs::symlink_metadata(link_to(&file)).is_ok().then_some(file)
+    }
+
     fn make_durable(&self, file: &File) -> io::Result<()> {
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(file, mode)?;
@@ -373,19 +396,35 @@ impl Pending {
         file.sync_all()
     }
 
-    fn settle(mut self) -> io::Result<()> {
-        rustix::fs::renameat(&self.handle, &self.temporary, &self.handle, &self.place)?;
+    fn settle(mut self, file: &File) -> io::Result<()> {
+        if self.temporary.is_none() {
+            // By a name of its own first: only a rename takes the place of a file.
+            let name = temporary_name()?;
+            let follow = AtFlags::SYMLINK_FOLLOW;
+            rustix::fs::linkat(CWD, link_to(file), &self.handle, &name, follow)?;
+            self.temporary = Some(name);
+        }
+        if let Some(name) = &self.temporary {
+            rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
+        }
         self.settled = true;
+        // Where a name is made durable with what it is the name of.
+        file.sync_all()?;
         self.handle.sync_all()
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.settled {
-            let _ = rustix::fs::unlinkat(&self.handle, &self.temporary, AtFlags::empty());
+        if let (Some(name), false) = (&self.temporary, self.settled) {
+            let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
         }
     }
+}
+
+/// What stands for an open file in the file system, whether it has a name or not.
+fn link_to(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// A name that nobody can foresee.

@@ -1,0 +1,40 @@
+"""Commands that are stopped while they work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from .programs import Argument, cowcloop_path, mannered
+from .server import wait_until
+
+
+def stopped_half_way(
+    *arguments: Argument, folder: Path, how: signal.Signals = signal.SIGINT
+) -> int:
+    """Signals cowcloop as soon as it makes a file in ``folder``; its exit code."""
+    child = subprocess.Popen(
+        [cowcloop_path(), *map(os.fspath, arguments)],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    wait_until(lambda: child.poll() is not None or _makes_a_file(child.pid, folder), "an output")
+    os.killpg(child.pid, how)
+    _, stderr = child.communicate(timeout=60)
+    mannered(stderr.decode())
+    return child.returncode
+
+
+def _makes_a_file(pid: int, folder: Path) -> bool:
+    """Whether the process has a file open there that has no name yet, or a passing one."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = Path(os.readlink(link))
+        except FileNotFoundError:
+            continue
+        passing = target.name.endswith((" (deleted)", ".part"))
+        if passing and target.parent == folder.resolve():
+            return True
+    return False
