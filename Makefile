@@ -85,7 +85,7 @@ fuzz: build
 	scripts/fuzz.sh
 
 wheel: deps $(VENV)/.tools
-	$(BIN)/pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+	scripts/make-wheel.sh dist
 	$(BIN)/maturin sdist --out dist
 
 # Tools at their newest, for review; needs uv.

@@ -144,6 +144,6 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
     raw, cow = tmp_path / "raw", tmp_path / "cow"
     raw.write_bytes(os.urandom(1 << 20) * 96)
     cow.write_bytes(cowfile.build(raw.read_bytes(), {5: b"x" * UNIT}))
-    words = ["commit", "--level", "best", raw, cow, tmp_path / "out"]
-    assert stopped_half_way(*words, folder=tmp_path) == 130
+    out = tmp_path / "out"
+    assert stopped_half_way("commit", "--level", "best", raw, cow, out, folder=tmp_path) == 130
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cow", "raw"]

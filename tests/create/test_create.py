@@ -263,8 +263,8 @@ def test_interrupted_leaves_nothing(tmp_path: Path) -> None:
     with big.open("wb") as file:
         file.truncate(4 << 30)
         file.write(PLAIN)
-    words = ["create", "--level", "best", big, tmp_path / "out"]
-    assert stopped_half_way(*words, folder=tmp_path) == 130
+    out = tmp_path / "out"
+    assert stopped_half_way("create", "--level", "best", big, out, folder=tmp_path) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 

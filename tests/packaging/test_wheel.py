@@ -51,13 +51,7 @@ def wheel(shared: Path) -> Path:
     def make(folder: Path) -> None:
         if shutil.which("cargo") is None:
             missing("cargo is not installed")
-        options: list[programs.Argument] = [
-            "--no-build-isolation",
-            "--no-deps",
-            "--wheel-dir",
-            folder,
-        ]
-        run(sys.executable, "-m", "pip", *_QUIET, "wheel", *options, ROOT)
+        run(ROOT / "scripts" / "make-wheel.sh", folder)
 
     (found,) = images.once(shared / "wheel", make).glob("cowcloop-*.whl")
     return found
@@ -71,7 +65,7 @@ def fetch(python: Path | str, wheel: Path, folder: Path) -> None:
 
 
 def test_what_is_in_the_wheel(wheel: Path) -> None:
-    assert wheel.name.startswith(f"cowcloop-{version()}-cp39-abi3-")
+    assert wheel.name.startswith(f"cowcloop-{version()}-cp39-abi3-manylinux_2_")
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "cowcloop/_core.abi3.so",

@@ -16,7 +16,7 @@ def stopped_half_way(
 ) -> int:
     """Signals cowcloop as soon as it makes a file in ``folder``; its exit code."""
     child = subprocess.Popen(
-        [cowcloop_path(), *map(os.fspath, arguments)],
+        [cowcloop_path(), *arguments],
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
