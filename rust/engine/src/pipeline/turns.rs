@@ -17,8 +17,8 @@ pub(super) struct Turns<'a> {
     limit: usize,
     write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
     state: Mutex<State>,
-    /// Signalled when a thread has written all there was.
-    done: Condvar,
+    /// Signalled when fewer wait, or nobody writes any more.
+    room: Condvar,
 }
 
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl<'a> Turns<'a> {
         write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
     ) -> Self {
         let limit = WAITING / pool.size();
-        Turns { pool, limit, write, state: Mutex::default(), done: Condvar::new() }
+        Turns { pool, limit, write, state: Mutex::default(), room: Condvar::new() }
     }
 
     /// Writes the first `length` bytes of `data` at `offset`, or has them written by a
@@ -56,7 +56,7 @@ impl<'a> Turns<'a> {
             if state.waiting.len() <= self.limit {
                 return Ok(());
             }
-            state = self.done.wait(state).expect("no panic while locked");
+            state = self.room.wait(state).expect("no panic while locked");
         }
         state.writing = true;
         let mut outcome = Ok(());
@@ -64,12 +64,13 @@ impl<'a> Turns<'a> {
             // The last one is the likeliest to be in a processor's cache still.
             let Some(piece) = state.waiting.pop() else { break };
             drop(state);
+            self.room.notify_one();
             outcome = (self.write)(&piece.data[..piece.length], piece.offset);
             self.pool.give(piece.data);
             state = self.lock();
         }
         state.writing = false;
-        self.done.notify_all();
+        self.room.notify_all();
         outcome
     }
 
