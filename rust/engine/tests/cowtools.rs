@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cowcloop_engine::cowfile;
 use cowcloop_engine::cowtools::{merge, pack, unpack};
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::pipeline::{NoProgress, Progress};
@@ -166,4 +167,46 @@ fn a_merge_refuses_another_base_and_changes_nothing() {
     let cow = fs::OpenOptions::new().write(true).open(&files.cow).unwrap();
     cow.write_all_at(&[1, 0, 1, 0], 4).unwrap();
     assert_eq!(merge(&files.base, &files.cow, &NoProgress).unwrap_err().kind(), ErrorKind::Dirty);
+}
+
+/// All tools must refuse the cowfile, with these words, and leave the base as it is.
+fn refused_by_all(files: &Files, words: &str) {
+    let before = fs::read(&files.base).unwrap();
+    let cow = &files.cow;
+    let errors = [
+        merge(&files.base, cow, &NoProgress).map(|_| ()),
+        pack(cow, &files.path("packed"), false, &NoProgress).map(|_| ()),
+        cowfile::copy(cow, &files.path("copy"), &NoProgress).map(|_| ()),
+        open(&files.base, cow).map(|_| ()),
+    ];
+    for error in errors {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(fs::read(&files.base).unwrap() == before);
+}
+
+#[test]
+fn a_cowfile_that_was_cut_short_is_refused_before_anything_is_written() {
+    let files = files();
+    fs::OpenOptions::new().write(true).open(&files.cow).unwrap().set_len(20 << 20).unwrap();
+    refused_by_all(&files, "a cut copy?");
+}
+
+#[test]
+fn a_block_beyond_the_device_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, cow) = (dir.path().join("base"), dir.path().join("my.cow"));
+    fs::write(&base, vec![7; 10 << 10]).unwrap();
+    let device = open(&base, &cow).unwrap();
+    device.write_at(&[1; 1024], 0).unwrap();
+    device.close().unwrap();
+    drop(device);
+    // One more bit, of block 100 of 10, in the bitmap at 1024, and the count at 48 with it.
+    let file = fs::OpenOptions::new().write(true).open(&cow).unwrap();
+    file.write_all_at(&[1 << (100 % 8)], 1024 + 100 / 8).unwrap();
+    file.write_all_at(&2_u64.to_le_bytes(), 48).unwrap();
+    file.write_all_at(&[9; 1024], 4096 + 100 * 1024).unwrap();
+    refused_by_all(&Files { dir, base, cow, device: Vec::new() }, "is set, but the device has");
 }

@@ -466,3 +466,28 @@ fn a_base_that_fails_harms_only_what_needs_it() {
     drop(overlay);
     check(&Overlay::open(storage, lower, Access::ReadOnly).unwrap());
 }
+
+#[test]
+fn a_read_of_half_a_block_meets_a_write_of_that_block() {
+    let storage = Arc::new(MemoryStorage::new("large", u64::MAX));
+    storage.write_all_at(&[7], (64 << 20) - 1).unwrap();
+    let lower = image::open(storage, &ImageOptions::default()).unwrap();
+    let (_, overlay) = new_overlay(&lower);
+    let at = std::sync::atomic::AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for block in 0..60_000 {
+                at.store(block, Ordering::Relaxed);
+                overlay.write_at(&[1; 1024], block * 1024).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let mut half = [0; 512];
+        while !done.load(Ordering::Relaxed) {
+            let block = at.load(Ordering::Relaxed);
+            overlay.read_at(&mut half, block * 1024 + 512).unwrap();
+            assert!(half == [1; 512] || half == [0; 512]);
+        }
+    });
+}

@@ -166,14 +166,16 @@ impl Bitmap {
     pub fn run(&self, block: u64, limit: u64) -> (bool, u64) {
         let start = block + FIRST_BIT;
         let end = start + limit;
-        let set = self.word(start) >> (start % 64) & 1 == 1;
+        let first = self.word(start);
+        let set = first >> (start % 64) & 1 == 1;
         let mut bit = start;
         while bit < end {
             if !set && self.pages[(bit / PAGE_BITS) as usize].get().is_none() {
                 bit = (bit / PAGE_BITS + 1) * PAGE_BITS;
                 continue;
             }
-            let word = self.word(bit);
+            // The first word as it was seen: a bit of it may be set meanwhile.
+            let word = if bit == start { first } else { self.word(bit) };
             let other = (if set { !word } else { word }) >> (bit % 64);
             if other != 0 {
                 bit += u64::from(other.trailing_zeros());

@@ -83,8 +83,12 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
 
 /// Makes a name in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = File::open(parent(path))?;
-    match rustix::fs::fsync(&directory) {
+    sync_open_directory(&File::open(parent(path))?)
+}
+
+/// The same of a directory that is open.
+pub(crate) fn sync_open_directory(directory: &File) -> io::Result<()> {
+    match rustix::fs::fsync(directory) {
         // Some network and FUSE file systems cannot; their names are durable at once.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         other => Ok(other?),

@@ -39,7 +39,7 @@ use snapshot::Snapshot;
 
 pub use change::Change;
 pub use fingerprint::fingerprint;
-pub(crate) use open::{check_count, refuse_dirty};
+pub(crate) use open::{check_bitmap, check_bits, refuse_dirty};
 pub use open::{read_head, Access};
 pub use snapshot::{copy, SnapshotSummary};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::bitmap::Bitmap;
 use super::fingerprint;
-use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
+use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use super::mark::Mark;
 use super::ranges::RangeLocks;
 use super::rounds::Rounds;
@@ -71,29 +71,13 @@ impl Cowfile {
         }
         let failed = |error| Error::io(name, "cannot read the cowfile's bitmap", error);
         let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-        check_count(name, &head, bitmap.count())?;
-        if let Some(last) = bitmap.last() {
-            if last >= head.rdoblocks {
-                let message = format!(
-                    "cowfile bitmap: block {last} is set, but the device has {} blocks",
-                    head.rdoblocks
-                );
-                return Err(Error::new(ErrorKind::Damaged, name, message));
-            }
-            let (length, needed) =
-                (storage.len().map_err(failed)?, head.doffset + (last + 1) * MAPUNIT);
-            if length < needed {
-                let message = format!(
-                    "the cowfile is {length} bytes long, but block {last} ends at {needed}: \
-                     a cut copy? Take a whole one"
-                );
-                return Err(Error::new(ErrorKind::Damaged, name, message));
-            }
-        }
+        check_bitmap(&*storage, &head, &bitmap)?;
         let state = match access {
             Access::ReadOnly => State::ReadOnly,
             Access::Writable => State::Writable,
         };
+        // What a killed process wrote may be in the system's cache alone: the first flush syncs it.
+        let inherited = u64::from(head.version == VERSION_OPEN);
         Ok(Cowfile {
             doffset: head.doffset,
             blocks: head.rdoblocks,
@@ -103,7 +87,7 @@ impl Cowfile {
             base: (base.size(), identity),
             in_use: AtomicBool::new(false),
             state: AtomicU8::new(state as u8),
-            changes: AtomicU64::new(0),
+            changes: AtomicU64::new(inherited),
             durable: AtomicU64::new(0),
             rounds: Rounds::default(),
             counters: Counters::default(),
@@ -141,8 +125,33 @@ pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a cowfile whose head and bitmap disagree.
-pub(crate) fn check_count(name: &str, head: &Head, bits: u64) -> Result<()> {
+/// Refuses a cowfile whose head, bitmap and length contradict each other.
+pub(crate) fn check_bitmap(storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> Result<()> {
+    let name = storage.name();
+    check_bits(name, head, bitmap)?;
+    let Some(last) = bitmap.last() else { return Ok(()) };
+    let needed = head.doffset + (last + 1) * MAPUNIT;
+    let length = storage.len().map_err(|error| Error::io(name, "cannot read the length", error))?;
+    if length < needed {
+        let message = format!(
+            "the cowfile is {length} bytes long, but block {last} ends at {needed}: a cut copy? \
+             Take a whole one"
+        );
+        return Err(Error::new(ErrorKind::Damaged, name, message));
+    }
+    Ok(())
+}
+
+/// Refuses a bitmap that is not the head's.
+pub(crate) fn check_bits(name: &str, head: &Head, bitmap: &Bitmap) -> Result<()> {
+    if let Some(last) = bitmap.last().filter(|last| *last >= head.rdoblocks) {
+        let message = format!(
+            "cowfile bitmap: block {last} is set, but the device has {} blocks",
+            head.rdoblocks
+        );
+        return Err(Error::new(ErrorKind::Damaged, name, message));
+    }
+    let bits = bitmap.count();
     if head.version == VERSION_CLOSED && head.cowused != bits {
         let message = format!(
             "cowfile head: cowused is {}, but its bitmap has {bits} blocks; repair it with \

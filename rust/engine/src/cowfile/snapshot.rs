@@ -13,7 +13,7 @@ use super::bitmap::Bitmap;
 use super::files::{self, sync_directory, Unfinished};
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
-use super::{check_count, read_head, refuse_dirty, Access, Cowfile};
+use super::{check_bitmap, read_head, refuse_dirty, Access, Cowfile};
 use crate::pipeline::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
@@ -151,7 +151,7 @@ pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<Snapshot
     }
     let failed = |error| Error::io(&name, "cannot read the cowfile's bitmap", error);
     let taken = Bitmap::load(&*source, head.mapsize).map_err(failed)?;
-    check_count(&name, &head, taken.count())?;
+    check_bitmap(&*source, &head, &taken)?;
     let (unfinished, target) = begin(new)?;
     let shared = source.share_blocks_with(&target).is_ok();
     let snapshot = Snapshot::new(source, target, &head, taken);

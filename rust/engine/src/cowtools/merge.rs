@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::mark::Mark;
-use crate::cowfile::{check_count, files, fingerprint, read_head, refuse_dirty, Access};
+use crate::cowfile::{check_bitmap, files, fingerprint, read_head, refuse_dirty, Access};
 use crate::image::{Image, ImageOptions};
 use crate::pipeline::Progress;
 use crate::storage::{FileStorage, Storage};
@@ -44,7 +44,7 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
     refuse_dirty(name, &head)?;
     let failed = |error| Error::io(name, "cannot read the cowfile", error);
     let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-    check_count(name, &head, bitmap.count())?;
+    check_bitmap(&*storage, &head, &bitmap)?;
 
     let base_name = base.display().to_string();
     let base_failed = |error| Error::io(&base_name, "cannot open the base for writing", error);

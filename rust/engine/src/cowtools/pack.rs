@@ -14,7 +14,7 @@ use flate2::Compression;
 
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
-use crate::cowfile::{check_count, files, read_head, refuse_dirty, Access};
+use crate::cowfile::{check_bitmap, check_bits, files, read_head, refuse_dirty, Access};
 use crate::pipeline::{check, FileIdentity, Output, Progress};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
@@ -53,7 +53,7 @@ pub fn pack(
     refuse_dirty(name, &head)?;
     let failed = |error| Error::io(name, "cannot read the cowfile", error);
     let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-    check_count(name, &head, bitmap.count())?;
+    check_bitmap(&*storage, &head, &bitmap)?;
     head.version = VERSION_CLOSED;
     head.dirty = false;
     head.packed = true;
@@ -187,12 +187,7 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
     }
     refuse_dirty(&shown, &head)?;
     let bitmap = Bitmap::read_from(&mut *reader, head.mapsize).map_err(failed)?;
-    check_count(&shown, &head, bitmap.count())?;
-    if let Some(last) = bitmap.last().filter(|last| *last >= head.rdoblocks) {
-        let message =
-            format!("bitmap: block {last} is set, but the device has {} blocks", head.rdoblocks);
-        return Err(Error::new(ErrorKind::Damaged, &shown, message));
-    }
+    check_bits(&shown, &head, &bitmap)?;
     let gap = head.doffset - HEAD_BYTES - head.mapsize;
     let skipped = io::copy(&mut reader.by_ref().take(gap), &mut io::sink()).map_err(failed)?;
     if skipped < gap {
@@ -204,8 +199,8 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
         (&mut first[..HEAD_SECTOR]).try_into().expect("the head is longer than a sector");
     head.encode_into(sector);
     let output = Output::open(target, &inputs)?;
-    if output.is_stream() {
-        let message = "a cowfile is a sparse file and cannot be written to a stream";
+    if output.is_stream() || output.is_block_device() {
+        let message = "a cowfile is a sparse file, no stream or block device: name a file";
         return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));
     }
     progress.total(bitmap.count() * MAPUNIT);

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid, CWD};
+use rustix::io::Errno;
 
 use super::stream::{Stream, StreamError};
+use crate::cowfile::files::sync_open_directory;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -398,19 +400,30 @@ impl Pending {
 
     fn settle(mut self, file: &File) -> io::Result<()> {
         if self.temporary.is_none() {
-            // By a name of its own first: only a rename takes the place of a file.
-            let name = temporary_name()?;
-            let follow = AtFlags::SYMLINK_FOLLOW;
-            rustix::fs::linkat(CWD, link_to(file), &self.handle, &name, follow)?;
-            self.temporary = Some(name);
+            let link = |name: &Path| {
+                let follow = AtFlags::SYMLINK_FOLLOW;
+                rustix::fs::linkat(CWD, link_to(file), &self.handle, name, follow)
+            };
+            match link(&self.place) {
+                // By a name of its own first: only a rename takes the place of a file.
+                Err(Errno::EXIST) => {
+                    let name = temporary_name()?;
+                    link(Path::new(&name))?;
+                    self.temporary = Some(name);
+                }
+                other => other?,
+            }
         }
         if let Some(name) = &self.temporary {
             rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
         }
         self.settled = true;
         // Where a name is made durable with what it is the name of.
-        file.sync_all()?;
-        self.handle.sync_all()
+        let durable = file.sync_all().and_then(|()| sync_open_directory(&self.handle));
+        durable.map_err(|error| {
+            let message = format!("it is in its place, but may not stay there: {error}");
+            io::Error::new(error.kind(), message)
+        })
     }
 }
 

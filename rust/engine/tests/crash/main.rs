@@ -10,6 +10,7 @@
 //! power cuts are tried. A case that fails is shrunk and printed.
 
 mod disk;
+mod killed;
 mod model;
 mod mutants;
 mod scenario;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use super::zeros::Known;
 use super::CloopImage;
 
-/// Blocks that wait at most; beyond that the oldest waits for its next reader.
+/// Blocks that wait at most; beyond that the oldest leaves the cache, and its next
+/// reader finds out.
 const WAITING: usize = 4096;
 /// How long nobody may have read for the image to be idle.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -29,12 +30,17 @@ pub(super) struct Unchecked {
 }
 
 impl Unchecked {
-    fn push(&self, block: u64) {
+    /// Whether what waits is being checked.
+    pub(super) fn running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// Adds a block; returns the one that it takes the place of.
+    fn push(&self, block: u64) -> Option<u64> {
         let mut waiting = self.waiting.lock().expect("no panic while locked");
-        if waiting.len() == WAITING {
-            waiting.pop_front();
-        }
+        let pushed_out = if waiting.len() == WAITING { waiting.pop_front() } else { None };
         waiting.push_back(block);
+        pushed_out
     }
 
     fn pop(&self) -> Option<u64> {
@@ -48,7 +54,9 @@ impl CloopImage {
         if !self.workers.started() {
             return false;
         }
-        self.unchecked.push(block);
+        if let Some(pushed_out) = self.unchecked.push(block) {
+            self.forget(pushed_out);
+        }
         if self.unchecked.running.swap(true, Ordering::AcqRel) {
             return true;
         }
@@ -66,10 +74,14 @@ impl CloopImage {
         if self.states.get(block) == Known::Nothing {
             let mut output = self.buffers.take();
             if self.load_whole(block, self.location(block), &mut output).is_err() {
-                if let Some(entry) = self.cache.peek(block) {
-                    self.cache.remove(block, &entry);
-                }
+                self.forget(block);
             }
+        }
+    }
+
+    fn forget(&self, block: u64) {
+        if let Some(entry) = self.cache.peek(block) {
+            self.cache.remove(block, &entry);
         }
     }
 }

@@ -28,7 +28,15 @@ pub(super) struct Growing {
     /// Segments that are there.
     ready: AtomicUsize,
     /// `None` once all is there.
-    stream: Mutex<Option<Stream>>,
+    stream: Mutex<Option<Inflating>>,
+}
+
+/// The stream, and the segment that it is at: what it gave out before a read
+/// failed, it does not give out again.
+struct Inflating {
+    stream: Stream,
+    segment: Box<[u8]>,
+    written: usize,
 }
 
 /// Why a block does not grow.
@@ -60,7 +68,11 @@ impl Growing {
             may_be_short,
             segments: [const { OnceLock::new() }; SEGMENTS],
             ready: AtomicUsize::new(0),
-            stream: Mutex::new(Some(Stream::new())),
+            stream: Mutex::new(Some(Inflating {
+                stream: Stream::new(),
+                segment: Box::default(),
+                written: 0,
+            })),
         }
     }
 
@@ -100,26 +112,30 @@ impl Growing {
         mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
     ) -> Result<bool, GrowError> {
         let mut place = self.stream.lock().expect("no panic while locked");
-        let Some(stream) = &mut *place else { return Ok(true) };
+        let Some(Inflating { stream, segment, written }) = &mut *place else { return Ok(true) };
         let mut input = Input { bytes: Vec::new(), at: 0, length: self.length };
         while self.available() < end {
             let ready = self.ready.load(Ordering::Acquire);
             let size = self.segment_size().min(self.block_size - self.available());
-            let mut segment = vec![0; size].into_boxed_slice();
-            let written = input.inflate(stream, &mut segment, &mut read)?;
-            if written < size && !self.may_be_short {
-                let length = self.available() + written;
+            if segment.is_empty() {
+                (*segment, *written) = (vec![0; size].into_boxed_slice(), 0);
+            }
+            input.inflate(stream, segment, written, &mut read)?;
+            if *written < size && !self.may_be_short {
+                let length = self.available() + *written;
                 return Err(DecodeError::too_short(length, self.block_size).into());
             }
             // zlib-ng uses the room behind what it writes as it likes.
-            segment[written..].fill(0);
-            let _ = self.segments[ready].set(segment);
+            segment[*written..].fill(0);
+            let _ = self.segments[ready].set(std::mem::take(segment));
             self.ready.store(ready + 1, Ordering::Release);
         }
         if self.available() < self.block_size {
             return Ok(false);
         }
-        if input.inflate(stream, &mut [0], &mut read)? > 0 {
+        let mut beyond = 0;
+        input.inflate(stream, &mut [0], &mut beyond, &mut read)?;
+        if beyond > 0 {
             return Err(DecodeError::too_long(self.block_size).into());
         }
         *place = None;
@@ -140,14 +156,14 @@ impl Input {
         &mut self,
         stream: &mut Stream,
         output: &mut [u8],
+        written: &mut usize,
         read: &mut impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
-    ) -> Result<usize, GrowError> {
-        let mut written = 0;
-        while written < output.len() && !stream.ended() {
-            let (consumed, wrote) = stream.step(&self.bytes[self.at..], &mut output[written..])?;
+    ) -> Result<(), GrowError> {
+        while *written < output.len() && !stream.ended() {
+            let (consumed, wrote) = stream.step(&self.bytes[self.at..], &mut output[*written..])?;
             self.at += consumed;
-            written += wrote;
-            if written < output.len() && !stream.ended() {
+            *written += wrote;
+            if *written < output.len() && !stream.ended() {
                 let rest = self.length - stream.consumed();
                 if rest == 0 || self.at < self.bytes.len() {
                     return Err(DecodeError::truncated().into());
@@ -157,6 +173,6 @@ impl Input {
                 self.at = 0;
             }
         }
-        Ok(written)
+        Ok(())
     }
 }

@@ -106,10 +106,17 @@ impl Index {
     }
 }
 
-/// The entries; the header was checked, so the file has room for them.
+/// The entries. The header was checked, so the file has room for them; but a sparse
+/// file has room for any number, so what is wrong at first sight ends it at once.
 fn read_entries(storage: &dyn Storage, header: &Header) -> Result<Vec<u64>> {
-    let count = header.num_blocks as usize + 1;
-    let mut entries = Vec::with_capacity(count);
+    let blocks = header.num_blocks as usize;
+    let count = blocks + 1;
+    let mut entries = Vec::new();
+    entries.try_reserve_exact(count).map_err(|_| {
+        let message = format!("its index of {blocks} blocks needs more memory than there is");
+        Error::new(ErrorKind::Unsupported, storage.name(), message)
+    })?;
+    let data = header.data_range();
     let mut bytes = vec![0; CHUNK.min(count * 8)];
     while entries.len() < count {
         let n = bytes.len().min((count - entries.len()) * 8);
@@ -118,7 +125,14 @@ fn read_entries(storage: &dyn Storage, header: &Header) -> Result<Vec<u64>> {
             .read_exact_at(&mut bytes[..n], at)
             .map_err(|error| Error::io(storage.name(), "cannot read the index", error))?;
         let numbers = bytes[..n].chunks_exact(8);
+        let first = entries.len();
         entries.extend(numbers.map(|b| u64::from_be_bytes(b.try_into().expect("8 bytes"))));
+        let (offset, _) = split(header.kind, entries[first]);
+        if first < blocks && !(data.start..=data.end).contains(&offset) {
+            let so_far = &entries[..entries.len().min(blocks)];
+            let mut checker = Checker::new(storage.name(), header, so_far);
+            so_far.iter().try_for_each(|entry| checker.block(*entry))?;
+        }
     }
     Ok(entries)
 }
@@ -200,7 +214,7 @@ impl<'a> Checker<'a> {
             count: 0,
             open: None,
             stored_end: header.data_range().start,
-            lengths: lengths.then(|| Vec::with_capacity(header.num_blocks as usize)),
+            lengths: lengths.then(|| Vec::with_capacity(entries.len())),
             stored: Vec::new(),
             shared_blocks: 0,
         }

@@ -177,9 +177,9 @@ impl CloopImage {
     }
 
     /// Whether a block that was decoded in part may be read once more as it is:
-    /// it was checked before, or somebody is going to.
+    /// it was checked before, or somebody is at it.
     fn may_stay_unchecked(&self, block: u64) -> bool {
-        self.states.get(block) == Known::Data || self.workers.started()
+        self.states.get(block) == Known::Data || self.unchecked.running()
     }
 
     /// Decodes a block, or the beginning of it, for the cache.

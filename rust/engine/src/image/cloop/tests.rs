@@ -9,6 +9,7 @@ use crate::image::Image;
 use crate::storage::MemoryStorage;
 use crate::{Extent, ExtentKind};
 
+mod faulty;
 mod malformed;
 mod partial;
 mod racing;
