@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 from support import cloop, cowfile, nbdclient
 from support.interrupted import stopped_half_way
-from support.programs import cowcloop, cowcloop_path, mannered, one_line, refused, run
+from support.programs import (
+    cowcloop,
+    cowcloop_path,
+    mannered,
+    one_line,
+    program,
+    refused,
+    run,
+)
 from support.server import attach, serving
 
 UNIT = cowfile.UNIT
@@ -191,6 +199,20 @@ def test_pack_through_a_pipe(cow: Path, tmp_path: Path) -> None:
     packed = cowcloop("cow", "pack", "-z", cow, "-").stdout
     cowcloop("cow", "unpack", "-", tmp_path / "back", stdin=packed)
     assert cowfile.parse(tmp_path / "back").blocks == CHANGED
+
+
+def test_unpack_to_a_block_device_is_refused(cow: Path, tmp_path: Path, loop: None) -> None:
+    """It has no holes: its old content would be taken for written blocks."""
+    packed, backing = tmp_path / "packed", tmp_path / "disk"
+    cowcloop("cow", "pack", cow, packed)
+    backing.write_bytes(b"\xee" * (1 << 20))
+    losetup = program("losetup", "mount")
+    device = run(losetup, "--find", "--show", backing).stdout.decode().strip()
+    try:
+        refused("cow", "unpack", packed, device, says="block device")
+    finally:
+        run(losetup, "--detach", device)
+    assert backing.read_bytes() == b"\xee" * (1 << 20)
 
 
 def test_pack_refuses(cow: Path, tmp_path: Path) -> None:
