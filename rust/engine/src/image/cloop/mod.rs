@@ -16,7 +16,7 @@ mod run;
 mod workers;
 mod zeros;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
@@ -58,6 +58,22 @@ pub struct CloopImage {
     unchecked: Unchecked,
     workers: Workers,
     counters: Counters,
+    /// Hints that wait.
+    hints: AtomicUsize,
+}
+
+/// Hints of what will be read that wait at most.
+const MOST_HINTS: usize = 256;
+
+/// One of them, heard or not; dropped, it waits no more.
+struct Hint(Weak<CloopImage>);
+
+impl Drop for Hint {
+    fn drop(&mut self) {
+        if let Some(image) = self.0.upgrade() {
+            image.hints.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +125,7 @@ impl CloopImage {
             unchecked: Unchecked::default(),
             workers: Workers::new(options.threads),
             counters: Counters::default(),
+            hints: AtomicUsize::new(0),
             storage,
             header,
             index,
@@ -172,8 +189,11 @@ impl Layer for CloopImage {
         let first = offset / block_size;
         let room = (self.cache.limit() / 2 / block_size).max(1);
         let end = offset.saturating_add(length).div_ceil(block_size).min(self.block_count());
-        let image = self.me.clone();
-        self.workers.spawn(move || ahead::load_range(&image, first..end.min(first + room)));
+        let hint = Hint(self.me.clone());
+        // A hint may go unheard, and must not be what fills the memory.
+        if self.hints.fetch_add(1, Ordering::AcqRel) < MOST_HINTS {
+            self.workers.spawn(move || ahead::load_range(&hint.0, first..end.min(first + room)));
+        }
     }
 
     fn start(&self) {

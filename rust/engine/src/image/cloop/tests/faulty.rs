@@ -121,3 +121,22 @@ fn an_index_of_nothing_is_refused_by_its_first_piece() {
     assert!(error.to_string().contains("offset 0 is 0, before the data"), "{error}");
     assert!(storage.bytes_read.load(Ordering::SeqCst) < 4 << 20);
 }
+
+#[test]
+fn hints_beyond_a_number_go_unheard() {
+    let (built, bytes) = zlib_image(65536, 40);
+    let image = open(&built).unwrap();
+    let waiting = || image.hints.load(Ordering::SeqCst);
+    image.prefetch(0, 1);
+    assert_eq!(waiting(), 0, "there is nobody to hear it");
+    image.start();
+    for number in 0..20_000 {
+        image.prefetch(number % 40 * 65536, 65536);
+        assert!(waiting() <= MOST_HINTS);
+    }
+    while waiting() > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(read(&image, 5000).unwrap(), bytes[5000..][..100]);
+    assert_eq!(image.counters().cache_misses, 40);
+}
