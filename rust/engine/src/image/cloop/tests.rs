@@ -11,6 +11,7 @@ use crate::{Extent, ExtentKind};
 
 mod faulty;
 mod malformed;
+mod medium;
 mod partial;
 mod racing;
 mod reading;

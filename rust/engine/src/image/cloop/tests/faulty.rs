@@ -1,56 +1,9 @@
 //! Media that fail for a moment, and checks that could not be made at once.
 
-use std::io;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use super::medium::Medium;
 use super::*;
-
-/// A storage one of whose reads fails.
-#[derive(Debug)]
-struct Flaky {
-    inner: Arc<dyn Storage>,
-    /// Reads until then; below 0: none fails.
-    left: AtomicI64,
-    bytes_read: AtomicU64,
-}
-
-impl Storage for Flaky {
-    fn name(&self) -> &str {
-        "flaky"
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        self.bytes_read.fetch_add(buf.len() as u64, Ordering::SeqCst);
-        self.inner.read_at(buf, offset)
-    }
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.inner.write_all_at(buf, offset)
-    }
-    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.punch_hole(offset, length)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
-    }
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        self.inner.next_data(offset)
-    }
-    fn next_hole(&self, offset: u64) -> io::Result<u64> {
-        self.inner.next_hole(offset)
-    }
-    fn allocated(&self) -> io::Result<u64> {
-        self.inner.allocated()
-    }
-}
-
-fn flaky(inner: Arc<dyn Storage>) -> Arc<Flaky> {
-    Arc::new(Flaky { inner, left: AtomicI64::new(-1), bytes_read: AtomicU64::new(0) })
-}
 
 fn zlib_image(block_size: usize, blocks: usize) -> (Vec<u8>, Vec<u8>) {
     let bytes = sample(block_size * blocks);
@@ -71,14 +24,14 @@ fn a_block_goes_on_where_it_was_when_a_read_failed() {
     const BLOCK: usize = 4 << 20;
     let (built, bytes) = zlib_image(BLOCK, 2);
     for (block, started) in [(0, false), (0, true), (1, false), (1, true)] {
-        let storage = flaky(storage(&built));
+        let storage = Medium::over(storage(&built));
         let image = CloopImage::open(storage.clone(), &ImageOptions::default()).unwrap();
         let base = block * BLOCK;
         read(&image, base + 1000).unwrap();
         if started {
             image.start();
         }
-        storage.left.store(1, Ordering::SeqCst);
+        storage.fail_after(1);
         let error = read(&image, base + 1_000_000).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         for at in (0..BLOCK - 100).step_by(50_000) {
@@ -116,10 +69,10 @@ fn an_index_of_nothing_is_refused_by_its_first_piece() {
     let header = Builder { num_blocks: Some(1 << 28), ..Builder::new(b"V2.0", 512) }.build();
     hollow.write_all_at(&header[..136], 0).unwrap();
     hollow.write_all_at(&[1], 3 << 30).unwrap();
-    let storage = flaky(Arc::new(hollow));
+    let storage = Medium::over(Arc::new(hollow));
     let error = CloopImage::open(storage.clone(), &ImageOptions::default()).unwrap_err();
     assert!(error.to_string().contains("offset 0 is 0, before the data"), "{error}");
-    assert!(storage.bytes_read.load(Ordering::SeqCst) < 4 << 20);
+    assert!(storage.bytes_read() < 4 << 20);
 }
 
 #[test]

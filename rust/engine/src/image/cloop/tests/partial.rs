@@ -1,5 +1,6 @@
 //! Blocks that are decoded in part, ahead, or by several threads.
 
+use super::medium::random;
 use super::*;
 
 const BLOCK: usize = 65536;
@@ -247,13 +248,7 @@ fn random_reads_by_many_threads_agree_with_the_bytes() {
             for thread in 1..=6_u64 {
                 let (image, bytes) = (&image, &bytes);
                 scope.spawn(move || {
-                    let mut state = thread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    let mut random = |below: usize| {
-                        state ^= state << 13;
-                        state ^= state >> 7;
-                        state ^= state << 17;
-                        (state % below as u64) as usize
-                    };
+                    let mut random = random(thread);
                     for round in 0..600 {
                         if round == 200 {
                             image.start();

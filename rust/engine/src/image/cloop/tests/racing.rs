@@ -1,62 +1,17 @@
 //! Readers that want one block at the same time, and readers in a cache that is too small for them.
 
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::Barrier;
 use std::time::Duration;
 
+use super::medium::{random, Medium};
 use super::*;
 
 const BLOCK: usize = 65536;
 
-/// A medium that takes its time, and notes where it is read.
-#[derive(Debug)]
-struct Slow {
-    inner: Arc<dyn Storage>,
-    reads: Mutex<Vec<u64>>,
-}
-
-impl Slow {
-    fn reads(&self) -> Vec<u64> {
-        self.reads.lock().unwrap().clone()
-    }
-}
-
-impl Storage for Slow {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.inner.len()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.reads.lock().unwrap().push(offset);
-        std::thread::sleep(Duration::from_millis(30));
-        self.inner.read_at(buf, offset)
-    }
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.inner.write_all_at(buf, offset)
-    }
-    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
-        self.inner.punch_hole(offset, length)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.inner.sync()
-    }
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        self.inner.next_data(offset)
-    }
-    fn next_hole(&self, offset: u64) -> io::Result<u64> {
-        self.inner.next_hole(offset)
-    }
-    fn allocated(&self) -> io::Result<u64> {
-        self.inner.allocated()
-    }
-}
-
 /// Has each of `pieces` read by a thread of its own, all at the same time;
 /// returns how often the medium was read.
-fn at_once(image: &CloopImage, slow: &Slow, bytes: &[u8], pieces: &[(usize, usize)]) -> usize {
+fn at_once(image: &CloopImage, slow: &Medium, bytes: &[u8], pieces: &[(usize, usize)]) -> usize {
     let before = slow.reads().len();
     let barrier = Barrier::new(pieces.len());
     std::thread::scope(|scope| {
@@ -81,7 +36,7 @@ fn of_readers_who_want_one_block_one_decodes_it() {
         builder = builder.block(Codec::Zlib, block);
     }
     for started in [false, true] {
-        let slow = Arc::new(Slow { inner: storage(&builder.build()), reads: Mutex::default() });
+        let slow = Medium::slow(storage(&builder.build()), Duration::from_millis(30));
         let image = CloopImage::open(slow.clone(), &ImageOptions::default()).unwrap();
         let opened = slow.reads().len();
         if started {
@@ -124,13 +79,7 @@ fn the_smallest_cache_and_damage_bear_many_readers() {
             for thread in 1..=6_u64 {
                 let (image, bytes, found) = (&image, &bytes, &found);
                 scope.spawn(move || {
-                    let mut state = thread.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    let mut random = |below: usize| {
-                        state ^= state << 13;
-                        state ^= state >> 7;
-                        state ^= state << 17;
-                        (state % below as u64) as usize
-                    };
+                    let mut random = random(thread);
                     for round in 0..200 {
                         if round == 60 {
                             image.start();
