@@ -384,11 +384,16 @@ impl Pending {
         Ok((file, pending))
     }
 
-    /// A file without a name, where the file system has such files and this process
-    /// could give it one later.
+    /// A file without a name, where the file system has such files and lets this process
+    /// give them one later, which is tried with another one.
     fn unnamed(directory: &File, flags: OFlags, mode: Mode) -> Option<File> {
-        let file = rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode).ok()?.into();
-        fs::symlink_metadata(link_to(&file)).is_ok().then_some(file)
+        let make = || rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode);
+        let trial = make().ok()?.into();
+        let name = temporary_name().ok()?;
+        let follow = AtFlags::SYMLINK_FOLLOW;
+        rustix::fs::linkat(CWD, link_to(&trial), directory, &name, follow).ok()?;
+        rustix::fs::unlinkat(directory, &name, AtFlags::empty()).ok()?;
+        Some(make().ok()?.into())
     }
 
     fn make_durable(&self, file: &File) -> io::Result<()> {

@@ -59,6 +59,7 @@ impl<'a> Turns<'a> {
             state = self.room.wait(state).expect("no panic while locked");
         }
         state.writing = true;
+        let _guard = LeaveOnPanic(self);
         let mut outcome = Ok(());
         while outcome.is_ok() {
             // The last one is the likeliest to be in a processor's cache still.
@@ -79,8 +80,23 @@ impl<'a> Turns<'a> {
     }
 }
 
+/// Lets the others write when its thread panics, so that nobody waits forever.
+struct LeaveOnPanic<'a, 'b>(&'a Turns<'b>);
+
+impl Drop for LeaveOnPanic<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            if let Ok(mut state) = self.0.state.lock() {
+                state.writing = false;
+            }
+            self.0.room.notify_all();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::panic::{catch_unwind, AssertUnwindSafe};
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -127,6 +143,17 @@ mod tests {
             // One a thread, and those that wait.
             assert!(pool.made() <= 4 + 1 + WAITING / size, "{} of {size}", pool.made());
         }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller() {
+        let pool = Pool::new(WAITING / 2);
+        let write = |_: &[u8], offset| {
+            assert_ne!(offset, 77, "wanted");
+            Ok(())
+        };
+        let turns = Turns::new(&pool, &write);
+        assert!(catch_unwind(AssertUnwindSafe(|| write_all(&turns))).is_err());
     }
 
     #[test]
