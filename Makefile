@@ -76,6 +76,7 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.tools
 
 # For example: make bench BENCH="--kernel-lab --runs 5"
 bench: build $(VENV)/.bench
+	$(BIN)/pytest -q benches
 	$(BIN)/python -m benches $(BENCH)
 
 demo: build

@@ -35,9 +35,11 @@ def qemu_nbd(image: Path, form: str, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def nbdkit(*words: str) -> Iterator[str]:
-    """The URI of nbdkit with one of its own plugins."""
+def nbdkit(*words: str, scratch: Path | None = None) -> Iterator[str]:
+    """The URI of nbdkit with one of its own plugins; ``scratch`` is where filters keep files."""
     command = [_program("nbdkit", "nbdkit"), "--foreground", "--unix={}", *words]
+    if scratch is not None:
+        command = ["env", f"TMPDIR={scratch}", *command]
     with _running(command) as uri:
         yield uri
 

@@ -18,7 +18,8 @@ _EVERY = 32
 
 
 def works(setting: Setting) -> Iterator[Work]:
-    """Against a plain file, and against qcow2 over the same image; on the same file system."""
+    """Against a plain file, with and without nbdkit's cow filter, and against qcow2 over the
+    same image; on the same file system."""
     material = setting.material
     folder = material.folder
 
@@ -26,11 +27,14 @@ def works(setting: Setting) -> Iterator[Work]:
         cow = _absent(folder / "bench.cow")
         return _write(servers.ours(material.cloop, cow), cow, options)
 
-    def plain(options: list[str]) -> float:
+    def plain(options: list[str], *filters: str) -> float:
         file = _absent(folder / "bench.raw")
         with file.open("wb") as image:
             image.truncate(material.size)
-        return _write(servers.nbdkit("file", str(file)), file, options)
+        return _write(servers.nbdkit(*filters, "file", str(file), scratch=folder), file, options)
+
+    def cow_filter(options: list[str]) -> float:
+        return plain(options, "--filter=cow")
 
     def qcow2(options: list[str]) -> float:
         overlay = _qcow2(material, _absent(folder / "bench.qcow2"))
@@ -62,6 +66,7 @@ def works(setting: Setting) -> Iterator[Work]:
             [
                 contender(OURS, ours),
                 contender("nbdkit file plugin", plain, plain_target),
+                contender("nbdkit cow filter over a plain file", cow_filter),
                 contender("qcow2 over cloop, qemu-nbd", qcow2, qcow2_target),
             ],
         )

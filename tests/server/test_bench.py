@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cowcloop.bench import reading
 from support import cloop
 from support.programs import cowcloop, refused
 
@@ -36,6 +38,19 @@ def test_the_table_says_that_there_is_no_kernel_module(image: Path) -> None:
     table = cowcloop("bench", image, "--runs", "1").stdout.decode()
     assert "there is no /dev/cloop0" in table
     assert len([line for line in table.splitlines() if "MB/s" in line]) == 3
+
+
+@pytest.mark.parametrize(
+    "work", [reading.sequential, lambda read, size: reading.at_random(read, [0], size)]
+)
+def test_ctrl_c_in_a_read_is_ctrl_c(work: Callable[[reading.Reader, int], float]) -> None:
+    """Its traceback holds a view of the buffer, which must not be what is complained of."""
+
+    def interrupted(_buffer: memoryview, _offset: int) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work(interrupted, 1 << 20)
 
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:

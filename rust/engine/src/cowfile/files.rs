@@ -1,7 +1,6 @@
 //! Cowfiles in the file system: opened under a lock, created whole or not at all.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use rustix::fs::{RenameFlags, CWD};
 use rustix::io::Errno;
 
 use super::{Access, Cowfile};
+use crate::storage::directory::{parent, sync_name};
 use crate::storage::{FileStorage, Slot, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
@@ -77,22 +77,8 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
         }
         other => other.map_err(failed)?,
     }
-    sync_directory(path).map_err(failed)?;
+    sync_name(path).map_err(failed)?;
     Ok(Arc::new(Slot::new(storage, path)))
-}
-
-/// Makes a name in a directory durable.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    sync_open_directory(&File::open(parent(path))?)
-}
-
-/// The same of a directory that is open.
-pub(crate) fn sync_open_directory(directory: &File) -> io::Result<()> {
-    match rustix::fs::fsync(directory) {
-        // Some network and FUSE file systems cannot; their names are durable at once.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 /// Whether the file system of `path` leaves holes where nothing was written:
@@ -105,13 +91,6 @@ fn keeps_holes(path: &Path) -> io::Result<bool> {
         Ok(()) => Ok(file.allocated()? < HOLE),
         // Writing will tell: about room, not about holes.
         Err(_) => Ok(true),
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

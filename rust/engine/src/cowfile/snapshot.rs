@@ -10,11 +10,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::bitmap::Bitmap;
-use super::files::{self, sync_directory, Unfinished};
+use super::files::{self, Unfinished};
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
 use super::{check_bitmap, read_head, refuse_dirty, Access, Cowfile};
 use crate::pipeline::{check, Progress};
+use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -185,7 +186,7 @@ fn begin(path: &Path) -> Result<(Unfinished, FileStorage)> {
 
 /// Gives a complete snapshot its name, durably.
 fn publish(unfinished: &Unfinished, path: &Path) -> Result<()> {
-    let published = unfinished.publish(path).and_then(|()| sync_directory(path));
+    let published = unfinished.publish(path).and_then(|()| sync_name(path));
     published.map_err(|error| cannot_create(path, error))
 }
 

@@ -15,6 +15,7 @@ use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_O
 use crate::cowfile::mark::Mark;
 use crate::cowfile::{files, read_head, Access};
 use crate::pipeline::{check, Progress};
+use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -168,7 +169,7 @@ fn back_up(path: &Path, storage: &dyn Storage, doffset: u64) -> Result<PathBuf> 
         };
         let whole = copy_beginning(storage, &copy, doffset)
             .and_then(|()| copy.sync())
-            .and_then(|()| files::sync_directory(&backup));
+            .and_then(|()| sync_name(&backup));
         if let Err(error) = whole {
             let _ = fs::remove_file(&backup);
             return Err(failed(error));

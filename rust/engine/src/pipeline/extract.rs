@@ -81,9 +81,8 @@ pub fn extract(
     })?;
     let threads = thread_count(options.threads);
     let window = window(threads, piece_length);
-    let mut holes = 0;
 
-    if output.is_stream() {
+    let holes = if output.is_stream() {
         let pool = Pool::new(piece_length);
         ordered::run(
             threads,
@@ -112,6 +111,7 @@ pub fn extract(
             },
             &check,
         )?;
+        0
     } else {
         let sparse = options.sparse && !output.is_block_device();
         let target = &output;
@@ -147,8 +147,8 @@ pub fn extract(
             },
             &check,
         )?;
-        holes = left_out.into_inner();
-    }
+        left_out.into_inner()
+    };
     output.finish_sized(size, &check)?;
     Ok(ExtractSummary { size, holes })
 }

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid, CWD}
 use rustix::io::Errno;
 
 use super::stream::{Stream, StreamError};
-use crate::cowfile::files::sync_open_directory;
+use crate::storage::directory::{parent, sync_directory};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -339,23 +339,19 @@ fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) ->
 struct Pending {
     directory: PathBuf,
     handle: File,
-    /// The name that the file has until then; `None`: none, and nothing is left of it
-    /// whatever ends this process.
+    /// The passing name that the file has, if any. While it has none nothing is left of
+    /// it, whatever ends this process.
     temporary: Option<String>,
     place: PathBuf,
     /// Mode that the file gets in the end; `None`: that which it was made with.
     mode: Option<Mode>,
-    settled: bool,
 }
 
 impl Pending {
     fn create(place: &Path, replaced: Option<&fs::Metadata>) -> io::Result<(File, Self)> {
         let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
         let file_name = place.file_name().ok_or_else(no_name)?;
-        let directory = match place.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
+        let directory = parent(place).to_path_buf();
         let handle = File::open(&directory)?;
         // What replaces a private file is private from its first byte on.
         let mode = Mode::from(if replaced.is_some() { 0o600 } else { 0o666 });
@@ -374,7 +370,6 @@ impl Pending {
             temporary,
             place: PathBuf::from(file_name),
             mode: replaced.map(|metadata| Mode::from(metadata.mode() & 0o777)),
-            settled: false,
         };
         if let Some(old) = replaced {
             // For root, whom the file would belong to otherwise; nobody else may.
@@ -390,8 +385,7 @@ impl Pending {
         let make = || rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode);
         let trial = make().ok()?.into();
         let name = temporary_name().ok()?;
-        let follow = AtFlags::SYMLINK_FOLLOW;
-        rustix::fs::linkat(CWD, link_to(&trial), directory, &name, follow).ok()?;
+        give_name(&trial, directory, Path::new(&name)).ok()?;
         rustix::fs::unlinkat(directory, &name, AtFlags::empty()).ok()?;
         Some(make().ok()?.into())
     }
@@ -405,15 +399,11 @@ impl Pending {
 
     fn settle(mut self, file: &File) -> io::Result<()> {
         if self.temporary.is_none() {
-            let link = |name: &Path| {
-                let follow = AtFlags::SYMLINK_FOLLOW;
-                rustix::fs::linkat(CWD, link_to(file), &self.handle, name, follow)
-            };
-            match link(&self.place) {
+            match give_name(file, &self.handle, &self.place) {
                 // By a name of its own first: only a rename takes the place of a file.
                 Err(Errno::EXIST) => {
                     let name = temporary_name()?;
-                    link(Path::new(&name))?;
+                    give_name(file, &self.handle, Path::new(&name))?;
                     self.temporary = Some(name);
                 }
                 other => other?,
@@ -421,10 +411,10 @@ impl Pending {
         }
         if let Some(name) = &self.temporary {
             rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
+            self.temporary = None;
         }
-        self.settled = true;
         // Where a name is made durable with what it is the name of.
-        let durable = file.sync_all().and_then(|()| sync_open_directory(&self.handle));
+        let durable = file.sync_all().and_then(|()| sync_directory(&self.handle));
         durable.map_err(|error| {
             let message = format!("it is in its place, but may not stay there: {error}");
             io::Error::new(error.kind(), message)
@@ -434,15 +424,16 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let (Some(name), false) = (&self.temporary, self.settled) {
+        if let Some(name) = &self.temporary {
             let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
         }
     }
 }
 
-/// What stands for an open file in the file system, whether it has a name or not.
-fn link_to(file: &File) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
+/// Gives a file that has no name its first one, where none may be yet.
+fn give_name(file: &File, directory: &File, name: &Path) -> rustix::io::Result<()> {
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, open, directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
 /// A name that nobody can foresee.

@@ -170,9 +170,7 @@ impl CloopImage {
                 self.name(),
                 location.offset
             );
-            if let Some(entry) = self.cache.peek(block) {
-                self.cache.remove(block, &entry);
-            }
+            self.forget(block);
         }
         self.damaged(block, location)
     }

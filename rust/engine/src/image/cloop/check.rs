@@ -49,24 +49,22 @@ impl Unchecked {
 }
 
 impl CloopImage {
-    /// Has a block checked later. `false`: nobody will do it.
-    pub(super) fn check_later(&self, block: u64) -> bool {
+    /// Has a block checked later; nobody does it before there may be threads.
+    pub(super) fn check_later(&self, block: u64) {
         if !self.workers.started() {
-            return false;
+            return;
         }
         if let Some(pushed_out) = self.unchecked.push(block) {
             self.forget(pushed_out);
         }
         if self.unchecked.running.swap(true, Ordering::AcqRel) {
-            return true;
+            return;
         }
         let image = self.me.clone();
         let thread = std::thread::Builder::new().name("cowcloop-check".into());
-        let spawned = thread.spawn(move || check_all(&image)).is_ok();
-        if !spawned {
+        if thread.spawn(move || check_all(&image)).is_err() {
             self.unchecked.running.store(false, Ordering::Release);
         }
-        spawned
     }
 
     /// Decodes a block and forgets it again, but for whether it is right.
@@ -74,12 +72,14 @@ impl CloopImage {
         if self.states.get(block) == Known::Nothing {
             let mut output = self.buffers.take();
             if self.load_whole(block, self.location(block), &mut output).is_err() {
+                // Also when it cannot be read now: its next reader finds out.
                 self.forget(block);
             }
         }
     }
 
-    fn forget(&self, block: u64) {
+    /// Lets go of what the cache has of a block.
+    pub(super) fn forget(&self, block: u64) {
         if let Some(entry) = self.cache.peek(block) {
             self.cache.remove(block, &entry);
         }
