@@ -150,6 +150,19 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["forked", "child"])
+def test_the_server_outlives_attach(image: Path, tmp_path: Path, options: list[str]) -> None:
+    cow = tmp_path / "c"
+    uri = cowcloop("attach", image, cow, *options, cwd=tmp_path).stdout.decode().strip()
+    (device,) = listed()
+    handle = nbdclient.connect(uri)
+    handle.pwrite(b"still here", 0)
+    handle.shutdown()
+    assert alive(device["pid"])
+    cowcloop("detach", uri)
+    assert cowcloop("extract", image, cow, "-").stdout[:10] == b"still here"
+
+
+@pytest.mark.parametrize("options", [[], ["--log", "log"]], ids=["forked", "child"])
 def test_the_server_of_a_killed_attach_ends(
     image: Path, tmp_path: Path, runtime: Path, options: list[str]
 ) -> None:

@@ -8,8 +8,10 @@ import socket
 import stat
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cowcloop as package
 import pytest
 from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, cowcloop_path, program, refused, run
@@ -150,6 +152,16 @@ def test_the_log_file(image: Path, tmp_path: Path) -> None:
     told = [line for line in log.read_text().splitlines() if "block 39" in line]
     assert told, log.read_text()
     assert len(told) == 1, "a damaged block is logged once"
+
+
+def test_the_thread_that_started_it_ends(image: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(package.serve, image, ":memory:").result()
+    with server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"on", 0)
+        assert handle.pread(2, 0) == b"on"
+        handle.shutdown()
 
 
 def test_the_parent_is_killed(image: Path, tmp_path: Path, runtime: Path) -> None:

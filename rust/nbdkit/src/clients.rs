@@ -32,15 +32,20 @@ impl Listeners {
         Listeners(found)
     }
 
-    /// Ends every connection that was made to one of these addresses.
-    pub fn send_clients_away(&self) {
+    /// Ends every connection that was made to one of these addresses. Returns how
+    /// many there still were.
+    pub fn send_clients_away(&self) -> usize {
+        let mut found = 0;
         for socket in stream_sockets() {
             let Ok(name) = getsockname(&socket) else { continue };
-            if self.0.iter().any(|listener| same_door(listener, &name)) {
-                // Fails for the listening socket itself, and for a client that has gone.
+            let listens = sockopt::socket_acceptconn(&socket) == Ok(true);
+            if !listens && self.0.iter().any(|listener| same_door(listener, &name)) {
+                found += 1;
+                // Fails for a client that has gone.
                 let _ = shutdown(&socket, Shutdown::Read);
             }
         }
+        found
     }
 }
 
@@ -100,7 +105,7 @@ mod tests {
         let mut other_client = UnixStream::connect(folder.path().join("b.sock")).unwrap();
         let (mut by_other, _) = other.accept().unwrap();
 
-        Listeners(names).send_clients_away();
+        assert_eq!(Listeners(names).send_clients_away(), 2);
         assert_eq!(by_unix.read(&mut [0; 1]).unwrap(), 0);
         assert_eq!(by_tcp.read(&mut [0; 1]).unwrap(), 0);
         // An answer still gets through.

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! All `unsafe` code is in [`abi`], [`callbacks`] and [`host`]: what nbdkit's
-//! C interface looks like, the functions that it calls, and those that we call.
+//! C interface looks like, the functions that it calls, and those that we call;
+//! and in [`vanished`], which keeps an abort of nbdkit's from ending the server.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
@@ -26,3 +27,5 @@ mod request;
 mod server;
 mod service;
 mod sessions;
+#[allow(unsafe_code)]
+mod vanished;

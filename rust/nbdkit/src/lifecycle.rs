@@ -1,7 +1,9 @@
 //! The steps from the first parameter to the last close, in nbdkit's order.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::set_parent_process_death_signal;
 
 use crate::clients::Listeners;
 use crate::config::Config;
@@ -12,6 +14,7 @@ use crate::report::reason;
 use crate::request::Connection;
 use crate::server::Server;
 use crate::service::Service;
+use crate::vanished;
 
 static STATE: Mutex<State> = Mutex::new(State::new());
 
@@ -56,16 +59,19 @@ pub fn get_ready() -> Result<(), String> {
     if let Some(path) = &config.control {
         control::check(path)?;
     }
-    let lifeline = match config.lifeline {
-        Some(fd) => Some(
-            host::adopt_fd(fd).map_err(|error| format!("lifeline: {fd}: {}", reason(&error)))?,
-        ),
-        None => None,
-    };
+    let lifeline = config.lifeline.map(take_lifeline).transpose()?;
     let server = Server::open(config)?;
     state.lifeline = lifeline;
     state.server = Some(Arc::new(server));
     Ok(())
+}
+
+/// Takes over the descriptor that holds us to the process that started us.
+fn take_lifeline(fd: RawFd) -> Result<OwnedFd, String> {
+    let failed = |error| format!("lifeline: {fd}: {}", reason(&error));
+    // In the foreground nbdkit ends with the thread that started it, which this replaces.
+    set_parent_process_death_signal(None).map_err(|error| failed(error.into()))?;
+    host::adopt_fd(fd).map_err(failed)
 }
 
 /// Starts what must not be started before the fork.
@@ -83,6 +89,7 @@ pub fn after_fork() -> Result<(), String> {
     if let Some(blocks) = state.config().preload {
         state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
     }
+    vanished::leave_behind().map_err(|error| reason(&error))?;
     state.service = Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
     Ok(())
 }

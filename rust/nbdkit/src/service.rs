@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::clients::Listeners;
 use crate::control::Control;
 use crate::server::Server;
-use crate::{host, report};
+use crate::{host, report, vanished};
 
 /// How long to wait before accepting again when the system is short of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(200);
@@ -72,12 +72,19 @@ fn run(
         if ending {
             // nbdkit would wait for good for reads that wait for a suspended image.
             server.give_up();
-            listeners.send_clients_away();
+            let clients = listeners.send_clients_away();
+            // Nor does it come to an end where one was left behind.
+            if vanished::count() > 0 && clients <= vanished::count() {
+                drop(control);
+                end_process(server);
+            }
         }
         let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
         watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
         watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
         watched.extend(signals.iter().map(|s| PollFd::new(s, PollFlags::IN)));
+        let news = vanished::news();
+        watched.extend(news.iter().map(|n| PollFd::new(n, PollFlags::IN)));
         // A client may have been accepted just before: it is sent away next time.
         match poll(&mut watched, ending.then_some(&SWEEP)) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -88,6 +95,7 @@ fn run(
         let client = control.is_some() && happened.next() == Some(true);
         let cut = lifeline.is_some() && happened.next() == Some(true);
         let signalled = signals.is_some() && happened.next() == Some(true);
+        let broke_off = news.is_some() && happened.next() == Some(true);
         drop(watched);
 
         if stopped {
@@ -109,6 +117,12 @@ fn run(
             signals = None;
             ending = true;
         }
+        if broke_off {
+            vanished::noticed();
+            let line =
+                "a client broke off in the middle of its requests; its connection is left behind";
+            host::debug(line);
+        }
         if let (true, Some(control)) = (client, &mut control) {
             if let Err(error) = control.accept(server) {
                 host::debug(&format!("control: cannot accept a client: {error}"));
@@ -116,6 +130,18 @@ fn run(
             }
         }
     }
+}
+
+/// Closes the device and ends the process, as nbdkit does it once all clients have gone.
+fn end_process(server: &Server) -> ! {
+    let code = match server.close() {
+        Ok(()) => 0,
+        Err(line) => {
+            host::error(&line);
+            1
+        }
+    };
+    signal_hook::low_level::exit(code)
 }
 
 /// Readable once one of the signals has come that end nbdkit. Its own handlers
