@@ -14,7 +14,8 @@ class CowfileStatus:
     """One cowfile of a device. Blocks are of 1 KiB."""
 
     path: str
-    #: ``clean``, ``dirty``, ``read-only``, ``closed`` or ``failed``
+    #: ``clean``, ``dirty``, ``read-only``, ``closed``, ``failed``, or ``removed``: its changes
+    #: are lost when it is closed
     state: str
     blocks_used: int
     blocks_total: int

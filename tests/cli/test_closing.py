@@ -21,6 +21,12 @@ def test_closed_cowfiles_and_none(tmp_path: Path) -> None:
     check_closed(str(cow))
 
 
+def test_another_file_of_its_name(tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    cow.write_bytes(b"a cowfile was here, and has been moved")
+    check_closed(str(cow))
+
+
 def test_a_cowfile_left_open(tmp_path: Path) -> None:
     cow = tmp_path / "c"
     cow.write_bytes(cowfile.build(PLAIN, {}, flags=cowfile.DIRTY))

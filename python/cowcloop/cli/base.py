@@ -193,6 +193,9 @@ PATH = PathType()
 IMAGE = click.argument("image", type=PATH)
 COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...")
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
+DISCARD = click.option(
+    "--discard", is_flag=True, help="Also when a cowfile was removed, and its changes are lost."
+)
 THREADS = click.option(
     "--threads",
     type=click.IntRange(1, 1024),

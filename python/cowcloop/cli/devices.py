@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import JSON, PATH, command
+from cowcloop.cli.base import DISCARD, JSON, PATH, command
 from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ _ALL = click.option("--all", "every", is_flag=True, help="All devices that this 
 @command("detach")
 @_TARGET
 @_ALL
-def detach_command(target: str | None, every: bool) -> None:
+@DISCARD
+def detach_command(target: str | None, every: bool, discard: bool) -> None:
     """Stop a served device; returns when everything is on disk.
 
     One that "cowcloop mount" has mounted is refused: "cowcloop umount" ends it.
@@ -61,9 +62,9 @@ def detach_command(target: str | None, every: bool) -> None:
         mounting.check_unmounted(entry)
         if entry.record is not None and entry.record.mount is not None:
             # Somebody else has unmounted it.
-            mounting.release(entry)
+            mounting.release(entry, discard=discard)
         else:
-            server.detach(entry)
+            server.detach(entry, discard=discard)
 
     _for_each(_chosen(target, every), detach, "detached")
 

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, PATH, command
+from cowcloop.cli.base import COWS, DISCARD, IMAGE, PATH, command
 from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_repair, report
 
 _DIRECTORY = click.argument("directory", type=PATH, metavar="DIR")
@@ -80,7 +80,8 @@ def mount_command(
 
 @command("umount")
 @_DIRECTORY
-def umount_command(directory: str) -> None:
+@DISCARD
+def umount_command(directory: str, discard: bool) -> None:
     """Unmount DIR and end its device; returns when everything is on disk.
 
     It cleans up after a crash, too.
@@ -91,7 +92,7 @@ def umount_command(directory: str) -> None:
     """
     from cowcloop import mounting
 
-    ended = mounting.unmount(directory)
+    ended = mounting.unmount(directory, discard=discard)
     if ended is mounting.Ended.CRASHED:
         console.warning(f"{directory}: unmounted after a crash: {ended.value}")
     else:

@@ -38,12 +38,15 @@ class Ended(enum.Enum):
     CRASHED = "what was not on disk when it ended is lost"
 
 
-def unmount(directory: str) -> Ended:
-    """Unmount what mount mounted, and end its device; returns when all is on disk."""
+def unmount(directory: str, *, discard: bool = False) -> Ended:
+    """Unmount what mount mounted, and end its device; returns when all is on disk.
+
+    Refused while its cowfile has been removed, unless the changes may be discarded.
+    """
     place = os.path.realpath(directory)
     for entry in runtime.entries():
         if entry.record is not None and entry.record.mount == place:
-            return release(entry)
+            return release(entry, discard=discard)
     if mounts.at(place) is None:
         raise MountError(f"{directory}: nothing is mounted there")
     raise MountError(f"{directory} is not a mount of cowcloop's: use umount(8)")
@@ -81,12 +84,14 @@ def sync(entry: runtime.Entry) -> None:
         raise MountError(f"{record.mount}: not everything could be written: {reason}")
 
 
-def release(entry: runtime.Entry) -> Ended:
+def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     """Unmount an entry's file system and end its device, or what is left of both."""
     record = entry.record
     assert record is not None
     assert record.mount is not None
     crashed = broken(entry) is not None
+    if not crashed and not discard:
+        server.check_kept(entry)
     if not crashed and not record.read_only:
         sync(entry)
     place = record.mount
@@ -105,7 +110,7 @@ def release(entry: runtime.Entry) -> Ended:
         if mounts.at(folder) is not None:
             _unmount(folder, place)
     if entry.alive():
-        server.detach(entry)
+        server.detach(entry, discard=discard)
     else:
         if record.device is not None:
             with contextlib.suppress(CowcloopError):

@@ -73,7 +73,7 @@ def mount(
         except BaseException:
             if entry is not None:
                 with contextlib.suppress(CowcloopError, OSError):
-                    ending.release(entry)
+                    ending.release(entry, discard=True)
             # What failed may have failed by a Ctrl-C that reached a program of ours.
             interrupts.check()
             raise

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cowcloop.errors import BusyError
+from cowcloop.locks import is_locked
 from cowcloop.sizes import format_size
 
 #: What a cell is drawn as: an index into COLOURS, LETTERS and NAMES.
@@ -170,8 +173,19 @@ def _spread(size: int, cells: int, ranges: Iterable[tuple[int, int]]) -> dict[in
     return found
 
 
+def _refuse_in_use(path: str) -> None:
+    try:
+        locked = is_locked(path)
+    except OSError:
+        return
+    if locked:
+        message = "a cowfile in use lies there: name another output, or detach the device first"
+        raise BusyError(errno.EBUSY, f"{path}: {message}")
+
+
 def write(path: str, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, never in the place of a cowfile in use."""
+    _refuse_in_use(path)
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
     try:

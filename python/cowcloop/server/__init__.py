@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from cowcloop.server.background import attach, detach, request, sync
+from cowcloop.server.background import attach, check_kept, detach, request, sync
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions, Tls, parse_tcp
@@ -20,6 +20,7 @@ __all__ = [
     "ServerError",
     "Tls",
     "attach",
+    "check_kept",
     "detach",
     "request",
     "serve",

@@ -9,7 +9,7 @@ from typing import Any
 from cowcloop import control, runtime
 from cowcloop.control import ControlError
 from cowcloop.server import nbd_client
-from cowcloop.server.closing import check_closed
+from cowcloop.server.closing import check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
 from cowcloop.server.options import MEMORY, ServeOptions
@@ -47,8 +47,21 @@ def attach(
     return made
 
 
-def detach(entry: runtime.Entry) -> None:
-    """End a served device; returns when all is on disk and its process is gone."""
+def check_kept(entry: runtime.Entry) -> None:
+    """ServerError when what was written to a served device would be lost with it."""
+    removed = removed_cowfile(entry.control)
+    if removed is not None and entry.record is not None:
+        raise ServerError(
+            f"{removed}: removed or replaced while it is served: save its changes with: "
+            f"cowcloop cow snapshot {entry.record.uri} FILE; or give --discard"
+        )
+
+
+def detach(entry: runtime.Entry, *, discard: bool = False) -> None:
+    """End a served device; returns when all is on disk and its process is gone.
+
+    One whose cowfile somebody has removed is refused, unless its changes may be discarded.
+    """
     record = entry.record
     if record is None:
         raise ServerError(f"{entry.id} is still being started")
@@ -58,6 +71,8 @@ def detach(entry: runtime.Entry) -> None:
         entry.remove()
         raise ServerError(f"{record.uri}: the server has ended by itself already") from None
     try:
+        if not discard:
+            check_kept(entry)
         if record.device is not None:
             nbd_client.disconnect(record.device)
         # The lock says that the process is still the server, and not another with its number.
@@ -68,7 +83,7 @@ def detach(entry: runtime.Entry) -> None:
         os.close(process)
     entry.remove()
     last = record.cowfiles[-1] if record.cowfiles else MEMORY
-    check_closed(None if record.read_only or last == MEMORY else last)
+    check_closed(None if record.read_only or last == MEMORY or discard else last)
 
 
 def sync(entry: runtime.Entry) -> None:

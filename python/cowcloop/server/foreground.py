@@ -12,7 +12,7 @@ from typing import Any
 from cowcloop import control, runtime
 from cowcloop.errors import CowcloopError
 from cowcloop.server import nbd_client
-from cowcloop.server.closing import check_closed
+from cowcloop.server.closing import check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
 from cowcloop.server.messages import Message
@@ -112,7 +112,14 @@ class Server:
             return
         self._entry = None
         atexit.unregister(self._close_at_exit)
-        problem = None
+        removed = None
+        if self.options.writable_cow or self.options.sessions:
+            removed = removed_cowfile(entry.control)
+        problem = (
+            None
+            if removed is None
+            else (f"{removed}: removed or replaced while it was served: its changes are lost")
+        )
         if self.options.device is not None and nbdkit.status is None:
             try:
                 nbd_client.disconnect(self.options.device)

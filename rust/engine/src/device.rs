@@ -244,6 +244,14 @@ impl Device {
         }
     }
 
+    /// Refuses a device whose cowfile is lost at its end: see [`Cowfile::check_kept`].
+    pub fn check_kept(&self) -> Result<()> {
+        match self.overlays.last() {
+            Some(overlay) => overlay.cowfile().check_kept(),
+            None => Ok(()),
+        }
+    }
+
     /// Walks a range: see [`Layer::extents`].
     pub fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
         self.check_range(offset, length)?;

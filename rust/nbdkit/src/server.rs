@@ -86,10 +86,11 @@ impl Server {
         status
     }
 
-    /// Brings everything acknowledged to the medium. The error is a line for the user.
+    /// Brings everything acknowledged to the medium, to stay there. The error is a line for
+    /// the user.
     pub fn sync(&self) -> Result<(), String> {
-        let result = self.device.flush();
-        let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.flush());
+        let result = self.device.flush().and_then(|()| self.device.check_kept());
+        let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.sync());
         result.and(sessions).map_err(|error| error.to_string())
     }
 

@@ -234,9 +234,12 @@ impl Sessions {
         })
     }
 
-    /// Brings everything that is open to the medium. All are tried; the first error is told.
-    pub fn flush(&self) -> Result<()> {
-        self.all_in_use().iter().map(|session| session.flush()).fold(Ok(()), Result::and)
+    /// Brings everything that is open to the medium, to stay there. All are tried; the first
+    /// error is told.
+    pub fn sync(&self) -> Result<()> {
+        let kept = |session: &Arc<Session>| session.device.get().map_or(Ok(()), Device::check_kept);
+        let sync = |session: &Arc<Session>| session.flush().and_then(|()| kept(session));
+        self.all_in_use().iter().map(sync).fold(Ok(()), Result::and)
     }
 
     /// Closes every session cleanly, with or without clients; returns when all

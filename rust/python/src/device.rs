@@ -217,9 +217,12 @@ impl Device {
     }
 
     /// Flushes and closes the cowfile cleanly; later calls are refused. May be repeated.
+    /// Raises when the file has been removed: what was written is lost.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
-        engine.map_or(Ok(()), |engine| py.detach(|| engine.close()).map_err(to_python))
+        engine.map_or(Ok(()), |engine| {
+            py.detach(|| engine.close().and_then(|()| engine.check_kept())).map_err(to_python)
+        })
     }
 
     fn __reduce__(&self) -> PyResult<()> {

@@ -40,7 +40,17 @@ impl Cowfile {
             self.sync()?;
         }
         self.durable.store(changes, Ordering::Release);
+        self.tell_if_removed();
         Ok(())
+    }
+
+    /// Once, when nobody will find the file again.
+    fn tell_if_removed(&self) {
+        if let Err(error) = self.check_kept() {
+            if !self.told_removed.swap(true, Ordering::Relaxed) {
+                log::warn!("{error}");
+            }
+        }
     }
 
     /// Writes pages of the bitmap, neighbours in one go.

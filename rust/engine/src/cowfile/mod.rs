@@ -92,6 +92,8 @@ pub struct Cowfile {
     quota: OnceLock<Quota>,
     /// Held by the one snapshot that is being made.
     snapshots: Mutex<()>,
+    /// It has been said that the file was removed.
+    told_removed: AtomicBool,
     /// The snapshot that changes have to save their blocks for.
     copying: RwLock<Option<Arc<Snapshot>>>,
 }
@@ -148,9 +150,24 @@ impl Cowfile {
             State::ReadOnly => "read-only",
             State::Closed => "closed",
             State::Failed => "failed",
+            State::Writable if self.check_kept().is_err() => "removed",
             State::Writable if self.head().version == VERSION_OPEN => "dirty",
             State::Writable => "clean",
         }
+    }
+
+    /// Refuses a file that somebody has removed, or replaced by another, while we have it.
+    ///
+    /// # Errors
+    /// `Damaged`: it ends when we let go of it, whatever was synced.
+    pub fn check_kept(&self) -> Result<()> {
+        // Where that cannot be told nobody needs to be alarmed.
+        if self.storage.has_name().unwrap_or(true) {
+            return Ok(());
+        }
+        let message = "removed or replaced while it is in use: what is written to it is lost at \
+                       the end, unless it is saved before with `cowcloop cow snapshot`";
+        Err(Error::new(ErrorKind::Damaged, self.name(), message))
     }
 
     /// State and counters.
@@ -236,7 +253,7 @@ impl Cowfile {
 pub struct CowfileStatus {
     /// Its name.
     pub path: String,
-    /// `clean`, `dirty`, `read-only`, `closed` or `failed`.
+    /// `clean`, `dirty`, `read-only`, `closed`, `failed`, or `removed`: it has no name any more.
     pub state: &'static str,
     /// Blocks of 1 KiB that live in the cowfile.
     pub blocks_used: u64,

@@ -93,6 +93,7 @@ impl Cowfile {
             counters: Counters::default(),
             quota: OnceLock::new(),
             snapshots: Mutex::default(),
+            told_removed: AtomicBool::new(false),
             copying: RwLock::default(),
             storage,
         })

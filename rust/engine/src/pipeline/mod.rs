@@ -14,6 +14,7 @@ mod input;
 mod map;
 mod ordered;
 mod output;
+mod pending;
 mod pool;
 mod progress;
 mod spool;

@@ -3,17 +3,16 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FallocateFlags, Gid, Mode, OFlags, SeekFrom, Uid, CWD};
-use rustix::io::Errno;
+use rustix::fs::{FallocateFlags, SeekFrom};
 
+use super::pending::Pending;
 use super::stream::{Stream, StreamError};
-use crate::storage::directory::{parent, sync_directory};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -75,10 +74,10 @@ impl Output {
     ///
     /// A regular file is written beside its place and moved there by `finish`;
     /// one that exists keeps its mode. What the path stands for must not be one
-    /// of the `inputs`.
+    /// of the `inputs`, nor a cowfile that somebody has in use.
     ///
     /// # Errors
-    /// `InvalidInput` for an input or a directory, or the system's error.
+    /// `InvalidInput` for an input or a directory, `Busy`, or the system's error.
     pub fn open(path: &Path, inputs: &[FileIdentity]) -> Result<Self> {
         // Reopening a standard stream by its name would begin at its first byte.
         if path == Path::new("-") || path == Path::new("/dev/stdout") {
@@ -133,7 +132,7 @@ impl Output {
             None => path.to_path_buf(),
         };
         let (file, pending) = Pending::create(&place, existing.as_ref())
-            .map_err(|source| error("cannot create a file beside it", source))?;
+            .map_err(|source| place_error(&name, "cannot create a file beside it", source))?;
         Ok(Output { name, sink: Sink::File { pending, file }, position: 0 })
     }
 
@@ -295,7 +294,7 @@ impl Output {
         let error = |message: &str, source| Error::io(&self.name, message, source);
         match self.sink {
             Sink::File { file, pending } => {
-                let failed = |source| error("cannot be completed", source);
+                let failed = |source| place_error(&self.name, "cannot be completed", source);
                 pending.make_durable(&file).map_err(failed)?;
                 check()?;
                 pending.settle(&file).map_err(failed)
@@ -324,6 +323,18 @@ impl Output {
     }
 }
 
+/// What the place of a file has against it.
+fn place_error(name: &str, message: &str, source: io::Error) -> Error {
+    match source.kind() {
+        io::ErrorKind::ResourceBusy => {
+            let message = "a cowfile in use lies there: name another output, or detach the device \
+                           that has it first (`cowcloop list` shows it)";
+            Error::new(ErrorKind::Busy, name, message)
+        }
+        _ => Error::io(name, message, source),
+    }
+}
+
 fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) -> Result<()> {
     // A terminal or /dev/null may be both.
     let kind = metadata.file_type();
@@ -332,114 +343,4 @@ fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) ->
         return Err(Error::new(ErrorKind::InvalidInput, name, message));
     }
     Ok(())
-}
-
-/// A file that is not yet in its place.
-#[derive(Debug)]
-struct Pending {
-    directory: PathBuf,
-    handle: File,
-    /// The passing name that the file has, if any. While it has none nothing is left of
-    /// it, whatever ends this process.
-    temporary: Option<String>,
-    place: PathBuf,
-    /// Mode that the file gets in the end; `None`: that which it was made with.
-    mode: Option<Mode>,
-}
-
-impl Pending {
-    fn create(place: &Path, replaced: Option<&fs::Metadata>) -> io::Result<(File, Self)> {
-        let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
-        let file_name = place.file_name().ok_or_else(no_name)?;
-        let directory = parent(place).to_path_buf();
-        let handle = File::open(&directory)?;
-        // What replaces a private file is private from its first byte on.
-        let mode = Mode::from(if replaced.is_some() { 0o600 } else { 0o666 });
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let (file, temporary) = match Self::unnamed(&handle, flags, mode) {
-            Some(file) => (file, None),
-            None => {
-                let name = temporary_name()?;
-                let flags = flags | OFlags::CREATE | OFlags::EXCL;
-                (rustix::fs::openat(&handle, &name, flags, mode)?.into(), Some(name))
-            }
-        };
-        let pending = Pending {
-            directory,
-            handle,
-            temporary,
-            place: PathBuf::from(file_name),
-            mode: replaced.map(|metadata| Mode::from(metadata.mode() & 0o777)),
-        };
-        if let Some(old) = replaced {
-            // For root, whom the file would belong to otherwise; nobody else may.
-            let (owner, group) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
-            let _ = rustix::fs::fchown(&file, Some(owner), Some(group));
-        }
-        Ok((file, pending))
-    }
-
-    /// A file without a name, where the file system has such files and lets this process
-    /// give them one later, which is tried with another one.
-    fn unnamed(directory: &File, flags: OFlags, mode: Mode) -> Option<File> {
-        let make = || rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode);
-        let trial = make().ok()?.into();
-        let name = temporary_name().ok()?;
-        give_name(&trial, directory, Path::new(&name)).ok()?;
-        rustix::fs::unlinkat(directory, &name, AtFlags::empty()).ok()?;
-        Some(make().ok()?.into())
-    }
-
-    fn make_durable(&self, file: &File) -> io::Result<()> {
-        if let Some(mode) = self.mode {
-            rustix::fs::fchmod(file, mode)?;
-        }
-        file.sync_all()
-    }
-
-    fn settle(mut self, file: &File) -> io::Result<()> {
-        if self.temporary.is_none() {
-            match give_name(file, &self.handle, &self.place) {
-                // By a name of its own first: only a rename takes the place of a file.
-                Err(Errno::EXIST) => {
-                    let name = temporary_name()?;
-                    give_name(file, &self.handle, Path::new(&name))?;
-                    self.temporary = Some(name);
-                }
-                other => other?,
-            }
-        }
-        if let Some(name) = &self.temporary {
-            rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
-            self.temporary = None;
-        }
-        // Where a name is made durable with what it is the name of.
-        let durable = file.sync_all().and_then(|()| sync_directory(&self.handle));
-        durable.map_err(|error| {
-            let message = format!("it is in its place, but may not stay there: {error}");
-            io::Error::new(error.kind(), message)
-        })
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(name) = &self.temporary {
-            let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
-        }
-    }
-}
-
-/// Gives a file that has no name its first one, where none may be yet.
-fn give_name(file: &File, directory: &File, name: &Path) -> rustix::io::Result<()> {
-    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    rustix::fs::linkat(CWD, open, directory, name, AtFlags::SYMLINK_FOLLOW)
-}
-
-/// A name that nobody can foresee.
-pub(super) fn temporary_name() -> io::Result<String> {
-    let mut random = [0; 12];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(".cowcloop-{digits}.part"))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::output::temporary_name;
+use super::pending::temporary_name;
 
 /// Makes a file in `directory` that goes away with its handle.
 pub(super) fn anonymous_file(directory: &Path) -> io::Result<File> {

@@ -166,6 +166,10 @@ impl Storage for FileStorage {
         Ok(self.file.metadata()?.blocks() * 512)
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 0)
+    }
+
     fn share_blocks_with(&self, target: &FileStorage) -> io::Result<()> {
         Ok(rustix::fs::ioctl_ficlone(&target.file, &self.file)?)
     }

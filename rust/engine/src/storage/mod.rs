@@ -80,6 +80,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Bytes that the storage takes on its medium.
     fn allocated(&self) -> io::Result<u64>;
 
+    /// Whether anybody can still find it by a name, once it is let go of here.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Makes the file `target` share all of this one's blocks.
     ///
     /// # Errors

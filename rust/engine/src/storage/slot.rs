@@ -125,6 +125,10 @@ impl Storage for Slot {
         self.with(FileStorage::allocated)
     }
 
+    fn has_name(&self) -> io::Result<bool> {
+        self.with(FileStorage::has_name)
+    }
+
     fn share_blocks_with(&self, target: &FileStorage) -> io::Result<()> {
         self.with(|file| file.share_blocks_with(target))
     }

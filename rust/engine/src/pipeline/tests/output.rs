@@ -7,13 +7,17 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().mode() & 0o7777
 }
 
-/// The files in a directory that this process has open, by names that work even where
-/// the files have none.
+/// The unfinished files in a directory that this process has open, by names that work even
+/// where the files have none.
 fn written_in(directory: &Path) -> Vec<PathBuf> {
     let directory = directory.canonicalize().unwrap();
     let open = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let unfinished = |to: &Path| {
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".part") || name.ends_with(" (deleted)")
+    };
     open.filter(|path| {
-        std::fs::read_link(path).is_ok_and(|to| to != directory && to.starts_with(&directory))
+        std::fs::read_link(path).is_ok_and(|to| to.starts_with(&directory) && unfinished(&to))
     })
     .collect()
 }
@@ -63,6 +67,35 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_has_the_usual() {
     let new = directory.path().join("new");
     open(&new).finish(&|| Ok(())).unwrap();
     assert_eq!(mode(&new), mode(&usual));
+}
+
+#[test]
+fn a_file_in_use_keeps_its_place() {
+    let directory = directory();
+    let path = write(&directory, "c.cow", b"changes");
+    let used = || crate::storage::FileStorage::open(&path).unwrap();
+    // As by a server that reads it.
+    let user = used();
+    assert!(user.try_lock(false).unwrap());
+    let error = Output::open(&path, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy);
+    drop(user);
+    // Nobody begins to use what is about to be replaced.
+    let output = open(&path);
+    assert!(!used().try_lock(false).unwrap());
+    drop(output);
+    assert!(used().try_lock(true).unwrap());
+
+    // One that is made, and used, after the output was begun.
+    std::fs::remove_file(&path).unwrap();
+    let mut output = open(&path);
+    fill(&mut output, b"an image");
+    std::fs::write(&path, b"changes").unwrap();
+    let user = used();
+    assert!(user.try_lock(true).unwrap());
+    assert_eq!(output.finish(&|| Ok(())).unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(std::fs::read(&path).unwrap(), b"changes");
+    assert_eq!(names(directory.path()), ["c.cow"]);
 }
 
 #[test]
