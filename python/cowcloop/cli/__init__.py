@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from cowcloop import _core
 from cowcloop.cli import console
 
 INTERRUPTED = 130
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     gc.freeze()
     gc.enable()
+    _core.on_warning(console.warning)
     # A file name is shown as it is, whatever its bytes.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")

@@ -77,6 +77,9 @@ impl Device {
         let slot = Arc::new(Slot::new(open_image(image)?, image));
         let base = open_base(slot.clone(), options)?;
         let mut device = Device::on(name, base, cows, options)?;
+        if !cows.is_empty() {
+            device.tell_if_cut();
+        }
         device.medium = Some(Medium { slot, options: options.clone(), identity: Mutex::default() });
         Ok(device)
     }
@@ -109,6 +112,20 @@ impl Device {
             device.top = overlay;
         }
         Ok(device)
+    }
+
+    /// Says what a cowfile leaves out at the base's end: it knows whole blocks alone.
+    pub fn tell_if_cut(&self) {
+        let size = self.base.size();
+        let over = size % MAPUNIT;
+        if over != 0 && (self.overlays.is_empty() || self.size() < size) {
+            log::warn!(
+                "{}: its last {over} of {size} bytes are not part of the device, which has whole \
+                 KiB with a cowfile; one that is made with --size {} has them",
+                self.image,
+                size.next_multiple_of(MAPUNIT)
+            );
+        }
     }
 
     fn open_cow(

@@ -41,6 +41,7 @@ impl Server {
         let sessions = match &config.sessions {
             None => None,
             Some(folder) => {
+                device.tell_if_cut();
                 let limit = config.max_sessions.unwrap_or(MAX_SESSIONS);
                 Some(Arc::new(Sessions::new(folder, device.clone(), options, limit)?))
             }

@@ -1,17 +1,30 @@
-//! The engine's log events in Python's `logging`, under the name `cowcloop`.
+//! The engine's log events in Python's `logging`, under the name `cowcloop`; the command
+//! line, which does without that, takes the warnings itself.
+
+use std::sync::OnceLock;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
 
 struct Events;
 
+/// What takes the warnings instead.
+static ON_WARNING: OnceLock<Py<PyAny>> = OnceLock::new();
+
+/// Gives the engine's warnings, as lines, to a function; the first one stays.
+#[pyfunction]
+fn on_warning(function: Py<PyAny>) {
+    let _ = ON_WARNING.set(function);
+}
+
 /// Sends the engine's events on from now on.
-pub fn register() {
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     // Only the first logger of a process is taken: where there is one, the module was
     // imported before, and it stays.
     if log::set_logger(&Events).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
+    module.add_function(wrap_pyfunction!(on_warning, module)?)
 }
 
 impl Log for Events {
@@ -32,6 +45,9 @@ impl Log for Events {
 }
 
 fn send(py: Python<'_>, record: &Record<'_>) -> PyResult<()> {
+    if let (Level::Warn, Some(function)) = (record.level(), ON_WARNING.get()) {
+        return function.call1(py, (record.args().to_string(),)).map(drop);
+    }
     let logger = py.import("logging")?.call_method1("getLogger", ("cowcloop",))?;
     // As a library should: without a handler Python would print it on standard error.
     if !logger.call_method0("hasHandlers")?.is_truthy()? {
