@@ -108,6 +108,22 @@ def test_merge(raw: Path, tmp_path: Path, layout: str) -> None:
     assert raw.read_bytes() == cowfile.merged(PLAIN, CHANGED)
 
 
+def test_a_second_merge_finds_nothing_to_do(raw: Path, cow: Path) -> None:
+    """The base has another fingerprint by then, but holds all of the blocks."""
+    cowcloop("cow", "merge", "--yes", raw, cow)
+    before = cow.read_bytes()
+    again = cowcloop("cow", "merge", "-v", "--yes", raw, cow)
+    assert b"merged already" in again.stderr
+    assert raw.read_bytes() == cowfile.merged(PLAIN, CHANGED)
+    assert cow.read_bytes() == before
+    # One byte of one block makes it another base.
+    changed = bytearray(raw.read_bytes())
+    changed[max(CHANGED) * UNIT] ^= 1
+    raw.write_bytes(changed)
+    refused("cow", "merge", "--yes", raw, cow, says="another base")
+    assert raw.read_bytes() == changed
+
+
 def test_merge_asks_nobody_in_a_script(raw: Path, cow: Path) -> None:
     assert "--yes" in _usage("merge", raw, cow)
     assert raw.read_bytes() == PLAIN
@@ -199,6 +215,21 @@ def test_pack_through_a_pipe(cow: Path, tmp_path: Path) -> None:
     packed = cowcloop("cow", "pack", "-z", cow, "-").stdout
     cowcloop("cow", "unpack", "-", tmp_path / "back", stdin=packed)
     assert cowfile.parse(tmp_path / "back").blocks == CHANGED
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_unpack_refuses_what_goes_on_behind_the_end(
+    cow: Path, tmp_path: Path, zipped: bool
+) -> None:
+    packed, back = tmp_path / "p", tmp_path / "b"
+    cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
+    whole = packed.read_bytes()
+    for more in (b"\0", b"garbage" * 100, gzip.compress(b"x")):
+        packed.write_bytes(whole + more)
+        refused("cow", "unpack", packed, back, says="p: ")
+        assert not back.exists()
+    packed.write_bytes(whole)
+    cowcloop("cow", "unpack", packed, back)
 
 
 def test_unpack_to_a_block_device_is_refused(cow: Path, tmp_path: Path, loop: None) -> None:

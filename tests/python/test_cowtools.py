@@ -40,7 +40,7 @@ def test_pack_and_unpack(raw: Path, cow: Path, tmp_path: Path, gzip: bool) -> No
 
 
 def test_merge(raw: Path, cow: Path) -> None:
-    assert _core.cow_merge(raw, cow) == {"blocks": 2, "resumed": False}
+    assert _core.cow_merge(raw, cow) == {"blocks": 2, "already": False, "resumed": False}
     assert raw.read_bytes() == cowfile.merged(PLAIN, CHANGED)
 
 

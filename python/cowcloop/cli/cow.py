@@ -109,6 +109,9 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
             raise
         again = f"{raw} is changed in part; merge again to complete it"
         raise KeyboardInterrupt(again) from None
+    if done["already"]:
+        console.note(f"{raw}: has all of it: merged already")
+        return
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
     console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")
 

@@ -45,7 +45,7 @@ fn cow_repair<'py>(
 }
 
 /// Writes every block of a cowfile into the raw base that it was made for. Returns
-/// {"blocks", "resumed"}; an interrupted merge is completed by another.
+/// {"blocks", "already", "resumed"}; an interrupted merge is completed by another.
 #[pyfunction]
 #[pyo3(signature = (base, cow, *, progress = None))]
 fn cow_merge<'py>(
@@ -57,6 +57,7 @@ fn cow_merge<'py>(
     let done = run(py, progress, |progress| cowtools::merge(&base, &cow, progress))?;
     let dict = PyDict::new(py);
     dict.set_item("blocks", done.blocks)?;
+    dict.set_item("already", done.already)?;
     dict.set_item("resumed", done.resumed)?;
     Ok(dict)
 }

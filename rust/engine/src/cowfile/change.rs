@@ -54,7 +54,7 @@ impl Cowfile {
             Some(mark) => mark,
             None => Mark::new(self.base.0, self.base.1)?,
         };
-        next.mark = Some(mark.changed());
+        next.mark = Some(mark.changed()?);
         next.version = VERSION_OPEN;
         self.write_head(&mut head, next)?;
         self.in_use.store(true, Ordering::Release);

@@ -6,7 +6,7 @@
 //! | 128 | 8 | `cowcloop` |
 //! | 136 | 4 | version of the mark, 1 |
 //! | 140 | 4 | CRC-32 of bytes 128-255, this field taken as zero |
-//! | 144 | 16 | random identity of this cowfile |
+//! | 144 | 16 | random identity of the cowfile's content: another one with each generation |
 //! | 160 | 8 | generation: counts the times that the file went from clean to in use or was repaired |
 //! | 168 | 8 | size of the base in bytes |
 //! | 176 | 32 | strong identity of the base |
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 /// What we note in the head beside the original driver's fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Random identity of the cowfile.
+    /// Random identity of the content, so that copies which go on apart are told apart.
     pub id: [u8; 16],
     /// How often the file went from clean to in use, or was repaired.
     pub generation: u64,
@@ -40,15 +40,12 @@ const VERSION: u32 = 1;
 impl Mark {
     /// The mark of a cowfile that begins its life on this base, of `base_size` bytes.
     pub fn new(base_size: u64, base_identity: [u8; 32]) -> Result<Mark> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id)
-            .map_err(|error| Error::io("cowfile", "no random bytes to be had", error.into()))?;
-        Ok(Mark { id, generation: 0, base_size, base_identity, merging: false })
+        Ok(Mark { id: random()?, generation: 0, base_size, base_identity, merging: false })
     }
 
     /// The mark of the same cowfile with other content.
-    pub(crate) fn changed(self) -> Mark {
-        Mark { generation: self.generation.wrapping_add(1), ..self }
+    pub(crate) fn changed(self) -> Result<Mark> {
+        Ok(Mark { id: random()?, generation: self.generation.wrapping_add(1), ..self })
     }
 
     /// The mark in a head's sector, when a whole one of a known version is there.
@@ -80,6 +77,13 @@ impl Mark {
         let sum = libdeflater::crc32(bytes);
         bytes[12..16].copy_from_slice(&sum.to_le_bytes());
     }
+}
+
+fn random() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::io("cowfile", "no random bytes to be had", error.into()))?;
+    Ok(bytes)
 }
 
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

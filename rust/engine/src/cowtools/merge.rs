@@ -20,6 +20,8 @@ const CHUNK: u64 = 1 << 20;
 pub struct MergeSummary {
     /// Blocks of 1 KiB that were written into the base.
     pub blocks: u64,
+    /// The base held all of the blocks, so nothing was written.
+    pub already: bool,
     /// An earlier merge of this cowfile had been interrupted, and was completed.
     pub resumed: bool,
 }
@@ -28,7 +30,8 @@ pub struct MergeSummary {
 ///
 /// The cowfile says durably that a merge is under way before the first block is
 /// written, and says so no more once all of them are durable: an interrupted
-/// merge is completed by running it again.
+/// merge is completed by running it again. A base that is the cowfile's no longer, but
+/// holds all of its blocks, has been merged into before.
 ///
 /// # Errors
 /// `Mismatch` when size or fingerprint of the base are not the cowfile's;
@@ -61,7 +64,13 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
         }
     };
     let resumed = head.mark.as_ref().is_some_and(|mark| mark.merging);
-    check_base(name, &head, &*raw, resumed)?;
+    if let Err(mismatch) = check_base(name, &head, &*raw, resumed) {
+        let plausible = bitmap.count() > 0 && head.rdoblocks == raw.size() / MAPUNIT;
+        return match plausible && holds(&*raw, &*storage, &head, &bitmap)? {
+            true => Ok(MergeSummary { blocks: 0, already: true, resumed }),
+            false => Err(mismatch),
+        };
+    }
 
     let mut file = MergedFile { storage: &*storage, sector };
     let mut open = head.clone();
@@ -75,21 +84,17 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
 
     progress.total(bitmap.count() * MAPUNIT);
     let mut buf = vec![0; CHUNK as usize];
-    for (first, length) in bitmap.runs() {
-        let (mut at, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
-        while at < end {
-            if progress.cancelled() {
-                let message = "stopped before the merge was complete; run it again to complete it";
-                return Err(Error::new(ErrorKind::Cancelled, base_name, message));
-            }
-            let piece = &mut buf[..CHUNK.min(end - at) as usize];
-            storage.read_exact_at(piece, head.doffset + at).map_err(failed)?;
-            target
-                .write_all_at(piece, at)
-                .map_err(|error| Error::io(&base_name, format!("cannot write at {at}"), error))?;
-            progress.advance(piece.len() as u64);
-            at += piece.len() as u64;
+    for (at, length) in pieces(&bitmap) {
+        if progress.cancelled() {
+            let message = "stopped before the merge was complete; run it again to complete it";
+            return Err(Error::new(ErrorKind::Cancelled, base_name, message));
         }
+        let piece = &mut buf[..length];
+        storage.read_exact_at(piece, head.doffset + at).map_err(failed)?;
+        target
+            .write_all_at(piece, at)
+            .map_err(|error| Error::io(&base_name, format!("cannot write at {at}"), error))?;
+        progress.advance(length as u64);
     }
     target.sync().map_err(|error| Error::io(&base_name, "sync failed", error))?;
 
@@ -101,7 +106,30 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
         ..head
     };
     file.write_head(&closed)?;
-    Ok(MergeSummary { blocks: bitmap.count(), resumed })
+    Ok(MergeSummary { blocks: bitmap.count(), already: false, resumed })
+}
+
+/// Whether the base has the cowfile's bytes in each block that lives in the cowfile.
+fn holds(base: &dyn Layer, storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> Result<bool> {
+    let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
+    let mut buffers = (vec![0; CHUNK as usize], vec![0; CHUNK as usize]);
+    for (at, length) in pieces(bitmap) {
+        let (ours, theirs) = (&mut buffers.0[..length], &mut buffers.1[..length]);
+        storage.read_exact_at(ours, head.doffset + at).map_err(failed)?;
+        base.read_at(theirs, at)?;
+        if ours != theirs {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The device's ranges that live in the cowfile, as offsets and lengths of at most a chunk.
+fn pieces(bitmap: &Bitmap) -> impl Iterator<Item = (u64, usize)> + '_ {
+    bitmap.runs().flat_map(|(first, length)| {
+        let (start, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
+        (start..end).step_by(CHUNK as usize).map(move |at| (at, CHUNK.min(end - at) as usize))
+    })
 }
 
 /// By size and fingerprint; a base that holds a part of the blocks already has

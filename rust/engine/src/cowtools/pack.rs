@@ -226,8 +226,13 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
             at += piece.len() as u64;
         }
     }
-    let shown = output.name().to_string();
-    output.finish(&|| check(progress, &shown))?;
+    if read_up_to(&mut *reader, &mut [0]).map_err(failed)? > 0 {
+        let message = "goes on behind the last block of the packed cowfile: it is damaged, or \
+                       something was appended to it";
+        return Err(Error::new(ErrorKind::Damaged, &shown, message));
+    }
+    let target = output.name().to_string();
+    output.finish(&|| check(progress, &target))?;
     let bytes = head.doffset + bitmap.count() * MAPUNIT;
     Ok(PackSummary { blocks: bitmap.count(), bytes })
 }

@@ -106,7 +106,7 @@ pub fn repair(
         // A cowfile above must not take the device for the one that it was made of.
         let mut head = head;
         if head.dirty || report.found > 0 {
-            head.mark = head.mark.map(Mark::changed);
+            head.mark = head.mark.map(Mark::changed).transpose()?;
         }
         write_back(&*storage, head, sector, &bitmap)
             .map_err(|error| Error::io(name, "cannot write the repaired head and bitmap", error))?;
