@@ -17,7 +17,7 @@ from support import cloop, images, programs, server
 def _quiet_environment() -> Iterator[None]:
     """Neither the user's settings nor a running device of theirs touches a test."""
     patch = pytest.MonkeyPatch()
-    for name in ("COWCLOOP_CACHE", "PYTHONWARNINGS", "LISTEN_FDS", "NBDKIT"):
+    for name in ("COWCLOOP_CACHE", "PYTHONWARNINGS", "PYTHONUNBUFFERED", "LISTEN_FDS", "NBDKIT"):
         patch.delenv(name, raising=False)
     patch.setenv("NO_COLOR", "1")
     patch.setenv("COLUMNS", "100")

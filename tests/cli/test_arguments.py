@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from cowcloop.cli import app
-from support.programs import cowcloop, cowcloop_path, one_line, run
+from support.programs import cowcloop, cowcloop_path, finding, one_line, run
 
 COMMANDS = list(app.COMMANDS)
 
@@ -115,20 +113,6 @@ def test_common_options_before_and_behind_the_command() -> None:
     assert cowcloop("list").stderr == b""
 
 
-def test_a_reader_that_goes_away(tmp_path: Path) -> None:
-    image = tmp_path / "i"
-    image.write_bytes(bytes(1 << 20))
-    for command in (["info", image], ["--help"], ["extract", image, "-"]):
-        reader, writer = os.pipe()
-        os.close(reader)
-        done = subprocess.run(
-            [cowcloop_path(), *command], stdout=writer, stderr=subprocess.PIPE, check=False
-        )
-        os.close(writer)
-        assert done.returncode in (0, 1)
-        assert done.stderr == b""
-
-
 def test_no_colour_where_nobody_sees_it() -> None:
     """Piped, and with NO_COLOR, and on a dumb terminal."""
     for env in ({"NO_COLOR": "1", "FORCE_COLOR": ""}, {"TERM": "dumb"}):
@@ -143,7 +127,7 @@ def test_an_unexpected_error_is_one_line(tmp_path: Path) -> None:
         "    raise RuntimeError('a fault\\nof ours')\n"
         "cowcloop.runtime.entries = entries\n"
     )
-    env = {"PYTHONPATH": str(tmp_path)}
+    env = finding(tmp_path)
     done = cowcloop("list", expect=1, env=env)
     one_line(done.stderr.decode(), ("internal error", r"RuntimeError: a fault\nof ours", "--debug"))
     shown = run(cowcloop_path(), "--debug", "list", expect=1, env=env)

@@ -79,6 +79,11 @@ def run(
     return done
 
 
+def finding(folder: Path) -> dict[str, str]:
+    """The environment in which Python looks for modules in a folder first."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
 def mannered(stderr: str) -> None:
     """No user ever sees a traceback or a panic."""
     assert "Traceback" not in stderr, stderr

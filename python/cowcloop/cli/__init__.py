@@ -14,13 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from cowcloop import _core
-from cowcloop.cli import console
+from cowcloop.cli import console, streams
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one line on standard error."""
+    streams.open_missing()
     # What a command imports is in use until its end. To look for garbage in it, now and
     # when Python ends, would take an eighth of a short command's time.
     gc.disable()
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         return _failed(error)
     finally:
+        streams.drop_unwritten()
         gc.freeze()
     if bare:
         return 2
@@ -70,8 +72,7 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BrokenPipeError) and not error.filename:
-        # The reader of our output has gone; Python must not complain again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone.
         return 1
     if isinstance(error, click.ClickException):
         console.error(_usage(error))

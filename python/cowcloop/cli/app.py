@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 import rich_click as click
 
-from cowcloop.cli import helptext
+from cowcloop.cli import console, helptext
 from cowcloop.cli.base import CommonOptions, program_settings
 
 # Each command's module. Its function has the command's name, with `_command` where the plain
@@ -83,7 +83,7 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
     if wanted and not ctx.resilient_parsing:
         from cowcloop import __version__
 
-        click.echo(f"cowcloop {__version__}")
+        console.result(f"cowcloop {__version__}")
         ctx.exit()
 
 
@@ -93,7 +93,7 @@ def _show_completion(ctx: click.Context, _option: click.Parameter, shell: str | 
 
         completion = get_completion_class(shell)
         assert completion is not None
-        click.echo(completion(app, {}, "cowcloop", "_COWCLOOP_COMPLETE").source())
+        console.result(completion(app, {}, "cowcloop", "_COWCLOOP_COMPLETE").source())
         ctx.exit()
 
 

@@ -85,7 +85,13 @@ def _debug(_ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
 
 def _short_help(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        click.echo(helptext.short(ctx))
+        console.result(helptext.short(ctx))
+        ctx.exit()
+
+
+def _long_help(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        console.result(ctx.get_help())
         ctx.exit()
 
 
@@ -99,6 +105,13 @@ class CommonOptions(click.Command):
     def get_help(self, ctx: click.Context) -> str:
         """As rich_click's, without the blanks that it fills lines with."""
         return "\n".join(line.rstrip() for line in super().get_help(ctx).splitlines()).rstrip()
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """As click's, but the help is a result like others."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _long_help
+        return option
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters, then the common ones, then --help."""

@@ -10,7 +10,7 @@ import rich_click as click
 from cowcloop.cli import console
 from cowcloop.cli.base import BLOCK_SIZE, IMAGE, PATH, THREADS, command
 from cowcloop.cli.create import LevelType
-from cowcloop.cli.extract import refuse_terminal
+from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
 from cowcloop.errors import StorageError
 from cowcloop.sizes import format_size
@@ -60,7 +60,7 @@ def commit_command(
     from cowcloop import _core
     from cowcloop.source import locate
 
-    refuse_terminal(new)
+    check_output(new)
     if rebase is not None:
         if new == "-":
             raise click.UsageError("--rebase needs the name of NEW, not -")

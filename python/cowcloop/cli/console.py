@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from cowcloop.cli import streams
 
 
 @dataclass
@@ -85,6 +88,8 @@ def result(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.errno == errno.EBADF:
+            raise streams.closed("standard output") from None
         error.filename = "standard output"
         raise
 

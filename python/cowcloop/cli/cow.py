@@ -10,7 +10,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import CONTEXT, JSON, PATH, SIZE, CommonOptions, command
-from cowcloop.cli.extract import refuse_terminal
+from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
 
@@ -133,7 +133,7 @@ def pack_command(cow: str, out: str, gzip: bool) -> None:
     """
     from cowcloop import _core
 
-    refuse_terminal(out)
+    check_output(out)
     with progress("packing") as report:
         done = _core.cow_pack(cow, out, gzip=gzip, progress=report)
     console.note(f"{out}: {_blocks(done['blocks'])} in {format_size(done['bytes'])}")
@@ -154,6 +154,7 @@ def unpack_command(src: str, cow: str) -> None:
     """
     from cowcloop import _core
 
+    check_input(src)
     with progress("unpacking") as report:
         done = _core.cow_unpack(src, cow, progress=report)
     console.note(f"{cow}: {_blocks(done['blocks'])}")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import BLOCK_SIZE, PATH, THREADS, command
-from cowcloop.cli.extract import refuse_terminal
+from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
 
@@ -91,9 +90,8 @@ def create_command(
         raise click.UsageError(f"--codec {codec} needs --format v4")
     if format_ == "v2" and footer:
         raise click.UsageError("--footer needs --format v4")
-    refuse_terminal(out)
-    if src == "-" and sys.stdin.isatty():
-        raise click.UsageError("SRC is a terminal: name a file, or send data to standard input")
+    check_output(out)
+    check_input(src)
 
     def compress(source: str) -> dict[str, Any]:
         with progress("compressing") as report:

@@ -6,7 +6,7 @@ import sys
 
 import rich_click as click
 
-from cowcloop.cli import console
+from cowcloop.cli import console, streams
 from cowcloop.cli.base import COWS, IMAGE, PATH, THREADS, command
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
@@ -36,7 +36,7 @@ def extract_command(
     from cowcloop import _core
     from cowcloop.source import locate
 
-    refuse_terminal(out)
+    check_output(out)
     with progress("extracting") as report:
         done = _core.extract(
             locate(image), list(cows), out, threads=threads, sparse=sparse, progress=report
@@ -45,7 +45,17 @@ def extract_command(
         console.note(f"{out}: {format_size(done['bytes'])}")
 
 
-def refuse_terminal(out: str) -> None:
-    """A usage error when binary data would go to a terminal."""
-    if out == "-" and sys.stdout.isatty():
-        raise click.UsageError("OUT is a terminal: name a file, or send - into a pipe or file")
+def check_input(src: str) -> None:
+    """Refuse a standard input that is closed, or a terminal, from which no binary data comes."""
+    if src == "-":
+        streams.check_input()
+        if sys.stdin.isatty():
+            raise click.UsageError("SRC is a terminal: name a file, or send data to standard input")
+
+
+def check_output(out: str) -> None:
+    """Refuse a standard output that is closed, or a terminal, which binary data is not for."""
+    if out == "-":
+        streams.check_output()
+        if sys.stdout.isatty():
+            raise click.UsageError("OUT is a terminal: name a file, or send - into a pipe or file")

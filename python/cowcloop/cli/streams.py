@@ -1,0 +1,61 @@
+"""The three standard streams, each of which may have been closed (`>&-`) before we began."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def open_missing() -> None:
+    """Open what is closed of them, so that no other file gets its number.
+
+    Else messages, or the input of another program, would be read from and written to that file.
+    """
+    # The wrong way round: to use one stays an error.
+    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one. The programs that we run have it, too.
+            os.set_inheritable(os.open(os.devnull, flags), True)
+    # Python itself has none for a number that was closed when it began.
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+
+
+def drop_unwritten() -> None:
+    """Forget what cannot be written: Python would try again when it ends, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def check_input() -> None:
+    """OSError when nothing can be read from standard input."""
+    if _mode(0) == os.O_WRONLY:
+        raise closed("standard input")
+
+
+def check_output() -> None:
+    """OSError when nothing can be written to standard output."""
+    if _mode(1) == os.O_RDONLY:
+        raise closed("standard output")
+
+
+def closed(name: str) -> OSError:
+    """What using a closed stream leads to."""
+    import errno
+
+    return OSError(errno.EBADF, "it is closed", name)
+
+
+def _mode(number: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
