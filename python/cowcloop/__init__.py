@@ -9,11 +9,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from ._core import __version__
 
+# As typing has it, which takes longer to load than all of this: whoever presses Ctrl-C before
+# the program answers to it sees a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from _typeshed import StrPath
 
     from .disk import Disk, Extent

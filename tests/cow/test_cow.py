@@ -16,6 +16,7 @@ from support.interrupted import stopped_half_way
 from support.programs import (
     cowcloop,
     cowcloop_path,
+    finding,
     mannered,
     one_line,
     program,
@@ -426,15 +427,16 @@ def test_interrupted_half_way(tmp_path: Path) -> None:
 def test_an_interrupted_merge_says_what_to_do(tmp_path: Path, state: str) -> None:
     """A merge is too quick to be hit half way by a signal: the engine's part is feigned."""
     (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\n"
         "from cowcloop import _core\n"
         "def cow_merge(raw, cow, progress):\n"
-        "    raise KeyboardInterrupt\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
         "_core.cow_merge = cow_merge\n"
         f"_core.cow_info = lambda cow: {{'state': {state!r}}}\n"
     )
-    env = {"PYTHONPATH": str(tmp_path)}
-    done = cowcloop("cow", "merge", "--yes", "raw", "cow", expect=130, env=env)
-    line = one_line(done.stderr.decode().strip(), "interrupted")
+    words = ("cow", "merge", "--yes", "raw", "cow")
+    done = cowcloop(*words, expect=130, env=finding(tmp_path))
+    line = one_line(done.stderr.decode(), "interrupted")
     told = "raw is changed in part; merge again to complete it" in line
     assert told == (state == "dirty")
 

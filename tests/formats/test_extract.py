@@ -83,7 +83,10 @@ def test_a_reader_that_goes_away(image: Path) -> None:
     assert "Traceback" not in done.stderr.decode()
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
+)
 def test_stopped_half_way_leaves_nothing(tmp_path: Path, how: signal.Signals, code: int) -> None:
     """No file under the final name, nor any other; also when nobody is left to remove one."""
     image = tmp_path / "i.img"

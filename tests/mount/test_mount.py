@@ -529,10 +529,38 @@ def test_ctrl_c_leaves_nothing(
             cowcloop("umount", place) if command == "mount" else cowcloop("detach", "--all")
         else:
             assert process.returncode == 130, error
-            one_line(error.strip(), "interrupted")
+            one_line(error, "interrupted")
         assert left() == [], f"step {step}, exit code {process.returncode}"
     # attach has done its work nearly at once.
     assert 130 in codes or command == "attach"
+
+
+@pytest.mark.parametrize("how", ["INT", "TERM", "HUP", "QUIT"])
+@pytest.mark.parametrize("command", ["mount", "attach"])
+def test_a_signal_leaves_nothing(
+    command: str,
+    how: str,
+    chicken: Path,
+    place: Path,
+    tmp_path: Path,
+    left: Callable[[], list[str]],
+) -> None:
+    """It comes while a program that the command has started works for it."""
+    name, package = ("blkid", "util-linux") if command == "mount" else ("nbdkit", "nbdkit")
+    fake, real = tmp_path / name, program(name, package)
+    fake.write_text(f'#!/bin/sh\nkill -{how} $PPID\nexec {real} "$@"\n')
+    fake.chmod(0o755)
+    arguments: list[Path] = [chicken, tmp_path / "c", *([place] if command == "mount" else [])]
+    number = signal.Signals[f"SIG{how}"]
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = cowcloop(command, *arguments, env=env, expect=128 + number)
+    one_line(done.stderr.decode(), "interrupted" if how == "INT" else f"interrupted by SIG{how}")
+    assert left() == []
+    # One that is ignored is none.
+    script = f"trap '' {how}; \"$@\""
+    run("bash", "-c", script, "bash", cowcloop_path(), command, *arguments, env=env)
+    cowcloop("umount", place) if command == "mount" else cowcloop("detach", "--all")
+    assert left() == []
 
 
 def test_two_at_one_place(
@@ -580,9 +608,11 @@ def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path
         with pytest.raises(OSError, match=r"not supported|Is a directory"):
             os.open(place, os.O_TMPFILE | os.O_RDWR)
         before = sorted(os.listdir(place))
-        assert stopped_half_way("extract", chicken, place / "out", folder=place) == 130
-        # FUSE keeps a removed file, hidden, until its close has come through.
-        wait_until(lambda: sorted(os.listdir(place)) == before, "nothing left")
+        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            code = stopped_half_way("extract", chicken, place / "out", folder=place, how=how)
+            assert code == 128 + how
+            # FUSE keeps a removed file, hidden, until its close has come through.
+            wait_until(lambda: sorted(os.listdir(place)) == before, "nothing left")
         cowcloop("extract", chicken, place / "out")
         cowcloop("extract", chicken, tmp_path / "out")
         assert (place / "out").read_bytes() == (tmp_path / "out").read_bytes()

@@ -6,25 +6,42 @@ functions, so that a command starts as quickly as it can.
 
 from __future__ import annotations
 
-import gc
-import io
-import os
-import re
+# Little is loaded here: see main().
 import sys
-from collections.abc import Sequence
 
-from cowcloop import _core
-from cowcloop.cli import console, streams
-
-INTERRUPTED = 130
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one line on standard error."""
+    import signal
+
+    # Before a command runs and after it, Ctrl-C just ends the program: Python would show where.
+    program = arguments is None
+    if program and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cowcloop.cli import streams
+
     streams.open_missing()
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except BaseException as error:
+        return _failed(error)
+    finally:
+        streams.drop_unwritten()
+
+
+def _run(arguments: Sequence[str]) -> int:
+    import gc
+    import io
+
     # What a command imports is in use until its end. To look for garbage in it, now and
     # when Python ends, would take an eighth of a short command's time.
     gc.disable()
+    from cowcloop import _core, signals
+    from cowcloop.cli import console
     from cowcloop.cli.app import app, split_arguments
 
     gc.freeze()
@@ -33,42 +50,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A file name is shown as it is, whatever its bytes.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
-    own, nbdkit_args = split_arguments(sys.argv[1:] if arguments is None else arguments)
-    bare = not own
+    own, nbdkit_args = split_arguments(arguments)
     try:
-        code = app.main(
-            own or ["-h"],
-            prog_name="cowcloop",
-            standalone_mode=False,
-            obj=console.State(nbdkit_args),
-        )
-        # What is still buffered is part of the result.
-        sys.stdout.flush()
-    except BaseException as error:
-        return _failed(error)
+        with signals.raised():
+            code = app.main(
+                own or ["-h"],
+                prog_name="cowcloop",
+                standalone_mode=False,
+                obj=console.State(nbdkit_args),
+            )
+            # What is still buffered is part of the result.
+            sys.stdout.flush()
     finally:
-        streams.drop_unwritten()
         gc.freeze()
-    if bare:
+    if not own:
         return 2
     return code if isinstance(code, int) else 0
 
 
 def _failed(error: BaseException) -> int:
     """Say what went wrong, in one line; the exit code."""
+    import os
+    import signal
+
     import click
 
     from cowcloop import CowcloopError
+    from cowcloop.cli import console
+    from cowcloop.signals import Interrupted
 
     if console.debug_wanted() and not isinstance(error, (click.ClickException, click.Abort)):
         import traceback
 
         traceback.print_exception(type(error), error, error.__traceback__)
-    if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        # A command may have a word on what it leaves behind; click hides it.
-        left = str(error.__context__ or error)
-        console.error(f"interrupted: {left}" if left else "interrupted")
-        return INTERRUPTED
+    if isinstance(error, (Interrupted, click.Abort)):
+        number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        # A command may have a word on what it leaves behind.
+        console.interrupted(f"interrupted{by}: {error}" if str(error) else f"interrupted{by}")
+        # As a shell shows the end of a program by a signal.
+        return 128 + number
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BrokenPipeError) and not error.filename:
@@ -91,6 +112,8 @@ def _failed(error: BaseException) -> int:
 
 
 def _usage(error: object) -> str:
+    import re
+
     import click
 
     assert isinstance(error, click.ClickException)

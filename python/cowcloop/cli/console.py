@@ -42,6 +42,11 @@ def error(text: str) -> None:
     _say(text)
 
 
+def interrupted(text: str) -> None:
+    """As error(), below the line on which a terminal shows the key that was pressed."""
+    _say(text, "\n" if sys.stderr.isatty() else "")
+
+
 def warning(text: str) -> None:
     """One line that a person should know; not with --quiet."""
     if not levels.quiet:
@@ -60,8 +65,8 @@ def note(text: str) -> None:
         _say(text)
 
 
-def _say(text: str) -> None:
-    line = f"cowcloop: {printable(text.strip())}\n"
+def _say(text: str, before: str = "") -> None:
+    line = f"{before}cowcloop: {printable(text.strip())}\n"
     try:
         sys.stderr.write(line)
         sys.stderr.flush()

@@ -92,6 +92,7 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
       cowcloop cow merge --yes disk.raw disk.cow      # in a script
     """
     from cowcloop import _core
+    from cowcloop.signals import Interrupted
 
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -104,11 +105,10 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
     try:
         with progress("merging") as report:
             done = _core.cow_merge(raw, cow, progress=report)
-    except KeyboardInterrupt:
-        if _core.cow_info(cow)["state"] == "clean":
-            raise
-        again = f"{raw} is changed in part; merge again to complete it"
-        raise KeyboardInterrupt(again) from None
+    except Interrupted as error:
+        if _core.cow_info(cow)["state"] != "clean":
+            error.args = (f"{raw} is changed in part; merge again to complete it",)
+        raise
     if done["already"]:
         console.note(f"{raw}: has all of it: merged already")
         return

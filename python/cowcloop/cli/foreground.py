@@ -16,6 +16,7 @@ from cowcloop.server.loop import Loop
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
+from cowcloop.signals import ignored
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -83,7 +84,10 @@ def _stop_requests(loop: Loop) -> Iterator[_Stop]:
             console.error("still writing to disk; kill -9 would lose what was not flushed")
         stop.request()
 
-    handlers = {number: signal.signal(number, ignore) for number in _SIGNALS}
+    # nohup has SIGHUP ignored. A shell does so with SIGINT for what it puts into the background,
+    # but there it is how one ends a server.
+    numbers = [n for n in _SIGNALS if n != signal.SIGHUP or not ignored(n)]
+    handlers = {number: signal.signal(number, ignore) for number in numbers}
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     loop.add(reader, on_signal)
     try:

@@ -74,7 +74,7 @@ def mount(
             if entry is not None:
                 with contextlib.suppress(CowcloopError, OSError):
                     ending.release(entry, discard=True)
-            # What failed may have failed by a Ctrl-C that reached a program of ours.
+            # What failed may have failed by a signal that reached a program of ours.
             interrupts.check()
             raise
 

@@ -1,4 +1,4 @@
-"""Ctrl-C at a command that starts something that outlives it."""
+"""Ctrl-C, and what else asks a program to end, at a command that starts what outlives it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from collections.abc import Iterator
 from types import FrameType
 
 from cowcloop.server.loop import Loop
+from cowcloop.signals import Interrupted, ignored
+
+# SIGQUIT as well: it would leave a mount behind.
+_NOTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interrupts:
-    """Ctrl-C is noted, and becomes a KeyboardInterrupt only where the command looks.
+    """A signal is noted, and becomes Interrupted only where the command looks.
 
     So it never comes between the start of a process and the note of who it is. `descriptor` is
-    readable once it has been pressed.
+    readable once there has been one.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt when Ctrl-C has been pressed since the last look."""
+        """Raise Interrupted when there has been a signal since the last look."""
         try:
-            os.read(self.descriptor, 64)
+            numbers = os.read(self.descriptor, 64)
         except BlockingIOError:
             return
-        raise KeyboardInterrupt
+        raise Interrupted(numbers[0])
 
     def loop(self) -> Loop:
         """A loop that can be interrupted where it waits."""
@@ -38,9 +42,9 @@ class Interrupts:
 
 @contextlib.contextmanager
 def noted_interrupts() -> Iterator[Interrupts]:
-    """Note Ctrl-C in the block, of a program's main thread.
+    """Note signals in the block, of a program's main thread; those that are ignored stay so.
 
-    When the block has done its work it is too late, and Ctrl-C is ignored until the program ends:
+    When the block has done its work it is too late, and they are ignored until the program ends:
     its exit code must not say that it was interrupted.
     """
 
@@ -50,13 +54,16 @@ def noted_interrupts() -> Iterator[Interrupts]:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
-    handler = signal.signal(signal.SIGINT, ignore)
+    numbers = [number for number in _NOTED if not ignored(number)]
+    handlers = {number: signal.signal(number, ignore) for number in numbers}
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield Interrupts(reader)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
     except BaseException:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         raise
     finally:
         signal.set_wakeup_fd(before)

@@ -1,0 +1,47 @@
+"""Signals that ask a program to end: Ctrl-C, and those of an administrator or a lost terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """A signal asked the program to end; the text, if any, is what it leaves unfinished.
+
+    Not a KeyboardInterrupt: click has its own way with those.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Let these signals raise Interrupted in the block, of a program's main thread.
+
+    Those that are ignored stay so: nohup and a shell's background have it that way.
+    """
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in numbers if not ignored(n)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # The block may have had its reasons to change it for good.
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, handler)
+
+
+def ignored(number: int) -> bool:
+    """Whether a signal does nothing."""
+    return signal.getsignal(number) is signal.SIG_IGN
