@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cowcloop.cli import app
-from support.programs import cowcloop, cowcloop_path, finding, one_line, run
+from support.programs import cowcloop, cowcloop_path, finding, one_line, program, run
 
 COMMANDS = list(app.COMMANDS)
 
@@ -142,3 +142,17 @@ def test_completion_knows_the_commands() -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_for_each_shell(shell: str) -> None:
     assert b"COWCLOOP_COMPLETE" in cowcloop("--show-completion", shell).stdout
+
+
+def test_a_file_that_may_not_be_read(root: None, runtime: Path) -> None:
+    """It is the system that says no, and not the command line that is wrong."""
+    secret = runtime / "secret"
+    secret.touch(0o000)
+    runtime.chmod(0o755)
+    setpriv = program("setpriv", "util-linux")
+    user = (setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", cowcloop_path())
+    if run(*user, "--version", expect=None).returncode:
+        pytest.skip(f"another user cannot run {cowcloop_path()}")
+    for words in (["info"], ["verify"], ["map"], ["extract", "-"]):
+        done = run(*user, words[0], secret, *words[1:], expect=1)
+        one_line(done.stderr.decode(), ("secret", "Permission denied"))

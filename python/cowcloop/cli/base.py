@@ -191,7 +191,13 @@ class BlockSizeType(SizeType):
 
 
 class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
-    """A name of a file, which the system would take for the current directory when empty."""
+    """A name of a file, which the system would take for the current directory when empty.
+
+    Whether it can be read is for whoever reads it to say.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(readable=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The name."""
