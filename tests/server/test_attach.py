@@ -327,3 +327,22 @@ def test_completion_knows_the_served_devices(image: Path, tmp_path: Path, runtim
     assert f"plain,{socket}" in run(cowcloop_path(), env=env).stdout.decode()
     cowcloop("detach", "--all")
     assert str(socket) not in run(cowcloop_path(), env=env).stdout.decode()
+
+
+@pytest.mark.parametrize("limit", [8, 11, 14, 16, 18, 20, 33, 40])
+def test_few_files_may_be_open(image: Path, tmp_path: Path, limit: int) -> None:
+    """It works, or the limit is named at once; a server that starts and answers nobody is worse."""
+
+    def limited(*words: Path | str, expect: int) -> str:
+        script = f'ulimit -n {limit}; exec "$@"'
+        command = ("bash", "-c", script, "bash", cowcloop_path(), *words)
+        return run(*command, expect=expect).stderr.decode()
+
+    assert limited("info", image, expect=0) == ""
+    assert limited("extract", image, tmp_path / "out", expect=0) == ""
+    enough = limit >= 33
+    said = limited("attach", image, tmp_path / "c", expect=0 if enough else 1)
+    if not enough:
+        one_line(said, "raise the limit (ulimit -n)")
+        one_line(limited("serve", image, expect=1), "raise the limit (ulimit -n)")
+    assert len(listed()) == enough

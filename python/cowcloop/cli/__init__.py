@@ -70,6 +70,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _failed(error: BaseException) -> int:
     """Say what went wrong, in one line; the exit code."""
+    import errno
     import os
     import signal
 
@@ -98,11 +99,14 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         console.error(_usage(error))
         return error.exit_code
+    remedy = ""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        remedy = ": raise the limit (ulimit -n)"
     if isinstance(error, CowcloopError):
-        console.error(str(error))
+        console.error(f"{error}{remedy}")
     elif isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        console.error(f"{where}{error.strerror}")
+        console.error(f"{where}{error.strerror}{remedy}")
     else:
         kind = type(error).__name__
         console.error(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 from cowcloop import runtime
 from cowcloop.server import nbd_client
 from cowcloop.server.address import Address, free_port
@@ -12,6 +14,9 @@ from cowcloop.server.process import Nbdkit, Report
 
 # Another program may take a free port before nbdkit does; each attempt takes another port.
 _PORT_ATTEMPTS = 10
+
+# What nbdkit has open with a few clients, without the cowfiles.
+_OPEN_FILES = 32
 
 
 def start(
@@ -24,6 +29,7 @@ def start(
     log: str | None = None,
 ) -> Nbdkit:
     """A process whose device answers; ServerError when it cannot, and nothing is left then."""
+    _check_limit(options)
     if options.device is not None:
         nbd_client.check(options.device)
     attempts = _PORT_ATTEMPTS if options.tcp is not None and options.tcp[1] == 0 else 1
@@ -63,6 +69,17 @@ def record_of(options: ServeOptions, nbdkit: Nbdkit) -> runtime.Record:
         read_only=options.read_only or not (options.cows or options.sessions),
         sessions=None if options.sessions is None else absolute(options.sessions),
     )
+
+
+def _check_limit(options: ServeOptions) -> None:
+    """Refuse to start what would have no descriptor left for a client, and let it wait."""
+    needed = _OPEN_FILES + len(options.cows)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < needed:
+        raise ServerError(
+            f"a process may have {limit} files open, and a server needs {needed}: "
+            "raise the limit (ulimit -n)"
+        )
 
 
 def _address(options: ServeOptions, entry: runtime.NewEntry) -> Address:
