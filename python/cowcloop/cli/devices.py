@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +96,8 @@ def sync_command(target: str | None, every: bool) -> None:
 def list_command(as_json: bool, watch: bool) -> None:
     """List the served devices, and what they have done.
 
+    A mount whose server has ended by itself is shown as broken: "cowcloop umount" cleans up.
+
     \b
     Examples:
       cowcloop list
@@ -106,7 +107,6 @@ def list_command(as_json: bool, watch: bool) -> None:
     if watch:
         _watch(as_json)
         return
-    _clean_up()
     devices = _all_devices()
     if as_json:
         console.result_json(devices)
@@ -120,19 +120,6 @@ def _all_devices() -> list[dict[str, Any]]:
     from cowcloop import runtime
 
     return [_describe(entry) for entry in runtime.entries()]
-
-
-def _clean_up() -> None:
-    """Unmount what servers that have ended left mounted."""
-    from cowcloop import CowcloopError, mounting, runtime
-
-    for entry in runtime.entries():
-        if entry.record is None or entry.record.mount is None or entry.alive():
-            continue
-        # What cannot be unmounted yet is listed as broken.
-        with contextlib.suppress(CowcloopError):
-            ended = mounting.release(entry)
-            console.warning(f"{entry.record.mount}: its server had ended: unmounted; {ended.value}")
 
 
 def _watch(as_json: bool) -> None:
