@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -465,6 +466,26 @@ def test_a_busy_mount_after_a_crash(
     finally:
         os.close(handle)
     cowcloop("umount", place)
+    assert left() == []
+
+
+def test_umount_names_a_stopped_server(
+    chicken: Path, place: Path, left: Callable[[], list[str]]
+) -> None:
+    cowcloop("mount", chicken, place)
+    pid = listed()[0]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it to be stopped")
+    umount = subprocess.Popen([cowcloop_path(), "umount", place], stderr=subprocess.PIPE)
+    try:
+        assert umount.stderr is not None
+        assert select.select([umount.stderr], [], [], 30)[0], "nothing is said"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        said = umount.communicate(timeout=60)[1].decode().splitlines()
+    assert f"its server (process {pid}) is stopped" in said[0]
+    assert umount.returncode == 0
     assert left() == []
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cowcloop.cli import console, waiting
+from cowcloop.runtime import find
 from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, cowcloop_path, one_line, refused, run
 from support.server import alive, attach, listed, serving, socket_of, wait_until
@@ -205,6 +209,50 @@ def test_two_race_for_one_cowfile(image: Path, tmp_path: Path) -> None:
         if each.returncode:
             assert b"in use" in each.stderr
     assert len(listed()) == 1
+
+
+@pytest.mark.parametrize("command", ["detach", "sync"])
+def test_a_stopped_server_is_named(image: Path, command: str) -> None:
+    """Whoever waits for it knows at once, and it is done when the server goes on."""
+    uri = attach(image, ":memory:")
+    (pid,) = [device["pid"] for device in listed()]
+    os.kill(pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it to be stopped")
+    waiting = subprocess.Popen([cowcloop_path(), command, uri], stderr=subprocess.PIPE)
+    try:
+        assert waiting.stderr is not None
+        assert select.select([waiting.stderr], [], [], 30)[0], "nothing is said"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        said = waiting.communicate(timeout=60)[1].decode()
+    one_line(said, ("warning: nbd+unix:", f"its server (process {pid}) is stopped"))
+    assert waiting.returncode == 0
+    assert len(listed()) == (command == "sync")
+
+
+def test_a_slow_server_is_named(
+    image: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = find(attach(image))
+    assert entry.record is not None
+    monkeypatch.setattr(waiting, "_PATIENCE", 0)
+    told = threading.Event()
+    warning = console.warning
+
+    def tell(text: str) -> None:
+        warning(text)
+        told.set()
+
+    monkeypatch.setattr(console, "warning", tell)
+    with waiting.waiting_for(entry):
+        assert told.wait(60)
+    one_line(capsys.readouterr().err, f"waits for its server (process {entry.record.pid})")
+    # One that is quick enough is not.
+    monkeypatch.setattr(waiting, "_PATIENCE", 1000)
+    with waiting.waiting_for(entry):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 def test_served_devices_are_listed_too(image: Path) -> None:

@@ -143,11 +143,13 @@ def _chosen(target: str | None, every: bool) -> list[Entry]:
 def _for_each(entries: list[Entry], action: Any, done: str) -> None:
     """Do it for every device, also when one fails; the last failure is raised."""
     from cowcloop import CowcloopError
+    from cowcloop.cli.waiting import waiting_for
 
     failure: CowcloopError | None = None
     for entry in entries:
         try:
-            action(entry)
+            with waiting_for(entry):
+                action(entry)
             console.note(f"{entry.record.uri if entry.record else entry.id}: {done}")
         except CowcloopError as error:
             if failure is not None:

@@ -91,8 +91,11 @@ def umount_command(directory: str, discard: bool) -> None:
       cowcloop umount /mnt
     """
     from cowcloop import mounting
+    from cowcloop.cli.waiting import waiting_for
 
-    ended = mounting.unmount(directory, discard=discard)
+    entry = mounting.mounted_on(directory)
+    with waiting_for(entry):
+        ended = mounting.release(entry, discard=discard)
     if ended is mounting.Ended.CRASHED:
         console.warning(f"{directory}: unmounted after a crash: {ended.value}")
     else:

@@ -6,7 +6,7 @@ One file a step: `ways` chooses how the kernel gets at the device, `fuse` runs t
 
 from __future__ import annotations
 
-from cowcloop.mounting.ending import Ended, broken, check_unmounted, release, sync, unmount
+from cowcloop.mounting.ending import Ended, broken, check_unmounted, mounted_on, release, sync
 from cowcloop.mounting.errors import MountError
 from cowcloop.mounting.making import MountOptions, mount
 from cowcloop.mounting.ways import WAYS
@@ -19,7 +19,7 @@ __all__ = [
     "broken",
     "check_unmounted",
     "mount",
+    "mounted_on",
     "release",
     "sync",
-    "unmount",
 ]

@@ -38,15 +38,12 @@ class Ended(enum.Enum):
     CRASHED = "what was not on disk when it ended is lost"
 
 
-def unmount(directory: str, *, discard: bool = False) -> Ended:
-    """Unmount what mount mounted, and end its device; returns when all is on disk.
-
-    Refused while its cowfile has been removed, unless the changes may be discarded.
-    """
+def mounted_on(directory: str) -> runtime.Entry:
+    """The device that mount has mounted on a directory."""
     place = os.path.realpath(directory)
     for entry in runtime.entries():
         if entry.record is not None and entry.record.mount == place:
-            return release(entry, discard=discard)
+            return entry
     if mounts.at(place) is None:
         raise MountError(f"{directory}: nothing is mounted there")
     raise MountError(f"{directory} is not a mount of cowcloop's: use umount(8)")
@@ -85,7 +82,11 @@ def sync(entry: runtime.Entry) -> None:
 
 
 def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
-    """Unmount an entry's file system and end its device, or what is left of both."""
+    """Unmount an entry's file system and end its device, or what is left of both.
+
+    Returns when all is on disk. Refused while its cowfile has been removed, unless the changes
+    may be discarded.
+    """
     record = entry.record
     assert record is not None
     assert record.mount is not None

@@ -1,0 +1,49 @@
+"""Whom a command waits for, told when it takes long."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from cowcloop.cli import console
+from cowcloop.runtime import Entry
+
+# Seconds that a server may take before something is said. It may have much to write.
+_PATIENCE = 5.0
+
+
+@contextlib.contextmanager
+def waiting_for(entry: Entry) -> Iterator[None]:
+    """Name the server in the block when it is stopped, at once, or when it is slow."""
+    record = entry.record
+    # Of one that has ended, the number may be another process's.
+    if record is None or not entry.alive():
+        yield
+        return
+    if _stopped(record.pid):
+        console.warning(
+            f"{record.uri}: its server (process {record.pid}) is stopped: "
+            f"waiting until it goes on (kill -CONT {record.pid})"
+        )
+        yield
+        return
+    slow = f"{record.uri}: this still waits for its server (process {record.pid})"
+    timer = threading.Timer(_PATIENCE, lambda: console.warning(slow))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process is stopped, by a signal or a debugger."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    # The name before it may hold anything.
+    return stat.rpartition(")")[2].split()[0] in "Tt"
