@@ -8,10 +8,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from ._core import __version__
-
 # As typing has it, which takes longer to load than all of this: whoever presses Ctrl-C before
 # the program answers to it sees a traceback.
 TYPE_CHECKING = False
@@ -20,6 +16,7 @@ if TYPE_CHECKING:
 
     from _typeshed import StrPath
 
+    from ._core import __version__
     from .disk import Disk, Extent
     from .errors import (
         AccessError,
@@ -122,8 +119,10 @@ _MODULES = ("errors", "disk", "image", "status", "server")
 if not TYPE_CHECKING:  # a checker that saw it would take any name for an attribute
 
     def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
         if name in __all__:
-            for module in _MODULES:
+            for module in ("_core",) if name == "__version__" else _MODULES:
                 found = import_module(f".{module}", __name__)
                 if name in found.__all__:
                     globals()[name] = getattr(found, name)

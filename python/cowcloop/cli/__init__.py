@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one line on standard error."""
-    import signal
-
     # Before a command runs and after it, Ctrl-C just ends the program: Python would show where.
+    # This is what the module signal is made of, which takes longer to load than all before it.
+    signal = __import__("_signal")
     program = arguments is None
     if program and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
