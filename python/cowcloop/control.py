@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cowcloop.errors import CowcloopError
+
+if TYPE_CHECKING:
+    from cowcloop.runtime import Record
 
 # A status reply with hundreds of sessions stays far below; more is not ours.
 _REPLY_LIMIT = 16 << 20
@@ -50,6 +53,22 @@ def request(
     if answer.pop("ok", False) is not True:
         raise ControlError(str(answer.get("error", f"{command} failed")))
     return answer
+
+
+def status(
+    path: str | os.PathLike[str], record: Record, *, timeout: float | None = None
+) -> dict[str, Any]:
+    """A served device's figures, with the paths of its record.
+
+    The server's JSON has no place for a name that is not UTF-8; the record keeps its bytes.
+    """
+    figures = request(path, "status", timeout=timeout)
+    figures["image"] = record.image
+    for cow, name in zip(figures["cowfiles"], record.cowfiles):
+        cow["path"] = name
+    for session in figures.get("sessions", ()):
+        session["path"] = f"{record.sessions}/{session['name']}.cow"
+    return figures
 
 
 def _read_line(connection: socket.socket) -> bytes:

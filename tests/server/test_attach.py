@@ -316,11 +316,24 @@ def test_names_are_never_given_to_a_shell(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    path = tmp_path / os.fsdecode(b"caf\xe9.img")
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    path, low, cow = folder / "i.img", folder / "low", folder / os.fsdecode(b"\xff.cow")
     path.write_bytes(cloop.build(PLAIN, 4096))
-    with serving(path) as server:
+    cowcloop("detach", attach(path, low))
+    with serving(path, low, cow) as server:
         assert nbdclient.connect(server.uri).pread(16, 0) == PLAIN[:16]
-        assert len(listed()) == 1
+        (device,) = listed()
+        assert device["image"] == str(path)
+        files = [(file["path"], file["state"]) for file in device["cowfiles"]]
+        assert files == [(str(low), "read-only"), (str(cow), "clean")]
+        assert os.fsencode(cow) in cowcloop("list").stdout
+    sessions = folder / "s"
+    sessions.mkdir()
+    (sessions / "old.cow").write_bytes(cow.read_bytes())
+    with serving(path, "--sessions", sessions):
+        (session,) = listed()[0]["sessions"]
+        assert session["path"] == str(sessions / "old.cow")
 
 
 def test_a_socket_whose_name_is_not_utf8(image: Path, tmp_path: Path) -> None:

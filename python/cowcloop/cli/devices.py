@@ -180,8 +180,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "cowfiles": [{"path": path} for path in record.cowfiles],
     }
     try:
-        figures = control.request(entry.control, "status", timeout=_STATUS_TIMEOUT)
-        device.update({name: figures[name] for name in figures if name not in ("image", "pid")})
+        device.update(control.status(entry.control, record, timeout=_STATUS_TIMEOUT))
     except ControlError as error:
         device["error"] = str(error)
     ended = mounting.broken(entry)

@@ -65,7 +65,7 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         """The running device's figures: what `cowcloop list --json` shows."""
-        return control.request(self._control(), "status")
+        return control.status(self._control(), self._ready())
 
     def sync(self) -> None:
         """Bring everything acknowledged to disk now."""
