@@ -87,6 +87,25 @@ def test_a_cowfile_in_use(image: Path, tmp_path: Path) -> None:
     cowcloop.open(image, path).close()
 
 
+def test_a_cowfile_given_twice(image: Path, tmp_path: Path) -> None:
+    """Under one name, under two, and as a link; overlays in memory are two."""
+    path, hard, soft = tmp_path / "cow", tmp_path / "hard", tmp_path / "soft"
+    soft.symlink_to(path)
+    for again in (path, soft):
+        with pytest.raises(cowcloop.InvalidInputError, match="given twice") as caught:
+            cowcloop.open(image, path, again)
+        one_line(caught.value, again)
+        assert not path.exists()
+    cowcloop.open(image, path).close()
+    os.link(path, hard)
+    for again in (path, soft, hard):
+        for use in (cowcloop.open, cowcloop.serve):
+            with pytest.raises(cowcloop.InvalidInputError, match="given twice"):
+                use(image, path, tmp_path / "between", again)
+    assert not (tmp_path / "between").exists()
+    cowcloop.open(image, ":memory:", ":memory:").close()
+
+
 def test_a_cowfile_that_the_original_driver_left_dirty(image: Path, tmp_path: Path) -> None:
     path = tmp_path / "cow"
     made = bytearray(cowfile.build(PLAIN, {1: b"x" * 1024}))

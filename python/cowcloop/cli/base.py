@@ -8,6 +8,8 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console, helptext
+from cowcloop.errors import InvalidInputError
+from cowcloop.files import refuse_twice
 from cowcloop.sizes import format_size, parse_size
 
 _SERVE_PANELS = [
@@ -206,11 +208,22 @@ class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
         return super().convert(value, param, ctx)
 
 
+def _once(_ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        refuse_twice(cows)
+    except InvalidInputError as error:
+        raise click.UsageError(str(error)) from None
+    return cows
+
+
 SIZE = SizeType()
 BLOCK_SIZE = BlockSizeType()
 PATH = PathType()
 IMAGE = click.argument("image", type=PATH)
-COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...")
+COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...", callback=_once)
+SOME_COWS = click.argument(
+    "cows", type=PATH, nargs=-1, required=True, metavar="COW...", callback=_once
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
 DISCARD = click.option(
     "--discard", is_flag=True, help="Also when a cowfile was removed, and its changes are lost."

@@ -8,17 +8,18 @@ import os
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, IMAGE, PATH, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, IMAGE, PATH, SOME_COWS, THREADS, command
 from cowcloop.cli.create import LevelType
 from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
 from cowcloop.errors import StorageError
+from cowcloop.files import same
 from cowcloop.sizes import format_size
 
 
 @command("commit")
 @IMAGE
-@click.argument("cows", type=PATH, nargs=-1, required=True, metavar="COW...")
+@SOME_COWS
 @click.argument("new", type=PATH)
 @click.option("--rebase", type=PATH, metavar="COW2", help="Make an empty COW2 for NEW.")
 @click.option(
@@ -64,6 +65,8 @@ def commit_command(
     if rebase is not None:
         if new == "-":
             raise click.UsageError("--rebase needs the name of NEW, not -")
+        if same(rebase, new):
+            raise click.UsageError(f"--rebase {rebase}: NEW is to be there: choose another name")
         if os.path.lexists(rebase):
             raise StorageError(errno.EEXIST, f"{rebase} exists: choose another name for --rebase")
         folder = os.path.dirname(os.path.abspath(rebase))

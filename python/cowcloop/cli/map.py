@@ -13,6 +13,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import COWS, IMAGE, JSON, PATH, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
+from cowcloop.files import among, same
 from cowcloop.picture import Picture, write
 from cowcloop.source import Source
 
@@ -55,6 +56,8 @@ def map_command(
 
     if png == "-" or svg == "-":
         raise click.UsageError("a picture needs the name of a file, not -")
+    if png is not None and svg is not None and same(png, svg):
+        raise click.UsageError("--png and --svg name one file: give each picture its own")
     source = locate(image)
     for out in (png, svg):
         _refuse_input(out, (file_of(source), *cows))
@@ -90,10 +93,8 @@ def map_command(
 
 
 def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:
-    for path in inputs:
-        there = out is not None and os.path.exists(out) and os.path.exists(path)
-        if out is not None and there and os.path.samefile(out, path):
-            raise InvalidInputError(f"{out}: the picture would replace an input; name another")
+    if out is not None and among(out, inputs):
+        raise InvalidInputError(f"{out}: the picture would replace an input; name another")
 
 
 def _picture(

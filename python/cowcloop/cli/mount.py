@@ -9,7 +9,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, DISCARD, IMAGE, PATH, command
-from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_repair, report
+from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_log, check_repair, report
 
 _DIRECTORY = click.argument("directory", type=PATH, metavar="DIR")
 
@@ -71,6 +71,7 @@ def mount_command(
     options = ServeOptions(
         image=image, cows=cows, nbdkit_verbose=console.levels.verbose > 1, **values
     )
+    check_log(options, log)
     wanted = mounting.MountOptions(via=via, partition=partition, options=mount_options)
     with noted_interrupts() as interrupts:
         entry = mounting.mount(options, directory, wanted, interrupts, report=report, log=log)

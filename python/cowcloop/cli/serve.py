@@ -10,6 +10,8 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, IMAGE, PATH, SIZE, command
+from cowcloop.files import among
+from cowcloop.source import file_of
 
 if TYPE_CHECKING:
     from cowcloop.server.messages import Message
@@ -115,6 +117,7 @@ def serve_command(
     from cowcloop.cli.foreground import run
 
     options = _options(state, values)
+    check_log(options, log)
     if print_command:
         _print_command(options)
         return
@@ -158,6 +161,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     from cowcloop.server.interrupts import noted_interrupts
 
     options = _options(state, values)
+    check_log(options, log)
     with noted_interrupts() as interrupts:
         entry = server.attach(options, report=report, loop=interrupts.loop(), log=log)
     assert entry.record is not None
@@ -183,6 +187,12 @@ def check_repair(values: dict[str, Any]) -> None:
     """Refuse --repair where no cowfile is written."""
     if values["repair"] and (values["read_only"] or not values["cows"]):
         raise click.UsageError("--repair needs a COW that may be written")
+
+
+def check_log(options: ServeOptions, log: str | None) -> None:
+    """Refuse a log whose lines would go into the image or a cowfile."""
+    if log is not None and among(log, (file_of(options.source), *options.cows)):
+        raise click.UsageError(f"--log {log}: the image or a COW: name another file")
 
 
 def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:

@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from cowcloop.errors import CowcloopError, NotFoundError
+from cowcloop.files import MEMORY
 
 if TYPE_CHECKING:
     from cowcloop.runtime import Entry
 
-_MEMORY = ":memory:"
 _SUFFIX = ".cow"
 
 
@@ -29,8 +29,8 @@ def device_of(target: str) -> tuple[Entry | None, str | None]:
         record = entry.record
         if record is None:
             continue
-        last = record.cowfiles[-1] if record.cowfiles else _MEMORY
-        if last != _MEMORY and os.path.realpath(last) == path:
+        last = record.cowfiles[-1] if record.cowfiles else MEMORY
+        if last != MEMORY and os.path.realpath(last) == path:
             return entry, None
         sessions = record.sessions
         if sessions and os.path.realpath(sessions) == folder and name.endswith(_SUFFIX):
@@ -51,7 +51,7 @@ def cowfile_place(target: str) -> str:
         return record.sessions
     if not record.cowfiles:
         raise CowcloopError(f"{target}: the device has no cowfile")
-    if record.cowfiles[-1] == _MEMORY:
+    if record.cowfiles[-1] == MEMORY:
         raise CowcloopError(f"{target}: the device's changes are in memory, not in a cowfile")
     return record.cowfiles[-1]
 

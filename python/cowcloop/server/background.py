@@ -8,11 +8,12 @@ from typing import Any
 
 from cowcloop import control, runtime
 from cowcloop.control import ControlError
+from cowcloop.files import MEMORY
 from cowcloop.server import nbd_client
 from cowcloop.server.closing import check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
-from cowcloop.server.options import MEMORY, ServeOptions
+from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
 from cowcloop.server.start import record_of, start
 

@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from cowcloop.files import MEMORY
 from cowcloop.source import Source, file_of, locate
-
-MEMORY = ":memory:"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 
 from cowcloop import runtime
+from cowcloop.files import MEMORY
 from cowcloop.server import nbd_client
 from cowcloop.server.address import Address, free_port
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
-from cowcloop.server.options import MEMORY, ServeOptions, absolute
+from cowcloop.server.options import ServeOptions, absolute
 from cowcloop.server.process import Nbdkit, Report
 
 # Another program may take a free port before nbdkit does; each attempt takes another port.

@@ -1,0 +1,35 @@
+"""Names of files: which of them lead to one file, and the name that is none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from .errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+#: In the place of a cowfile: an overlay that lives in memory.
+MEMORY = ":memory:"
+
+
+def same(one: StrPath, other: StrPath) -> bool:
+    """Whether two names lead to one file, or would once it is made."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def among(path: StrPath, others: Iterable[StrPath]) -> bool:
+    """Whether a name leads to one of the other files."""
+    return any(same(path, other) for other in others)
+
+
+def refuse_twice(cows: Sequence[StrPath]) -> None:
+    """InvalidInputError when two of the cowfiles are one: it would wait for itself."""
+    for number, cow in enumerate(cows):
+        if os.fspath(cow) != MEMORY and among(cow, cows[:number]):
+            raise InvalidInputError(f"{os.fspath(cow)}: given twice: name each cowfile once")
