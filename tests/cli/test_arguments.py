@@ -64,6 +64,14 @@ def test_version() -> None:
         (["serve", "i", "--tcp", "1", "--device", "/dev/nbd0"], "--device"),
         (["serve", "i", "--repair"], "COW"),
         (["serve", "i", "c", "--repair", "--read-only"], "COW"),
+        (["serve", "i", "--memory-limit", "1M"], "--memory-limit is for a :memory: COW"),
+        (["attach", "i", ":memory:", "c", "--memory-limit", "1M"], "a :memory: COW"),
+        (["mount", "i", ":memory:", "d", "--memory-limit", "1M", "--read-only"], ":memory: COW"),
+        (["serve", "i", "--size", "1M"], "--size is for a new COW"),
+        (["attach", "i", "--sessions", "s", "--size", "1M"], "--size is for a new COW"),
+        (["mount", "i", "c", "d", "--size", "1M", "--read-only"], "--size is for a new COW"),
+        (["mount", "i", "d", "-o", "rw"], "-o rw: the device is read-only without a COW"),
+        (["mount", "i", "c", "d", "--read-only", "-o", "a,rw"], "-o rw: the device is read-only"),
         (["serve", "i", "c", "--sessions", "d"], "COW"),
         (["serve", "i", "--session-quota", "1G"], "--sessions"),
         (["serve", "i", "--", "--pidfile=x"], "pidfile"),
@@ -116,6 +124,17 @@ def test_a_wrong_command_line(arguments: list[str], says: str) -> None:
     assert done.stdout == b""
     line = one_line(done.stderr.decode(), says)
     assert "--help" in line
+
+
+def test_more_memory_than_there_is(image: Path) -> None:
+    """A cache is bounded by what the image can need, so that it may be harmless."""
+    for option in ("--cache", "--memory-limit"):
+        arguments = ("attach", image, ":memory:", option, "1000T")
+        done = cowcloop(*arguments)
+        line = one_line(done.stderr.decode(), ("warning", f"{option} 1000.0 TiB", "memory"))
+        assert os.fspath(image) not in line
+        assert cowcloop(*arguments, "--quiet").stderr == b""
+        assert cowcloop("attach", image, ":memory:", option, "1M").stderr == b""
 
 
 def test_common_options_before_and_behind_the_command() -> None:

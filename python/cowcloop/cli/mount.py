@@ -9,7 +9,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, DISCARD, IMAGE, PATH, command
-from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_log, check_repair, report
+from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_device, check_log, report
 
 _DIRECTORY = click.argument("directory", type=PATH, metavar="DIR")
 
@@ -65,9 +65,12 @@ def mount_command(
     from cowcloop.server.interrupts import noted_interrupts
     from cowcloop.server.options import ServeOptions
 
-    check_repair({"cows": cows, **values})
+    if "rw" in ",".join(mount_options).split(",") and (values["read_only"] or not cows):
+        why = "with --read-only" if values["read_only"] else "without a COW"
+        raise click.UsageError(f"-o rw: the device is read-only {why}")
     if values["device"] is not None and via not in (None, "nbd"):
         raise click.UsageError(f"--device is for --via nbd: leave out --via {via}")
+    check_device({"cows": cows, **values})
     options = ServeOptions(
         image=image, cows=cows, nbdkit_verbose=console.levels.verbose > 1, **values
     )

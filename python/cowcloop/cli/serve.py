@@ -10,7 +10,8 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, IMAGE, PATH, SIZE, command
-from cowcloop.files import among
+from cowcloop.files import MEMORY, among
+from cowcloop.sizes import format_size
 from cowcloop.source import file_of
 
 if TYPE_CHECKING:
@@ -183,10 +184,22 @@ def report(message: Message) -> None:
         console.note(message.text)
 
 
-def check_repair(values: dict[str, Any]) -> None:
-    """Refuse --repair where no cowfile is written."""
-    if values["repair"] and (values["read_only"] or not values["cows"]):
+def check_device(values: dict[str, Any]) -> None:
+    """Refuse what would have no effect without a cowfile to write, and warn of too much memory."""
+    written = None if values["read_only"] or not values["cows"] else values["cows"][-1]
+    if values["repair"] and written is None:
         raise click.UsageError("--repair needs a COW that may be written")
+    if values["size"] is not None and written is None:
+        raise click.UsageError("--size is for a new COW that may be written")
+    if values["memory_limit"] is not None and written != MEMORY:
+        raise click.UsageError("--memory-limit is for a :memory: COW that may be written")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("cache", "memory_limit"):
+        if (values[name] or 0) > memory:
+            console.warning(
+                f"--{name.replace('_', '-')} {format_size(values[name])}: this machine has "
+                f"{format_size(memory)} of memory: what is kept beyond it would end the server"
+            )
 
 
 def check_log(options: ServeOptions, log: str | None) -> None:
@@ -203,7 +216,6 @@ def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
         raise click.UsageError("--unix and --tcp exclude each other")
     if tcp is not None and values["device"] is not None:
         raise click.UsageError("--device needs a Unix socket: leave out --tcp")
-    check_repair(values)
     if values["sessions"] is None:
         for name in ("max_sessions", "session_quota"):
             if values[name] is not None:
@@ -223,6 +235,7 @@ def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
         address = None if tcp is None else parse_tcp(tcp)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--tcp") from None
+    check_device(values)
     image = os.fspath(values.pop("image"))
     return ServeOptions(
         image=image,
