@@ -316,9 +316,12 @@ def test_snapshot_of_a_file(raw: Path, tmp_path: Path, layout: str) -> None:
     assert cowfile.original_refuses(new, PLAIN) is None
     assert cowfile.parse(new).blocks == CHANGED
     assert cowcloop("extract", raw, new, "-").stdout == cowfile.merged(PLAIN, CHANGED)
-    refused("cow", "snapshot", cow, new, says="n.cow")
+    before = new.read_bytes()
+    refused("cow", "snapshot", cow, new, says=("n.cow exists", "another name"))
     # Two files with lives of their own.
     with serving(raw, new) as server:
+        refused("cow", "snapshot", server.uri, cow, says=("s.cow exists", "another name"))
+        assert (cow.read_bytes(), new.read_bytes()[1024:]) == (data, before[1024:])
         handle = nbdclient.connect(server.uri)
         handle.pwrite(b"n" * UNIT, 8 * UNIT)
         handle.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -12,6 +13,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import CONTEXT, JSON, PATH, SIZE, CommonOptions, command
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
+from cowcloop.errors import StorageError
 from cowcloop.sizes import format_size
 
 # Seconds between two looks at a filesystem whose free space is watched.
@@ -212,6 +214,9 @@ def snapshot_command(target: str, new: str, session: str | None) -> None:
     from cowcloop import _core, server
     from cowcloop.cli.target import device_of
 
+    if os.path.lexists(new):
+        message = f"{new} exists: choose another name, or remove it"
+        raise StorageError(errno.EEXIST, message)
     entry, found = device_of(target)
     if entry is None:
         if session is not None:
