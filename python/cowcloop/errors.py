@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno as _errno
 import io as _io
+import resource as _resource
 
 __all__ = [
     "AccessError",
@@ -122,8 +123,19 @@ _BY_ERRNO: dict[int, type[StorageError]] = {
 }
 
 
+def limit_reached(errno: int | None) -> str:
+    """What to add to a message where it is a limit of this process that has been reached."""
+    if errno == _errno.EMFILE:
+        return ": raise the limit (ulimit -n)"
+    limit = _resource.getrlimit(_resource.RLIMIT_FSIZE)[0]
+    if errno != _errno.EFBIG or limit == _resource.RLIM_INFINITY:
+        return ""
+    return f" (no file of this process may be over {limit} bytes: see ulimit -f)"
+
+
 def from_engine(kind: str, errno: int, message: str) -> CowcloopError:
     """The exception for an engine error of a kind; called by the Rust module."""
+    message += limit_reached(errno)
     plain = _PLAIN.get(kind)
     if plain is not None:
         return plain(message)

@@ -129,8 +129,18 @@ def test_a_limit_to_the_length_of_files(image: Path, tmp_path: Path) -> None:
     """`ulimit -f`: a server that was killed by it would be of no use."""
     limited = program("prlimit", "util-linux"), f"--fsize={4 << 20}"
     done = run(*limited, cowcloop_path(), "attach", image, tmp_path / "c", expect=1)
-    one_line(done.stderr.decode(), ("c: ", "another file system"))
+    one_line(done.stderr.decode(), ("c: ", f"{4 << 20} bytes", "ulimit -f"))
     assert not (tmp_path / "c").exists()
+
+
+def test_a_limit_to_the_length_of_outputs(image: Path, tmp_path: Path) -> None:
+    limited = program("prlimit", "util-linux"), f"--fsize={4 << 20}", cowcloop_path()
+    raw = tmp_path / "raw"
+    raw.write_bytes(PLAIN)
+    for command in (("extract", image), ("create", raw, "--format", "v4", "--codec", "none")):
+        done = run(*limited, *command, tmp_path / "out", expect=1)
+        one_line(done.stderr.decode(), ("out: ", "File too large", f"{4 << 20} bytes", "ulimit -f"))
+        assert not (tmp_path / "out").exists()
 
 
 def test_the_cost_without_holes_is_told(

@@ -70,14 +70,13 @@ def _run(arguments: Sequence[str]) -> int:
 
 def _failed(error: BaseException) -> int:
     """Say what went wrong, in one line; the exit code."""
-    import errno
     import os
     import signal
 
     import click
 
-    from cowcloop import CowcloopError
     from cowcloop.cli import console
+    from cowcloop.errors import CowcloopError, limit_reached
     from cowcloop.signals import Interrupted
 
     if console.debug_wanted() and not isinstance(error, (click.ClickException, click.Abort)):
@@ -99,14 +98,11 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         console.error(_usage(error))
         return error.exit_code
-    remedy = ""
-    if isinstance(error, OSError) and error.errno == errno.EMFILE:
-        remedy = ": raise the limit (ulimit -n)"
     if isinstance(error, CowcloopError):
-        console.error(f"{error}{remedy}")
+        console.error(str(error))
     elif isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        console.error(f"{where}{error.strerror}{remedy}")
+        console.error(f"{where}{error.strerror}{limit_reached(error.errno)}")
     else:
         kind = type(error).__name__
         console.error(

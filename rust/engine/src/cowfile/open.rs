@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+use rustix::process::{getrlimit, Resource};
+
 use super::bitmap::Bitmap;
 use super::fingerprint;
 use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
@@ -171,10 +173,15 @@ fn check_length(storage: &dyn Storage, head: &Head) -> Result<()> {
     match storage.can_be_long(needed) {
         Ok(true) => Ok(()),
         Ok(false) => {
-            let message = format!(
-                "the cowfile can become {needed} bytes long, and a file must not be as long here \
-                 (on FAT: 4 GiB less one byte); put it on another file system"
-            );
+            let reason = match getrlimit(Resource::Fsize).current {
+                Some(limit) if limit < needed => format!(
+                    "no file of this process may be over {limit} bytes (see ulimit -f); raise that"
+                ),
+                _ => "a file must not be as long here (on FAT: 4 GiB less one byte); put it on \
+                      another file system"
+                    .into(),
+            };
+            let message = format!("the cowfile can become {needed} bytes long, and {reason}");
             Err(Error::new(ErrorKind::NoSpace, name, message))
         }
         Err(error) => Err(Error::io(name, "cannot find out how long it may become", error)),
