@@ -93,9 +93,10 @@ class Entry:
         """Write the record, whole or not at all."""
         temporary = self.path / f".device.json.{secrets.token_hex(4)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-            json.dump(asdict(record), file)
-        os.rename(temporary, self.path / "device.json")
+        with _blamed_on(self.path.parent):
+            with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
+                json.dump(asdict(record), file)
+            os.rename(temporary, self.path / "device.json")
         return Entry(self.path, record)
 
     def remove(self) -> None:
@@ -160,14 +161,18 @@ def directory() -> Path:
 def create() -> NewEntry:
     """A new entry, its lock held by the caller."""
     root = directory()
-    with _directory_lock(root):
+    with _directory_lock(root), _blamed_on(root):
         while True:
             path = root / "".join(secrets.choice(_NAME_LETTERS) for _ in range(6))
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
                 break
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        lock = os.open(path / "lock", flags, 0o600)
+        try:
+            lock = os.open(path / "lock", flags, 0o600)
+        except OSError:
+            os.rmdir(path)
+            raise
         fcntl.flock(lock, fcntl.LOCK_EX)
     return NewEntry(path, None, lock)
 
@@ -226,6 +231,18 @@ def _place() -> Path:
     if user == 0 and os.path.isdir("/run"):
         return Path("/run/cowcloop")
     return Path(f"/tmp/cowcloop-{user}")
+
+
+@contextlib.contextmanager
+def _blamed_on(root: Path) -> Iterator[None]:
+    """What fails in the block is for want of room in the registry's directory, or of the right."""
+    try:
+        yield
+    except OSError as error:
+        raise RegistryError(
+            f"{root}: nothing can be noted there: {error.strerror}: make room, or set "
+            "XDG_RUNTIME_DIR to another directory of your own"
+        ) from None
 
 
 @contextlib.contextmanager

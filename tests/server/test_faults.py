@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support import cloop, cowfile, images, nbdclient
-from support.programs import cowcloop, missing, program, run
+from support.programs import cowcloop, missing, program, refused, run
 from support.server import Server, alive, serving, wait_until
 
 MIB = 1 << 20
@@ -217,6 +217,31 @@ def test_a_cowfile_is_not_made_on_a_full_disk(tmp_path: Path, tiny_tmpfs: Path) 
     (tiny_tmpfs / "filler").unlink()
     with serving(image, cow):
         pass
+
+
+@pytest.mark.parametrize("command", ["serve", "attach"])
+def test_full_runtime(tmp_path: Path, tiny_tmpfs: Path, command: str) -> None:
+    """It is named, and nothing is left in it."""
+    image = tmp_path / "i"
+    image.write_bytes(cloop.build(PLAIN[:BLOCK], BLOCK))
+    with (tiny_tmpfs / "filler").open("wb", buffering=0) as file:
+        with pytest.raises(OSError) as caught:  # noqa: PT012, PT011
+            while True:
+                file.write(b"f" * 4096)
+        assert caught.value.errno == errno.ENOSPC
+
+    def fails(*says: str) -> None:
+        line = refused(command, image, says=says, env={"XDG_RUNTIME_DIR": str(tiny_tmpfs)})
+        assert str(tiny_tmpfs / "cowcloop") in line
+        assert list((tiny_tmpfs / "cowcloop").iterdir()) == []
+
+    fails("No space", "XDG_RUNTIME_DIR")
+    # Room for one file more after the other. There are three: this place, ours, the filler.
+    for inodes in range(3, 8):
+        options = f"remount,size=8m,nr_inodes={inodes}"
+        run(program("mount", "mount"), "-o", options, tiny_tmpfs)
+        # The control channel is made when nbdkit has gone into the background.
+        fails("system log" if (command, inodes) == ("attach", 6) else "No space")
 
 
 def test_requests_that_make_no_sense(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ class Nbdkit:
         self._report = report
         self._typed = options.typed_paths()
         self._errors: list[str] = []
+        # That it does not answer, where it did not say why.
+        self._silence: str | None = None
         self._unfinished = b""
         self._forks = background and log is None
         self._log = absolute(log) if background and log is not None else None
@@ -144,8 +146,8 @@ class Nbdkit:
         """Why it failed; None when it ended well, or runs."""
         if not self.ready and self._log is not None:
             self._read_log()
-        if not self.ready and self._errors:
-            return self._errors[0]
+        if not self.ready and (self._errors or self._silence):
+            return self._errors[0] if self._errors else self._silence
         if self.status is None or self.status == 0:
             return None
         if self.status < 0:
@@ -185,7 +187,8 @@ class Nbdkit:
         self.address.make_private()
         self.ready = self.address.answers(_ANSWER_TIMEOUT)
         if not self.ready:
-            self._errors.append(f"the server at {self.address.uri()} does not answer")
+            where = "; see the system log" if self._forks else ""
+            self._silence = f"the server at {self.address.uri()} does not answer{where}"
             self.terminate()
             if self._forks:
                 self.status = 1
