@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cowcloop.errors import CowcloopError
+from cowcloop.errors import CowcloopError, InvalidInputError, StorageError, length_limit
 from cowcloop.programs import find_program
 
 _BLOCK = 4096
@@ -49,19 +50,47 @@ def filesystem_of(directory: str | os.PathLike[str], beside: str | None = None) 
     temporary files), so that nothing is left behind however this ends.
     """
     mke2fs = find_program("mke2fs", "e2fsprogs")
+    place = beside or tempfile.gettempdir()
+    elsewhere = "set TMPDIR to" if beside is None else "name an OUT in"
+    source = os.path.realpath(directory)
+    if os.path.commonpath((source, os.path.realpath(place))) == source:
+        raise InvalidInputError(
+            f"{place}: is in {os.fspath(directory)}, which is to be read: "
+            f"{elsewhere} a directory outside of it"
+        )
     needs = _measure(Path(directory))
-    with tempfile.TemporaryFile(dir=beside, prefix=".cowcloop-") as file:
+    try:
+        file = _made(mke2fs, os.fspath(directory), place, needs)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        remedy = length_limit(number) or f": {elsewhere} another directory"
+        raise StorageError(
+            number,
+            f"{place}: cannot keep a filesystem of {os.fspath(directory)} here: "
+            f"{os.strerror(number)}{remedy}",
+        ) from None
+    with file:
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _made(mke2fs: str, directory: str, place: str, needs: _Needs) -> BinaryIO:
+    """The filesystem in a file without a name; OSError where that cannot be written."""
+    with contextlib.ExitStack() as failed:
+        file = failed.enter_context(tempfile.TemporaryFile(dir=place, prefix=".cowcloop-"))
         blocks = _size(needs)
         for attempt in range(1, _ATTEMPTS + 1):
-            reason = _make(mke2fs, os.fspath(directory), file, needs, blocks)
+            reason = _make(mke2fs, directory, file, needs, blocks)
             if reason is None:
                 break
+            if os.strerror(errno.ENOSPC) in reason:
+                raise OSError(errno.ENOSPC, reason)
             # What the estimate cannot know, such as attributes: a larger one has the room.
             if attempt == _ATTEMPTS or not _is_full(reason):
-                raise Ext2Error(f"{os.fspath(directory)}: mke2fs: {reason}")
+                raise Ext2Error(f"{directory}: mke2fs: {reason}")
             blocks += blocks // 8
         _settle_times(file)
-        yield f"/proc/self/fd/{file.fileno()}"
+        failed.pop_all()
+        return file
 
 
 def _measure(root: Path) -> _Needs:
@@ -153,7 +182,7 @@ def _make(mke2fs: str, directory: str, file: BinaryIO, needs: _Needs, blocks: in
 
 
 def _is_full(reason: str) -> bool:
-    return "allocate" in reason or "No space" in reason or "no free" in reason.lower()
+    return "allocate" in reason or "no free" in reason.lower()
 
 
 def _settle_times(file: BinaryIO) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cowcloop.ext2 import filesystem_of
-from support.programs import cowcloop, program, refused, run
+from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 
 
 @pytest.fixture
@@ -77,6 +77,44 @@ def test_create_takes_a_directory(tree: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     cowcloop("extract", tmp_path / "a", tmp_path / "raw")
     run(program("e2fsck", "e2fsprogs"), "-fn", tmp_path / "raw")
+
+
+def test_a_place_that_is_full_is_named(tree: Path, tmp_path: Path, tiny_tmpfs: Path) -> None:
+    """Not the directory, which has nothing to do with it."""
+    line = refused("create", tree, tiny_tmpfs / "out", says=("no space", "OUT"))
+    assert line.startswith(f"cowcloop: {tiny_tmpfs}: ")
+    env = {"TMPDIR": str(tiny_tmpfs)}
+    line = refused("create", tree, "-", says=("no space", "TMPDIR"), env=env)
+    assert line.startswith(f"cowcloop: {tiny_tmpfs}: ")
+    assert list(tiny_tmpfs.iterdir()) == []
+    # What does not fit does not depend on where it goes.
+    cowcloop("create", tree, tmp_path / "out", env=env)
+
+
+def test_a_file_that_may_not_be_as_long(tree: Path, tmp_path: Path) -> None:
+    limited = f"ulimit -f 100; {cowcloop_path()} create {tree} {tmp_path}/out"
+    done = run("/bin/bash", "-c", limited, expect=1)
+    one_line(done.stderr.decode(), ("File too large", "102400 bytes", "ulimit -f"))
+
+
+def test_the_output_must_not_lie_in_the_tree(tree: Path, tmp_path: Path) -> None:
+    link, inner = tmp_path / "link", tmp_path / "inner"
+    link.symlink_to(tree / "deep")
+    inner.symlink_to(tree / "new")
+    (tree / "beside").symlink_to(tree.parent / "outer")
+    for out in (tree / "new", tree / "deep" / "er" / "new", link / "new", inner, "new"):
+        refused("create", tree, out, cwd=tree, says=("outside", "OUT"))
+    refused("create", ".", "new", cwd=tree, says=("outside", "OUT"))
+    refused("create", link, tree / "deep" / "new", says=("outside", "OUT"))
+    env = {"TMPDIR": str(tree / "deep")}
+    refused("create", tree, "-", says=("outside", "TMPDIR"), env=env)
+    assert not (tree / "new").exists()
+    # A name that begins alike is another one, and so is what a link leads to.
+    outer = tmp_path / "outer"
+    outer.write_bytes(b"old")
+    for out in (tmp_path / "tree2", tree / "beside"):
+        cowcloop("create", tree, out)
+    assert outer.stat().st_size > 3
 
 
 def test_without_mke2fs(tree: Path, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def create_command(
     if os.path.isdir(src):
         from cowcloop.ext2 import filesystem_of
 
-        beside = os.path.dirname(os.path.abspath(out)) if out != "-" else None
+        beside = os.path.dirname(os.path.realpath(out)) if out != "-" else None
         with filesystem_of(src, beside) as source:
             done = compress(source)
     else:
