@@ -14,7 +14,7 @@ from pathlib import Path
 import cowcloop as package
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, cowcloop_path, program, refused, run
+from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import Server, alive, children, free_port, listed, serving, wait_until
 
 PLAIN = cloop.PLAIN
@@ -249,3 +249,18 @@ def test_mounted_through_fuse(
         cowcloop("extract", chicken, cow, out)
         run(program("e2fsck", "e2fsprogs"), "-fn", out)
     assert chicken.read_bytes() == before
+
+
+def test_a_server_killed_where_memory_is_limited(image: Path, tmp_path: Path) -> None:
+    """Many programs crash when they get none; the limit is the likely reason then."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "nbdkit").write_text("#!/bin/sh\nkill -SEGV $$\n")
+    (folder / "nbdkit").chmod(0o755)
+    env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    limited = program("prlimit", "util-linux"), f"--as={1 << 40}"
+    for before, hint in (((), False), (limited, True)):
+        for command in ("serve", "attach"):
+            done = run(*before, cowcloop_path(), command, image, expect=1, env=env)
+            line = one_line(done.stderr.decode(), "nbdkit was killed by SIGSEGV")
+            assert ("ulimit -v" in line) == hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -151,7 +152,7 @@ class Nbdkit:
         if self.status is None or self.status == 0:
             return None
         if self.status < 0:
-            return f"nbdkit was killed by {_signal_name(-self.status)}"
+            return f"nbdkit was killed by {_signal_name(-self.status)}{_memory_limit()}"
         if self._errors:
             return self._errors[-1]
         return f"nbdkit ended with exit status {self.status} and did not say why"
@@ -237,6 +238,14 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _memory_limit() -> str:
+    """What to add where a program was killed: one that gets no memory may crash."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f" (it may have {limit} bytes of memory: see ulimit -v)"
 
 
 # A fork of the user's process must not keep the lifelines alive.
