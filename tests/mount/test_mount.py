@@ -290,7 +290,10 @@ def test_what_cannot_be_mounted(
     for via in WAYS:
         refused("mount", "--via", via, broken, tmp_path / "c", place, says="broken")
     refused("mount", tmp_path / "none", place, says=("none", "No such file"))
-    refused("mount", chicken, place, "-o", "nonsense", says="chicken")
+    options = ("-o", "nonsense", "-o", "noexec,foo=bar")
+    refused("mount", chicken, place, *options, says=("chicken", "-o nonsense,noexec,foo=bar"))
+    cowcloop("mount", chicken, place, "-o", "noexec")
+    cowcloop("umount", place)
     assert left() == []
     assert list(place.iterdir()) == []
 

@@ -185,6 +185,10 @@ def _mount(
         reason = (
             f"this kernel cannot mount {volume.kind}: load its module with: modprobe {volume.kind}"
         )
+    elif reason is not None and wanted.options:
+        # mount(8) does not always say which word it was.
+        given = ",".join(wanted.options)
+        reason = f"its {volume.kind} cannot be mounted with -o {given} (try without): {reason}"
     if reason is not None:
         raise MountError(f"{image}: {reason}")
 
