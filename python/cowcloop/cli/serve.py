@@ -78,6 +78,23 @@ _SERVER_OPTIONS = (
     click.option("--tls-verify-peer", is_flag=True, help="nbdkit's --tls-verify-peer."),
 )
 
+# Options of nbdkit's, and why they cannot be given to it.
+_REFUSED = {
+    "-P --pidfile --pid-file": "cowcloop uses nbdkit's pidfile itself",
+    "-V --version --help --dump-config --dump-plugin --long-options --short-options": (
+        "nbdkit answers that and serves nothing: ask it without cowcloop"
+    ),
+    "-U --unix": "use cowcloop's own --unix",
+    "-p --port -i --ipaddr --ip-addr": "use cowcloop's own --tcp",
+    "-s --single --stdin --vsock": "cowcloop serves on a Unix socket or TCP port",
+    "-o --oldstyle --old-style": "cowcloop serves by the newstyle protocol only",
+}
+_REFUSED_IN_BACKGROUND = {
+    "-f --foreground --no-fork --exit-with-parent --run": (
+        "attach serves in the background: use cowcloop serve"
+    ),
+}
+
 LOG = click.option("--log", type=PATH, metavar="FILE", help="Append the server's messages to FILE.")
 
 
@@ -161,7 +178,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     from cowcloop import server
     from cowcloop.server.interrupts import noted_interrupts
 
-    options = _options(state, values)
+    options = _options(state, values, background=True)
     check_log(options, log)
     with noted_interrupts() as interrupts:
         entry = server.attach(options, report=report, loop=interrupts.loop(), log=log)
@@ -208,7 +225,24 @@ def check_log(options: ServeOptions, log: str | None) -> None:
         raise click.UsageError(f"--log {log}: the image or a COW: name another file")
 
 
-def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
+def _check_nbdkit_args(words: tuple[str, ...], background: bool) -> None:
+    """Refuse options of nbdkit's that cannot work here."""
+    refused = {**_REFUSED, **_REFUSED_IN_BACKGROUND} if background else _REFUSED
+    for word in words:
+        option = word.partition("=")[0]
+        for names, why in refused.items():
+            # A long one may be cut short; behind a short one its value or others may follow.
+            if option.startswith("--"):
+                found = any(name.startswith(option) for name in names.split())
+            else:
+                found = option.startswith(tuple(names.split()))
+            if found:
+                raise click.UsageError(f"{word} behind --: {why}")
+
+
+def _options(
+    state: console.State, values: dict[str, Any], *, background: bool = False
+) -> ServeOptions:
     from cowcloop.server.options import ServeOptions, Tls, parse_tcp
 
     tcp = values.pop("tcp")
@@ -222,9 +256,7 @@ def _options(state: console.State, values: dict[str, Any]) -> ServeOptions:
                 raise click.UsageError(f"--{name.replace('_', '-')} needs --sessions")
     elif values["cows"]:
         raise click.UsageError("--sessions: each session has its own cowfile: leave out COW")
-    for word in state.nbdkit_args:
-        if word.startswith(("-P", "--pidfile")):
-            raise click.UsageError(f"{word} behind --: cowcloop uses nbdkit's pidfile itself")
+    _check_nbdkit_args(state.nbdkit_args, background)
     tls = Tls(
         mode=values.pop("tls"),
         certificates=values.pop("tls_certificates"),
