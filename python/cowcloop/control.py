@@ -20,6 +20,10 @@ class ControlError(CowcloopError):
     """The served device did not answer, or answered with an error."""
 
 
+class NoAnswer(ControlError):
+    """Nothing was heard from the served device: it has ended, or takes too long."""
+
+
 def request(
     path: str | os.PathLike[str],
     command: str,
@@ -36,14 +40,17 @@ def request(
     line = json.dumps({"command": command, **fields}).encode() + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
+        connected = False
         try:
             connection.connect(os.fspath(path))
+            connected = True
             connection.sendall(line)
             reply = _read_line(connection)
         except socket.timeout:
-            raise ControlError(f"{path}: the server does not answer") from None
+            raise NoAnswer(f"{path}: the server does not answer") from None
         except OSError as error:
-            raise ControlError(f"{path}: {error.strerror or error}") from None
+            kind = ControlError if connected else NoAnswer
+            raise kind(f"{path}: {error.strerror or error}") from None
     try:
         answer = json.loads(reply)
     except ValueError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cowcloop.errors import CowcloopError, InvalidInputError, StorageError, length_limit
+from cowcloop.errors import CowcloopError, InvalidInputError, StorageError, limit_reached
 from cowcloop.programs import find_program
 
 _BLOCK = 4096
@@ -63,7 +63,7 @@ def filesystem_of(directory: str | os.PathLike[str], beside: str | None = None) 
         file = _made(mke2fs, os.fspath(directory), place, needs)
     except OSError as error:
         number = error.errno or errno.EIO
-        remedy = length_limit(number) or f": {elsewhere} another directory"
+        remedy = limit_reached(number) or f": {elsewhere} another directory"
         raise StorageError(
             number,
             f"{place}: cannot keep a filesystem of {os.fspath(directory)} here: "

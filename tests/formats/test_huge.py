@@ -135,7 +135,7 @@ def test_a_cache_larger_than_any_memory(tmp_path: Path) -> None:
     data = random.Random(4).randbytes(MIB)
     path = tmp_path / "small"
     path.write_bytes(cloop.build(data, 65536, level=1))
-    with serving("--cache", "1E", path) as server:
+    with serving("--cache", "1E", path, quiet=False) as server:
         handle = nbdclient.connect(server.uri)
         assert handle.pread(MIB, 0) == data
         handle.shutdown()

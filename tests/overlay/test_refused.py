@@ -113,12 +113,6 @@ def test_a_lower_cowfile_is_in_use_too(image: Path, tmp_path: Path) -> None:
             pass
 
 
-def test_the_same_cowfile_twice(image: Path, tmp_path: Path) -> None:
-    cow = tmp_path / "c"
-    cow.write_bytes(cowfile.build(PLAIN, {}))
-    refused("serve", image, cow, cow, says="c: ")
-
-
 def test_a_cowfile_is_not_made_where_it_should_exist(image: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.cow"
     refused("extract", image, none, tmp_path / "out", says="none.cow")

@@ -135,7 +135,7 @@ def test_a_trailing_partial_block_is_not_addressable(tmp_path: Path) -> None:
     base, cow = tmp_path / "base", tmp_path / "cow"
     plain = PLAIN[: 10 * UNIT + 300]
     base.write_bytes(plain)
-    with serving(base, cow) as server:
+    with serving(base, cow, quiet=False) as server:
         handle = nbdclient.connect(server.uri)
         assert handle.get_size() == 10 * UNIT
         handle.pwrite(b"!" * UNIT, 9 * UNIT)

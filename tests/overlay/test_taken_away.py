@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import socket
 from pathlib import Path
 
 import cowcloop as package
 import pytest
+from cowcloop.server import ServerError
 from support import cloop, nbdclient
 from support.programs import cowcloop, mannered, one_line, refused
-from support.server import Server, attach, listed, serving
+from support.server import Server, attach, listed, serving, socket_of
 
 PLAIN = cloop.PLAIN
 
@@ -96,7 +99,7 @@ def test_serve_says_that_it_lost_its_cowfile(image: Path, tmp_path: Path, how: s
     mannered(server.errors)
     warning, error = server.errors.splitlines()
     assert one_line(f"{warning}\n", ("c: ", "warning", "removed or replaced", "cow snapshot"))
-    assert one_line(f"{error}\n", ("c: ", "removed or replaced"))
+    assert one_line(f"{error}\n", ("c: ", "removed or replaced", "lost"))
 
 
 def test_a_session_whose_cowfile_is_gone(image: Path, tmp_path: Path) -> None:
@@ -108,9 +111,80 @@ def test_a_session_whose_cowfile_is_gone(image: Path, tmp_path: Path) -> None:
     handle.pwrite(b"ann's", 0)
     (folder / "ann.cow").unlink()
     refused("sync", uri, says=("ann.cow: ", "removed or replaced"))
-    refused("detach", uri, says=("ann.cow: ", "removed or replaced", "--discard"))
+    line = refused("detach", uri, says=("ann.cow: ", "removed or replaced", "--session ann"))
+    assert "--discard" in line
+    saved = tmp_path / "saved"
+    cowcloop("cow", "snapshot", "--session", "ann", uri, saved)
     handle.shutdown()
+    cowcloop("detach", uri)
+    assert cowcloop("extract", image, saved, "-").stdout[:5] == b"ann's"
+
+
+def test_a_cowfile_that_goes_after_the_last_flush_is_told_too(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    with package.serve(image, cow) as server:
+        handle = nbdclient.connect(server.uri)
+        handle.pwrite(b"lost", 0)
+        handle.flush()
+        handle.shutdown()
+        cow.unlink()
+        with pytest.raises(ServerError, match="removed or replaced"):
+            server.close()
+
+
+def test_reopen_read_only_keeps_what_can_be_saved(image: Path, tmp_path: Path) -> None:
+    cow, saved = tmp_path / "c", tmp_path / "saved"
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    handle.pwrite(b"saved", 0)
+    cow.unlink()
+    refused("reopen", "--read-only", uri, says=("c: ", "removed or replaced"))
+    assert listed()[0]["cowfiles"][0]["state"] == "removed"
+    handle.pwrite(b"still", 5)
+    handle.shutdown()
+    cowcloop("cow", "snapshot", uri, saved)
     cowcloop("detach", "--discard", uri)
+    assert cowcloop("extract", image, saved, "-").stdout[:10] == b"savedstill"
+
+
+def test_what_is_only_read_may_go(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    cowcloop("detach", attach(image, cow))
+    uri = attach("--read-only", image, cow)
+    disk = package.open(image, cow, read_only=True)
+    cow.unlink()
+    cowcloop("sync", uri)
+    cowcloop("detach", uri)
+    disk.close()
+
+
+def test_detach_waits_for_no_word_of_a_crowded_server(image: Path, tmp_path: Path) -> None:
+    """Who cannot ask must not take the cowfile for kept."""
+    cow = tmp_path / "c"
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    handle.pwrite(b"kept", 0)
+    handle.shutdown()
+    channel = socket_of(uri).with_name("control.sock")
+    crowd = [socket.socket(socket.AF_UNIX) for _ in range(16)]
+    for each in crowd:
+        each.connect(str(channel))
+    refused("detach", uri, says="--discard")
+    for each in crowd:
+        each.close()
+    cowcloop("detach", uri)
+    assert cowcloop("extract", image, cow, "-").stdout[:4] == b"kept"
+
+
+def test_other_files_are_replaced_though_they_are_locked(image: Path, tmp_path: Path) -> None:
+    """As by flock(1), which keeps two of a job from running at once."""
+    out = tmp_path / "out"
+    out.write_bytes(b"old")
+    with out.open() as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        cowcloop("extract", image, out)
+        cowcloop("map", image, "--svg", out)
+    assert out.read_bytes().startswith(b"<")
 
 
 def test_a_cowfile_that_was_moved_is_still_there(image: Path, tmp_path: Path) -> None:

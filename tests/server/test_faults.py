@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from support.server import Server, alive, serving, wait_until
 MIB = 1 << 20
 BLOCK = 65536
 PLAIN = cloop.sample(8 * MIB, BLOCK, 6)
+RANDOM = random.Random(1).randbytes(32 * MIB)
 
 
 def _error(call: Any, *arguments: Any) -> str | None:
@@ -117,20 +119,40 @@ def test_the_disk_fills_up_and_is_freed(tmp_path: Path, tiny_tmpfs: Path) -> Non
     assert extracted_ok == device
 
 
-def test_a_client_that_breaks_off_takes_nobody_with_it(tmp_path: Path) -> None:
-    """nbdcopy ends at a damaged block with many requests under way, of which nbdkit 1.32 died."""
-    size, damaged = 32 * MIB, 200
-    image, cow = tmp_path / "i", tmp_path / "c"
-    plain = random.Random(1).randbytes(size)
-    data = bytearray(cloop.build(plain, BLOCK, level=1))
-    at = len(data) * damaged // (size // BLOCK)
-    data[at : at + 64] = bytes(64)
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """An image of which one block in the middle does not inflate."""
+    image = tmp_path / "i"
+    data = bytearray(cloop.build(RANDOM, BLOCK, level=1))
+    data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
     image.write_bytes(data)
-    server = Server(image, cow)
+    return image
+
+
+def _break_off(server: Server) -> None:
+    """A client that ends with many requests under way: nbdcopy at a damaged block."""
+    run(program("nbdcopy", "libnbd-bin"), server.uri, "null:", expect=1)
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_sigabrt_ends_the_server(damaged: Path, tmp_path: Path, broken_off: bool) -> None:
+    """It is nbdkit's own assertion alone that does not."""
+    server = Server(damaged, tmp_path / "c")
+    if broken_off:
+        _break_off(server)
+    os.kill(server.nbdkit_pid(), signal.SIGABRT)
+    assert server.wait() == 1
+    assert "killed by SIGABRT" in server.errors
+
+
+def test_a_client_that_breaks_off_takes_nobody_with_it(damaged: Path, tmp_path: Path) -> None:
+    """nbdkit 1.32 died of it."""
+    cow = tmp_path / "c"
+    server = Server(damaged, cow)
     handle = nbdclient.connect(server.uri)
     handle.pwrite(b"acknowledged", 0)
     for _ in range(5):
-        run(program("nbdcopy", "libnbd-bin"), server.uri, "null:", expect=1)
+        _break_off(server)
     assert handle.pread(12, 0) == b"acknowledged"
     assert nbdclient.connect(server.uri).pread(12, 0) == b"acknowledged"
     handle.pwrite(b"more", 20)
@@ -138,8 +160,8 @@ def test_a_client_that_breaks_off_takes_nobody_with_it(tmp_path: Path) -> None:
     assert server.stop() == 0, server.errors
     assert "Assertion" not in server.errors
     assert server.errors.count("is damaged") == 1, server.errors
-    assert cowfile.original_refuses(cow, plain) is None
-    assert cowfile.parse(cow).blocks[0][:24] == b"acknowledged" + plain[12:20] + b"more"
+    assert cowfile.original_refuses(cow, RANDOM) is None
+    assert cowfile.parse(cow).blocks[0][:24] == b"acknowledged" + RANDOM[12:20] + b"more"
 
 
 @pytest.fixture(params=["tmpfs", "ext2", "ext4"])

@@ -112,7 +112,7 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
             error.args = (f"{raw} is changed in part; merge again to complete it",)
         raise
     if done["already"]:
-        console.note(f"{raw}: has all of it: merged already")
+        console.done(f"{raw}: holds all of these blocks already: nothing was written")
         return
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
     console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")

@@ -91,8 +91,8 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     assert record is not None
     assert record.mount is not None
     crashed = broken(entry) is not None
-    if not crashed and not discard:
-        server.check_kept(entry)
+    if not crashed:
+        server.check_kept(entry, discard=discard)
     if not crashed and not record.read_only:
         sync(entry)
     place = record.mount

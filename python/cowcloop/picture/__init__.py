@@ -10,7 +10,8 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cowcloop.errors import BusyError
+from cowcloop import _core
+from cowcloop.errors import BusyError, CowcloopError
 from cowcloop.locks import is_locked
 from cowcloop.sizes import format_size
 
@@ -175,10 +176,10 @@ def _spread(size: int, cells: int, ranges: Iterable[tuple[int, int]]) -> dict[in
 
 def _refuse_in_use(path: str) -> None:
     try:
-        locked = is_locked(path)
-    except OSError:
+        in_use = _core.sniff(path) == "cowfile" and is_locked(path)
+    except (OSError, CowcloopError):
         return
-    if locked:
+    if in_use:
         message = "a cowfile in use lies there: name another output, or detach the device first"
         raise BusyError(errno.EBUSY, f"{path}: {message}")
 

@@ -17,6 +17,9 @@ from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
 from cowcloop.server.start import record_of, start
 
+# Seconds for a server to tell its state. It may be writing much to a slow medium.
+_STATUS_TIMEOUT = 60.0
+
 
 def attach(
     options: ServeOptions, *, report: Report, loop: Loop | None = None, log: str | None = None
@@ -48,14 +51,27 @@ def attach(
     return made
 
 
-def check_kept(entry: runtime.Entry) -> None:
-    """ServerError when what was written to a served device would be lost with it."""
-    removed = removed_cowfile(entry.control)
-    if removed is not None and entry.record is not None:
+def check_kept(entry: runtime.Entry, *, discard: bool = False) -> bool:
+    """Whether all that was written to a served device is still there when that has ended.
+
+    ServerError when it is not, unless it may be discarded.
+    """
+    record = entry.record
+    if record is None:
+        return True
+    try:
+        removed = removed_cowfile(entry.control, record, _STATUS_TIMEOUT)
+    except ControlError as error:
+        if discard:
+            return False
+        raise ServerError(f"{record.uri}: {error}; try again, or give --discard") from None
+    if removed is not None and not discard:
+        session = "" if removed.session is None else f" --session {removed.session}"
         raise ServerError(
-            f"{removed}: removed or replaced while it is served: save its changes with: "
-            f"cowcloop cow snapshot {entry.record.uri} FILE; or give --discard"
+            f"{removed.path}: removed or replaced while it is served: save its changes with: "
+            f"cowcloop cow snapshot{session} {record.uri} FILE; or give --discard"
         )
+    return removed is None
 
 
 def detach(entry: runtime.Entry, *, discard: bool = False) -> None:
@@ -72,8 +88,7 @@ def detach(entry: runtime.Entry, *, discard: bool = False) -> None:
         entry.remove()
         raise ServerError(f"{record.uri}: the server has ended by itself already") from None
     try:
-        if not discard:
-            check_kept(entry)
+        kept = check_kept(entry, discard=discard)
         if record.device is not None:
             nbd_client.disconnect(record.device)
         # The lock says that the process is still the server, and not another with its number.
@@ -84,7 +99,7 @@ def detach(entry: runtime.Entry, *, discard: bool = False) -> None:
         os.close(process)
     entry.remove()
     last = record.cowfiles[-1] if record.cowfiles else MEMORY
-    check_closed(None if record.read_only or last == MEMORY or discard else last)
+    check_closed(last if kept and not record.read_only and last != MEMORY else None)
 
 
 def sync(entry: runtime.Entry) -> None:

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-from cowcloop import _core, control
-from cowcloop.control import ControlError
+from cowcloop import _core, control, runtime
+from cowcloop.control import NoAnswer
 from cowcloop.errors import ImageFormatError
 from cowcloop.locks import is_locked
 from cowcloop.server.errors import ServerError
 
-# Seconds for a server to tell its state; one that is about to end may be busy.
-_STATUS_TIMEOUT = 5.0
+
+@dataclass(frozen=True)
+class Removed:
+    """A cowfile that was removed, or replaced by another, while it is served."""
+
+    path: str
+    session: str | None
 
 
-def removed_cowfile(channel: str | os.PathLike[str]) -> str | None:
-    """A cowfile of a running server that has been removed, or replaced by another, if one has."""
+def removed_cowfile(
+    channel: str | os.PathLike[str], record: runtime.Record, timeout: float
+) -> Removed | None:
+    """A running server's cowfile that has been removed, if one has.
+
+    None as well when nothing is heard in time (seconds); ControlError when it refuses to tell.
+    """
     try:
-        status = control.request(channel, "status", timeout=_STATUS_TIMEOUT)
-    except ControlError:
+        status = control.status(channel, record, timeout=timeout)
+    except NoAnswer:
         return None
-    cowfiles = [*status["cowfiles"], *status.get("sessions", ())]
-    return next((cowfile["path"] for cowfile in cowfiles if cowfile["state"] == "removed"), None)
+    for cowfile in (*status["cowfiles"], *status.get("sessions", ())):
+        if cowfile["state"] == "removed":
+            return Removed(cowfile["path"], cowfile.get("name"))
+    return None
 
 
 def check_closed(cow: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import threading
@@ -19,6 +20,9 @@ from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Nbdkit, Report
 from cowcloop.server.start import record_of, start
+
+# Seconds for a server that is to end to tell its state.
+_STATUS_TIMEOUT = 5.0
 
 _logger = logging.getLogger("cowcloop.server")
 
@@ -110,16 +114,9 @@ class Server:
         entry, nbdkit = self._entry, self._nbdkit
         if entry is None or nbdkit is None or os.getpid() != self._owner:
             return
+        problem = self._lost()
         self._entry = None
         atexit.unregister(self._close_at_exit)
-        removed = None
-        if self.options.writable_cow or self.options.sessions:
-            removed = removed_cowfile(entry.control)
-        problem = (
-            None
-            if removed is None
-            else (f"{removed}: removed or replaced while it was served: its changes are lost")
-        )
         if self.options.device is not None and nbdkit.status is None:
             try:
                 nbd_client.disconnect(self.options.device)
@@ -134,6 +131,16 @@ class Server:
         if problem is not None:
             raise ServerError(problem)
         check_closed(self.options.writable_cow)
+
+    def _lost(self) -> str | None:
+        """What is lost when the server ends now, as a line."""
+        if self.options.writable_cow is None and self.options.sessions is None:
+            return None
+        with contextlib.suppress(CowcloopError):
+            removed = removed_cowfile(self._control(), self._ready(), _STATUS_TIMEOUT)
+            if removed is not None:
+                return f"{removed.path}: removed or replaced while served: its changes are lost"
+        return None
 
     def __enter__(self) -> Server:
         return self

@@ -5,8 +5,10 @@
 //! what a client has sent is still done and answered, then nbdkit sees it leave.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::io::Errno;
 use rustix::net::{
     getsockname, shutdown, sockopt, AddressFamily, Shutdown, SocketAddrAny, SocketAddrV4,
     SocketAddrV6, SocketType,
@@ -22,7 +24,7 @@ impl Listeners {
     /// Those of this process now; sockets made later are not nbdkit's.
     pub fn find() -> Listeners {
         let mut found = Vec::new();
-        for socket in stream_sockets() {
+        for socket in stream_sockets().unwrap_or_default() {
             if let (Ok(true), Ok(name)) =
                 (sockopt::socket_acceptconn(&socket), getsockname(&socket))
             {
@@ -34,9 +36,12 @@ impl Listeners {
 
     /// Ends every connection that was made to one of these addresses. Returns how
     /// many there still were.
-    pub fn send_clients_away(&self) -> usize {
+    ///
+    /// # Errors
+    /// The system's, when it cannot be told.
+    pub fn send_clients_away(&self) -> io::Result<usize> {
         let mut found = 0;
-        for socket in stream_sockets() {
+        for socket in stream_sockets()? {
             let Ok(name) = getsockname(&socket) else { continue };
             let listens = sockopt::socket_acceptconn(&socket) == Ok(true);
             if !listens && self.0.iter().any(|listener| same_door(listener, &name)) {
@@ -45,7 +50,7 @@ impl Listeners {
                 let _ = shutdown(&socket, Shutdown::Read);
             }
         }
-        found
+        Ok(found)
     }
 }
 
@@ -68,14 +73,19 @@ fn port(name: &SocketAddrAny) -> Option<u16> {
 }
 
 /// The process's stream sockets, duplicated so that none is closed under us.
-fn stream_sockets() -> impl Iterator<Item = OwnedFd> {
-    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let numbers: Vec<i32> =
-        open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    numbers
-        .into_iter()
-        .filter_map(|number| host::duplicate_fd(number).ok())
-        .filter(|fd| sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM))
+fn stream_sockets() -> io::Result<Vec<OwnedFd>> {
+    let open = fs::read_dir("/proc/self/fd")?.collect::<io::Result<Vec<_>>>()?;
+    let mut found = Vec::new();
+    for number in open.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        match host::duplicate_fd(number) {
+            Ok(fd) => found.push(fd),
+            // Closed meanwhile.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BADF) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.retain(|fd| sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM));
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -105,7 +115,7 @@ mod tests {
         let mut other_client = UnixStream::connect(folder.path().join("b.sock")).unwrap();
         let (mut by_other, _) = other.accept().unwrap();
 
-        assert_eq!(Listeners(names).send_clients_away(), 2);
+        assert_eq!(Listeners(names).send_clients_away().unwrap(), 2);
         assert_eq!(by_unix.read(&mut [0; 1]).unwrap(), 0);
         assert_eq!(by_tcp.read(&mut [0; 1]).unwrap(), 0);
         // An answer still gets through.

@@ -72,7 +72,7 @@ fn run(
         if ending {
             // nbdkit would wait for good for reads that wait for a suspended image.
             server.give_up();
-            let clients = listeners.send_clients_away();
+            let clients = listeners.send_clients_away().unwrap_or(usize::MAX);
             // Nor does it come to an end where one was left behind.
             if vanished::count() > 0 && clients <= vanished::count() {
                 drop(control);

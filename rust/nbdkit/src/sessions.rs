@@ -105,6 +105,8 @@ impl Sessions {
         name: &str,
     ) -> std::result::Result<Arc<Session>, String> {
         match valid_name(name.as_bytes()) {
+            // Its cowfile may have been removed.
+            Some(name) if self.in_use(name).is_ok() => self.in_use(name),
             Some(name) if self.path(name).symlink_metadata().is_ok() => self.join(name.as_bytes()),
             _ => Err(format!("session {name:?}: there is none of that name with a cowfile")),
         }

@@ -10,8 +10,9 @@
 //! assertion, and nothing that tells of damage, is seen from the message that
 //! the GNU C library keeps for debuggers; without it nothing is done.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::slice;
@@ -19,6 +20,8 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::sync::OnceLock;
 
 use rustix::event::{eventfd, EventfdFlags};
+use rustix::process::getpid;
+use rustix::thread::gettid;
 use rustix::time::{clock_gettime, ClockId};
 
 /// How it is known, wherever it stands in nbdkit's source.
@@ -35,8 +38,9 @@ struct Watch {
     /// Readable when one more has been left behind.
     news: OwnedFd,
     count: AtomicU64,
-    /// The second, of the clock that only goes forward, in which it was.
-    latest: AtomicI64,
+    /// The second, of the clock that only goes forward, up to which more of that client may
+    /// break off.
+    together: AtomicI64,
 }
 
 /// The C library's `struct abort_msg_s`: the size of it all, then text up to a NUL.
@@ -46,15 +50,10 @@ struct LastWords {
     text: [u8; 0],
 }
 
-extern "C" {
-    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
-    fn signal(number: c_int, handler: extern "C" fn(c_int)) -> *mut c_void;
-}
-
 /// From now on such clients are left behind. To be called once, after the fork.
 pub fn leave_behind() -> io::Result<()> {
     // SAFETY: looks up a name among those of the libraries that are loaded.
-    let last_words = unsafe { dlsym(ptr::null_mut(), c"__abort_msg".as_ptr()) };
+    let last_words = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__abort_msg".as_ptr()) };
     if last_words.is_null() {
         return Ok(());
     }
@@ -64,13 +63,24 @@ pub fn leave_behind() -> io::Result<()> {
         last_words: unsafe { AtomicPtr::from_ptr(last_words.cast()) },
         news: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         count: AtomicU64::new(0),
-        latest: AtomicI64::new(i64::MIN),
+        together: AtomicI64::new(i64::MIN),
     };
-    if WATCH.set(watch).is_ok() {
-        // SAFETY: the handler does nothing that a handler may not do.
-        unsafe { signal(rustix::process::Signal::ABORT.as_raw(), on_abort) };
+    if WATCH.set(watch).is_err() {
+        return Ok(());
     }
-    Ok(())
+    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_abort;
+    // SAFETY: all zeros are a valid `sigaction`, completed by a handler of the form that the
+    // flag announces, which does nothing that a handler may not do.
+    let done = unsafe {
+        let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+        action.sa_sigaction = handler as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        libc::sigaction(libc::SIGABRT, &action, ptr::null_mut())
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// How many have been left behind.
@@ -93,15 +103,32 @@ pub fn noticed() {
 
 /// Runs in the thread that calls `abort`: atomics and system calls alone, no
 /// memory is taken, no lock waited for.
-extern "C" fn on_abort(_number: c_int) {
-    let Some(watch) = WATCH.get() else { return };
-    if !watch.is_about_a_client() || watch.count.fetch_add(1, Ordering::AcqRel) >= MOST {
-        // To return is to let the process end.
-        return;
+extern "C" fn on_abort(number: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO what it knows of the signal.
+    let by_abort = unsafe {
+        (*info).si_code == libc::SI_TKILL && (*info).si_pid() == getpid().as_raw_nonzero().get()
+    };
+    // nbdkit's main thread serves nobody, and would be missed.
+    let serves = gettid() != getpid();
+    let Some(watch) = WATCH.get().filter(|watch| by_abort && serves && watch.is_about_a_client())
+    else {
+        return end(number);
+    };
+    if watch.count.fetch_add(1, Ordering::AcqRel) >= MOST {
+        return end(number);
     }
     let _ = rustix::io::write(&watch.news, &1u64.to_ne_bytes());
     loop {
         rustix::event::pause();
+    }
+}
+
+/// What the signal does without a handler, as soon as this one returns.
+fn end(number: c_int) {
+    // SAFETY: both are among what a handler may call.
+    unsafe {
+        libc::signal(number, libc::SIG_DFL);
+        libc::raise(number);
     }
 }
 
@@ -113,7 +140,7 @@ impl Watch {
         if words.is_null() {
             // Of two threads that fail at once one finds the other's words, and the other none:
             // a client's connections break off together.
-            return now - self.latest.load(Ordering::Acquire) <= 1;
+            return now <= self.together.load(Ordering::Acquire);
         }
         // SAFETY: a mapping of `size` bytes, zeros behind the text. It is ours alone: the C
         // library gives back only what it still finds in its variable.
@@ -123,7 +150,7 @@ impl Watch {
         };
         let found = text.windows(ASSERTION.len()).any(|part| part == ASSERTION);
         if found {
-            self.latest.store(now, Ordering::Release);
+            self.together.store(now + 1, Ordering::Release);
         }
         found
     }

@@ -81,6 +81,7 @@ impl Cowfile {
     /// Closes the file and goes on with it read-only: its medium can then be
     /// made read-only or, mounted, shut down.
     pub fn make_read_only(&self) -> Result<()> {
+        self.check_kept()?;
         self.end(State::ReadOnly)?;
         self.storage
             .reopen_read_only()
@@ -93,6 +94,7 @@ impl Cowfile {
             return Ok(());
         }
         self.flush()?;
+        self.tell_if_removed();
         let mut head = self.head.lock().expect("no panic while locked");
         // Even when writing the head fails it may be there: a later change says again,
         // before anything else, that the file is in use.

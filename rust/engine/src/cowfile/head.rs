@@ -18,7 +18,7 @@ pub const HEAD_BYTES: u64 = 1024;
 /// Bytes of a block, the unit of the bitmap.
 pub const MAPUNIT: u64 = 1024;
 
-const MAGIC: u32 = 0x574f_437f;
+pub(crate) const MAGIC: u32 = 0x574f_437f;
 /// The largest device, in blocks: 256 TiB. More is nobody's image, and would
 /// only cost memory.
 const MAX_BLOCKS: u64 = 1 << 38;

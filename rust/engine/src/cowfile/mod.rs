@@ -92,7 +92,9 @@ pub struct Cowfile {
     quota: OnceLock<Quota>,
     /// Held by the one snapshot that is being made.
     snapshots: Mutex<()>,
-    /// It has been said that the file was removed.
+    /// What is written here could be lost by its name: it had one when it was opened for that.
+    has_a_name_to_lose: bool,
+    /// It has been said that it was lost.
     told_removed: AtomicBool,
     /// The snapshot that changes have to save their blocks for.
     copying: RwLock<Option<Arc<Snapshot>>>,
@@ -147,10 +149,10 @@ impl Cowfile {
 
     fn state(&self) -> &'static str {
         match self.current() {
-            State::ReadOnly => "read-only",
             State::Closed => "closed",
+            _ if self.check_kept().is_err() => "removed",
+            State::ReadOnly => "read-only",
             State::Failed => "failed",
-            State::Writable if self.check_kept().is_err() => "removed",
             State::Writable if self.head().version == VERSION_OPEN => "dirty",
             State::Writable => "clean",
         }
@@ -162,7 +164,7 @@ impl Cowfile {
     /// `Damaged`: it ends when we let go of it, whatever was synced.
     pub fn check_kept(&self) -> Result<()> {
         // Where that cannot be told nobody needs to be alarmed.
-        if self.storage.has_name().unwrap_or(true) {
+        if !self.has_a_name_to_lose || self.storage.has_name().unwrap_or(true) {
             return Ok(());
         }
         let message = "removed or replaced while it is in use: what is written to it is lost at \

@@ -95,6 +95,7 @@ impl Cowfile {
             counters: Counters::default(),
             quota: OnceLock::new(),
             snapshots: Mutex::default(),
+            has_a_name_to_lose: access == Access::Writable && storage.has_name().unwrap_or(false),
             told_removed: AtomicBool::new(false),
             copying: RwLock::default(),
             storage,

@@ -8,7 +8,7 @@ use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_O
 use crate::cowfile::mark::Mark;
 use crate::cowfile::{check_bitmap, files, fingerprint, read_head, refuse_dirty, Access};
 use crate::image::{Image, ImageOptions};
-use crate::pipeline::Progress;
+use crate::pipeline::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
@@ -65,8 +65,8 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
     };
     let resumed = head.mark.as_ref().is_some_and(|mark| mark.merging);
     if let Err(mismatch) = check_base(name, &head, &*raw, resumed) {
-        let plausible = bitmap.count() > 0 && head.rdoblocks == raw.size() / MAPUNIT;
-        return match plausible && holds(&*raw, &*storage, &head, &bitmap)? {
+        let same_size = head.rdoblocks == raw.size() / MAPUNIT;
+        return match same_size && holds(&*raw, &*storage, &head, &bitmap, progress)? {
             true => Ok(MergeSummary { blocks: 0, already: true, resumed }),
             false => Err(mismatch),
         };
@@ -109,19 +109,29 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
     Ok(MergeSummary { blocks: bitmap.count(), already: false, resumed })
 }
 
-/// Whether the base has the cowfile's bytes in each block that lives in the cowfile.
-fn holds(base: &dyn Layer, storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> Result<bool> {
+/// Whether the base has the cowfile's bytes in each block that lives in the cowfile. Zeros
+/// alone are not taken for a proof of that.
+fn holds(
+    base: &dyn Layer,
+    storage: &dyn Storage,
+    head: &Head,
+    bitmap: &Bitmap,
+    progress: &dyn Progress,
+) -> Result<bool> {
     let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
+    let mut told = false;
     let mut buffers = (vec![0; CHUNK as usize], vec![0; CHUNK as usize]);
     for (at, length) in pieces(bitmap) {
+        check(progress, storage.name())?;
         let (ours, theirs) = (&mut buffers.0[..length], &mut buffers.1[..length]);
         storage.read_exact_at(ours, head.doffset + at).map_err(failed)?;
         base.read_at(theirs, at)?;
         if ours != theirs {
             return Ok(false);
         }
+        told |= ours.iter().any(|byte| *byte != 0);
     }
-    Ok(true)
+    Ok(told)
 }
 
 /// The device's ranges that live in the cowfile, as offsets and lengths of at most a chunk.

@@ -165,6 +165,8 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
             (Box::new(file), vec![identity])
         }
     };
+    // A block device goes on with what it held before.
+    let has_end = !matches!(inputs[..], [FileIdentity::BlockDevice(_)]);
     let mut raw = BufReader::with_capacity(CHUNK as usize, raw);
     let mut magic = [0; GZIP_MAGIC.len()];
     let read = read_up_to(&mut raw, &mut magic).map_err(failed)?;
@@ -226,7 +228,7 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
             at += piece.len() as u64;
         }
     }
-    if read_up_to(&mut *reader, &mut [0]).map_err(failed)? > 0 {
+    if has_end && read_up_to(&mut *reader, &mut [0]).map_err(failed)? > 0 {
         let message = "goes on behind the last block of the packed cowfile: it is damaged, or \
                        something was appended to it";
         return Err(Error::new(ErrorKind::Damaged, &shown, message));

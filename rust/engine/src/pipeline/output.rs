@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use super::pending::Pending;
+use super::pending::{is_in_use, Pending};
 use super::stream::{Stream, StreamError};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
@@ -131,8 +131,12 @@ impl Output {
             }
             None => path.to_path_buf(),
         };
+        let what = match existing {
+            Some(_) => "cannot be replaced",
+            None => "cannot create a file beside it",
+        };
         let (file, pending) = Pending::create(&place, existing.as_ref())
-            .map_err(|source| place_error(&name, "cannot create a file beside it", source))?;
+            .map_err(|source| place_error(&name, what, source))?;
         Ok(Output { name, sink: Sink::File { pending, file }, position: 0 })
     }
 
@@ -325,14 +329,12 @@ impl Output {
 
 /// What the place of a file has against it.
 fn place_error(name: &str, message: &str, source: io::Error) -> Error {
-    match source.kind() {
-        io::ErrorKind::ResourceBusy => {
-            let message = "a cowfile in use lies there: name another output, or detach the device \
-                           that has it first (`cowcloop list` shows it)";
-            Error::new(ErrorKind::Busy, name, message)
-        }
-        _ => Error::io(name, message, source),
+    if is_in_use(&source) {
+        let message = "a cowfile in use lies there: name another output, or detach the device \
+                       that has it first (`cowcloop list` shows it)";
+        return Error::new(ErrorKind::Busy, name, message);
     }
+    Error::io(name, message, source)
 }
 
 fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) -> Result<()> {

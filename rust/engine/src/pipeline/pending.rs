@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, CWD};
 use rustix::io::Errno;
 
+use crate::cowfile::head::is_cowfile;
 use crate::storage::directory::{parent, sync_directory};
 
 /// A file that is not yet in its place.
@@ -22,15 +23,15 @@ pub(super) struct Pending {
     place: PathBuf,
     /// Mode that the file gets in the end; `None`: that which it was made with.
     mode: Option<Mode>,
-    /// The file that is replaced, locked: nobody begins to use it meanwhile.
-    replaced: Option<File>,
+    /// The cowfile that is replaced, locked: nobody begins to use it meanwhile.
+    held: Option<File>,
 }
 
 impl Pending {
     /// A file that is to get the name `place`, where one of the metadata `replaced` may be.
     ///
     /// # Errors
-    /// `ResourceBusy` when that one is locked: a cowfile in use.
+    /// [`is_in_use`] when that is a cowfile which somebody has in use.
     pub fn create(place: &Path, replaced: Option<&fs::Metadata>) -> io::Result<(File, Self)> {
         let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
         let file_name = place.file_name().ok_or_else(no_name)?;
@@ -54,7 +55,7 @@ impl Pending {
             temporary,
             place: PathBuf::from(file_name),
             mode: replaced.map(|metadata| Mode::from(metadata.mode() & 0o777)),
-            replaced: held,
+            held,
         };
         if let Some(old) = replaced {
             // For root, whom the file would belong to otherwise; nobody else may.
@@ -99,9 +100,14 @@ impl Pending {
             }
         }
         if let Some(name) = &self.temporary {
-            // Let go of first: it may be the one that is held already.
-            self.replaced = None;
-            let _held = hold(&self.handle, &self.place)?;
+            let held = self.held.as_ref().map(fs::File::metadata).transpose()?;
+            let found = rustix::fs::statat(&self.handle, &self.place, AtFlags::SYMLINK_NOFOLLOW);
+            let same = held.zip(found.ok()).is_some_and(|(held, found)| {
+                (held.dev(), held.ino()) == (found.st_dev, found.st_ino)
+            });
+            if !same {
+                self.held = hold(&self.handle, &self.place)?;
+            }
             rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
             self.temporary = None;
         }
@@ -122,17 +128,40 @@ impl Drop for Pending {
     }
 }
 
-/// Takes the lock of the file that a name stands for, so that nobody begins to use it.
-/// `None`: there is none, or it cannot be locked, and then nobody can use it either.
+/// Takes the lock of the cowfile that a name stands for, so that nobody begins to use it.
+/// `None`: there is nothing, or no cowfile.
 fn hold(directory: &File, name: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::openat(directory, name, flags, Mode::empty()) else {
-        return Ok(None);
+    let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::ACCESS) => {
+            let message = "it may not be read, so nobody knows whether it is a cowfile in use";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        }
+        Err(error) => return Err(error.into()),
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Err(io::ErrorKind::ResourceBusy.into()),
-        _ => Ok(Some(file.into())),
+    let mut magic = [0; 4];
+    let read = file.read_at(&mut magic, 0).unwrap_or(0);
+    if !is_cowfile(&magic[..read]) {
+        return Ok(None);
     }
+    // Over NFS only who may write gets an exclusive lock; a shared one meets a server's as well.
+    for operation in
+        [FlockOperation::NonBlockingLockExclusive, FlockOperation::NonBlockingLockShared]
+    {
+        match rustix::fs::flock(&file, operation) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(Some(file))
+}
+
+/// Whether the place of a file could not be had because a cowfile that lies there is in use.
+pub(super) fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Gives a file that has no name its first one, where none may be yet.

@@ -70,9 +70,10 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_has_the_usual() {
 }
 
 #[test]
-fn a_file_in_use_keeps_its_place() {
+fn a_cowfile_in_use_keeps_its_place() {
     let directory = directory();
-    let path = write(&directory, "c.cow", b"changes");
+    let changes = crate::cowfile::head::MAGIC.to_le_bytes();
+    let path = write(&directory, "c.cow", &changes);
     let used = || crate::storage::FileStorage::open(&path).unwrap();
     // As by a server that reads it.
     let user = used();
@@ -90,12 +91,19 @@ fn a_file_in_use_keeps_its_place() {
     std::fs::remove_file(&path).unwrap();
     let mut output = open(&path);
     fill(&mut output, b"an image");
-    std::fs::write(&path, b"changes").unwrap();
+    std::fs::write(&path, changes).unwrap();
     let user = used();
     assert!(user.try_lock(true).unwrap());
     assert_eq!(output.finish(&|| Ok(())).unwrap_err().kind(), ErrorKind::Busy);
-    assert_eq!(std::fs::read(&path).unwrap(), b"changes");
+    assert_eq!(std::fs::read(&path).unwrap(), changes);
     assert_eq!(names(directory.path()), ["c.cow"]);
+
+    // The lock of another file is not ours to mind: flock(1) keeps two jobs apart by it.
+    std::fs::write(&path, b"an image").unwrap();
+    let mut output = open(&path);
+    fill(&mut output, b"another");
+    output.finish(&|| Ok(())).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"another");
 }
 
 #[test]
