@@ -62,6 +62,7 @@ def _run(arguments: Sequence[str]) -> int:
             # What is still buffered is part of the result.
             sys.stdout.flush()
     finally:
+        _core.on_warning(None)
         gc.freeze()
     if not own:
         return 2

@@ -1,7 +1,7 @@
 //! The engine's log events in Python's `logging`, under the name `cowcloop`; the command
 //! line, which does without that, takes the warnings itself.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use pyo3::prelude::*;
@@ -9,12 +9,12 @@ use pyo3::prelude::*;
 struct Events;
 
 /// What takes the warnings instead.
-static ON_WARNING: OnceLock<Py<PyAny>> = OnceLock::new();
+static ON_WARNING: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
-/// Gives the engine's warnings, as lines, to a function; the first one stays.
+/// Gives the engine's warnings, as lines, to a function from now on; None: to `logging`.
 #[pyfunction]
-fn on_warning(function: Py<PyAny>) {
-    let _ = ON_WARNING.set(function);
+fn on_warning(function: Option<Py<PyAny>>) {
+    *ON_WARNING.lock().unwrap_or_else(PoisonError::into_inner) = function;
 }
 
 /// Sends the engine's events on from now on.
@@ -45,8 +45,14 @@ impl Log for Events {
 }
 
 fn send(py: Python<'_>, record: &Record<'_>) -> PyResult<()> {
-    if let (Level::Warn, Some(function)) = (record.level(), ON_WARNING.get()) {
-        return function.call1(py, (record.args().to_string(),)).map(drop);
+    if record.level() == Level::Warn {
+        let set = ON_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let function = set.as_ref().map(|function| function.clone_ref(py));
+        // It may do anything, this included.
+        drop(set);
+        if let Some(function) = function {
+            return function.call1(py, (record.args().to_string(),)).map(drop);
+        }
     }
     let logger = py.import("logging")?.call_method1("getLogger", ("cowcloop",))?;
     // As a library should: without a handler Python would print it on standard error.
