@@ -21,11 +21,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from cowcloop import mounts
 from cowcloop.errors import CowcloopError
 
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+
+# Names of this machine, for a client on it.
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+# Where a URI names no port.
+_NBD_PORT = 10809
 
 
 class RegistryError(CowcloopError):
@@ -204,9 +211,14 @@ def entries() -> list[Entry]:
 
 
 def find(target: str) -> Entry:
-    """The served device with this address: NBD URI, socket, block device, mount point or name."""
+    """The served device with this address: NBD URI, socket, block device, mount point or name.
+
+    An address may be written otherwise than it was printed, as long as it means one device.
+    """
     known = entries()
     path = os.path.realpath(target)
+    place = _place_of(target)
+    alike = []
     for entry in known:
         record = entry.record
         if record is None:
@@ -215,9 +227,40 @@ def find(target: str) -> Entry:
             return entry
         if path in {os.path.realpath(p) for p in (record.socket, record.device, record.mount) if p}:
             return entry
+        if place is not None and place == _place_of(record.uri):
+            alike.append(entry)
+    if len(alike) == 1:
+        return alike[0]
+    if alike:
+        raise RegistryError(
+            f"{target}: this may be {len(alike)} devices: name one as cowcloop list shows it"
+        )
     if not known:
         raise RegistryError(f"{target}: no such served device (none is served)")
     raise RegistryError(f"{target}: no such served device (cowcloop list shows them)")
+
+
+def _place_of(address: str) -> tuple[str, int] | None:
+    """What all ways to write an address have in common: host and port, or a socket's path and 0.
+
+    None for what is no address.
+    """
+    for prefix in ("nbd:unix:", "unix:"):
+        if address.startswith(prefix):
+            return os.path.realpath(address[len(prefix) :]), 0
+    named = "://" in address
+    try:
+        parts = urlsplit(address if named else f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    for part in parts.query.split("&"):
+        if part.startswith("socket="):
+            path = unquote(part[len("socket=") :], errors="surrogateescape")
+            return os.path.realpath(path), 0
+    if host is None or (port is None and not named):
+        return None
+    return "localhost" if host in _LOCAL else host, port or _NBD_PORT
 
 
 def _place() -> Path:

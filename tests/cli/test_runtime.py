@@ -92,6 +92,53 @@ def test_finding_by_any_name(runtime: Path, tmp_path: Path) -> None:
         registry.find("nbd://x")
 
 
+def test_finding_by_an_address_written_otherwise(runtime: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"a b+\xe9")
+    by_socket, by_port, of_another = (registry.create() for _ in range(3))
+    uri = f"nbd+unix:///?socket={tmp_path}/a%20b%2B%E9"
+    by_socket.write(record(uri=uri, socket=str(odd)))
+    by_port.write(record(uri="nbd://127.0.0.1:10809"))
+    of_another.write(record(uri="nbd://h:10810"))
+    (tmp_path / "link").symlink_to(odd)
+    for target in (
+        f"nbds+unix:///?socket={tmp_path}/a%20%62%2b%e9",
+        f"nbd+unix:///export?socket={tmp_path}//a%20b+%E9",
+        f"nbd+unix:///?socket={tmp_path}/link",
+        f"nbd:unix:{odd}",
+        f"unix:{odd}",
+    ):
+        assert registry.find(target).path == by_socket.path, target
+    for target in (
+        "nbd://127.0.0.1:10809/",
+        "nbd://localhost:10809",
+        "nbd://LOCALHOST",
+        "nbds://[::1]:10809/export",
+        "127.0.0.1:10809",
+        "localhost:10809",
+        "[::1]:10809",
+    ):
+        assert registry.find(target).path == by_port.path, target
+    assert registry.find("h:10810/").path == of_another.path
+    for target in ("nbd://h", "localhost:10810", "localhost", "nbd://[x:1", "nbd://h:x", ":", ""):
+        with pytest.raises(RegistryError, match="no such"):
+            registry.find(target)
+    for entry in (by_socket, by_port, of_another):
+        entry.release()
+
+
+def test_an_address_of_two_devices(runtime: Path) -> None:
+    """Each has its own; what may mean both is refused."""
+    first, second = (registry.create() for _ in range(2))
+    first.write(record(uri="nbd://127.0.0.1:1"))
+    second.write(record(uri="nbd://[::1]:1"))
+    assert registry.find("nbd://127.0.0.1:1").path == first.path
+    assert registry.find("nbd://[::1]:1").path == second.path
+    with pytest.raises(RegistryError, match="2 devices"):
+        registry.find("localhost:1")
+    first.release()
+    second.release()
+
+
 def test_a_dead_server_s_socket_is_removed_with_its_entry(runtime: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     listener = socket.socket(socket.AF_UNIX)
