@@ -59,6 +59,7 @@ class Record:
     mounts_below: int = 0
     read_only: bool = False
     sessions: str | None = None
+    all_interfaces: bool = False
     started: float = field(default_factory=time.time)
     version: int = 1
 

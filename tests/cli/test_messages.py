@@ -66,7 +66,9 @@ def test_lines(line: str, message: Message | None) -> None:
         (Address(unix="/run/a b/s?&#%"), "nbd+unix:///?socket=/run/a%20b/s%3F%26%23%25"),
         (Address(host="127.0.0.1", port=1), "nbd://127.0.0.1:1"),
         (Address(host="::1", port=1), "nbd://[::1]:1"),
-        (Address(host="0.0.0.0", port=1), "nbd://localhost:1"),
+        (Address(host="0.0.0.0", port=1), "nbd://127.0.0.1:1"),
+        (Address(host="*", port=1), "nbd://127.0.0.1:1"),
+        (Address(host="::", port=1), "nbd://[::1]:1"),
     ],
 )
 def test_uris(address: Address, uri: str) -> None:

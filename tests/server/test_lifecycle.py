@@ -15,7 +15,7 @@ import cowcloop as package
 import pytest
 from support import cloop, cowfile, nbdclient
 from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
-from support.server import Server, alive, children, free_port, listed, serving, wait_until
+from support.server import Server, alive, attach, children, free_port, listed, serving, wait_until
 
 PLAIN = cloop.PLAIN
 
@@ -111,6 +111,27 @@ def test_tcp_is_on_loopback(image: Path) -> None:
         ]
         assert listening == [f"0100007F:{port:04X}"]
         refused("serve", "--tcp", str(port), image, says=str(port))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "*", "0"])
+def test_tcp_on_all_interfaces(image: Path, host: str) -> None:
+    """It is told, and the URI is one that a client on this machine can use."""
+    if host == "[::]" and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("no IPv6 here")
+    done = cowcloop("attach", "--tcp", f"{host}:0", image)
+    uri = done.stdout.decode().strip()
+    one_line(done.stderr.decode(), ("warning", f"--tcp {host}:0", "all interfaces"))
+    assert uri.startswith("nbd://[::1]:" if host == "[::]" else "nbd://127.0.0.1:")
+    assert nbdclient.connect(uri).pread(512, 0) == PLAIN[:512]
+    (device,) = listed()
+    assert (device["uri"], device["all_interfaces"]) == (uri, True)
+    assert f"{uri} (all interfaces)" in cowcloop("list").stdout.decode()
+    cowcloop("detach", f"localhost:{uri.rpartition(':')[2]}/")
+    assert cowcloop("attach", "-q", "--tcp", f"{host}:0", image).stderr == b""
+    cowcloop("detach", "--all")
+    attach("--tcp", "0", image)
+    assert listed()[0]["all_interfaces"] is False
+    assert b"all interfaces" not in cowcloop("list").stdout
 
 
 def test_the_errors_of_the_start_are_one_line(image: Path, tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "id": entry.id,
         "uri": record.uri,
         "socket": record.socket,
+        "all_interfaces": record.all_interfaces,
         "device": record.device,
         "mount": record.mount,
         "via": record.via,
@@ -201,6 +202,8 @@ _COLUMNS = ("ADDRESS", "IMAGE", "COWFILE", "STATE", "IN USE", "BASE READS", "COW
 def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
     """One line a device, and one more for each further cowfile; the written one comes first."""
     address = device["mount"] or device["device"] or device["uri"]
+    if device["all_interfaces"]:
+        address += " (all interfaces)"
     cache = device.get("cache", {})
     asked = cache.get("hits", 0) + cache.get("misses", 0)
     hits = f"{100 * cache['hits'] / asked:.0f} %" if asked else "-"

@@ -23,7 +23,8 @@ _ADDRESSES = (
     click.option(
         "--tcp",
         metavar="PORT|HOST:PORT",
-        help="Listen on a TCP port, of 127.0.0.1 unless HOST is given; port 0 takes a free one.",
+        help="Listen on a TCP port, of 127.0.0.1 unless HOST is given (0.0.0.0, [::] or *: of all "
+        "interfaces); port 0 takes a free one.",
     ),
 )
 
@@ -243,6 +244,7 @@ def _check_nbdkit_args(words: tuple[str, ...], background: bool) -> None:
 def _options(
     state: console.State, values: dict[str, Any], *, background: bool = False
 ) -> ServeOptions:
+    from cowcloop.server.address import Address
     from cowcloop.server.options import ServeOptions, Tls, parse_tcp
 
     tcp = values.pop("tcp")
@@ -268,6 +270,10 @@ def _options(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--tcp") from None
     check_device(values)
+    if address is not None and Address(host=address[0]).on_all_interfaces:
+        console.warning(
+            f"--tcp {tcp} listens on all interfaces: who reaches this machine can connect"
+        )
     image = os.fspath(values.pop("image"))
     return ServeOptions(
         image=image,

@@ -20,7 +20,8 @@ _UNIX_PATH_LIMIT = 107
 _GREETING = b"NBDMAGICIHAVEOPT"
 _GOODBYE = struct.pack(">I8sII", 3, b"IHAVEOPT", 2, 0)
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+# Hosts that stand for all interfaces, and the one of them that a client on this machine uses.
+_ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Address:
         scheme = "nbds" if tls else "nbd"
         if self.unix is not None:
             return f"{scheme}+unix:///?socket={quote(os.fsencode(self.unix), safe='/')}"
-        host = "localhost" if self.host in _WILDCARDS else self.host
+        host = self._host_here
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def on_all_interfaces(self) -> bool:
+        """Whether it is every TCP address of the machine."""
+        return self.host in _ALL_INTERFACES
 
     @property
     def name(self) -> str:
@@ -97,10 +103,14 @@ class Address:
         if self.unix is not None:
             remove_dead_socket(self.unix)
 
+    @property
+    def _host_here(self) -> str:
+        """The host for a client on this machine."""
+        return _ALL_INTERFACES.get(self.host, self.host)
+
     def _connect(self, timeout: float) -> socket.socket:
         if self.unix is None:
-            host = _WILDCARDS.get(self.host, self.host)
-            return socket.create_connection((host, self.port), timeout)
+            return socket.create_connection((self._host_here, self.port), timeout)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.settimeout(timeout)

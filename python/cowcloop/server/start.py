@@ -69,6 +69,7 @@ def record_of(options: ServeOptions, nbdkit: Nbdkit) -> runtime.Record:
         cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
         read_only=options.read_only or not (options.cows or options.sessions),
         sessions=None if options.sessions is None else absolute(options.sessions),
+        all_interfaces=nbdkit.address.on_all_interfaces,
     )
 
 
