@@ -32,7 +32,7 @@ def test_pack_and_unpack(raw: Path, cow: Path, tmp_path: Path, gzip: bool) -> No
     packed, back = tmp_path / "packed", tmp_path / "back"
     seen: list[int] = []
     done = _core.cow_pack(cow, packed, gzip=gzip, progress=lambda at, _: seen.append(at))
-    assert done["blocks"] == 2
+    assert done["blocks_used"] == 2
     assert seen
     _core.cow_unpack(packed, back)
     with cowcloop.open(raw, back, read_only=True) as disk:

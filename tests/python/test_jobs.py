@@ -35,11 +35,11 @@ def test_extract_and_create_are_each_others_reverse(tmp_path: Path, plain: bytes
     raw, image, back = tmp_path / "raw", tmp_path / "image", tmp_path / "back"
     raw.write_bytes(plain)
     made = _core.create(raw, image, block_size=4096, level="best")
-    assert made["bytes_in"] == made["size"] == SIZE
-    assert made["bytes_out"] == image.stat().st_size
+    assert made["input_size"] == made["size"] == SIZE
+    assert made["file_size"] == image.stat().st_size
     assert made["blocks"] == SIZE // 4096
     extracted = _core.extract(image, [], back)
-    assert extracted["bytes"] == SIZE
+    assert extracted["size"] == SIZE
     assert back.read_bytes() == plain
 
 
@@ -61,7 +61,7 @@ def test_commit_copies_what_was_not_touched(image: Path, tmp_path: Path, plain: 
     done = _core.commit(image, [cow], new, progress=lambda *at: seen.append(at))
     # The last one might be mkuzip's, and short: it is made anew too.
     assert (done["size"], done["blocks"], done["copied_blocks"]) == (SIZE, 64, 62)
-    assert done["bytes_out"] == new.stat().st_size
+    assert done["file_size"] == new.stat().st_size
     assert seen[-1] == (SIZE, SIZE)
     with cowcloop.open(new) as disk:
         assert disk.read() == plain[: 3 * BLOCK] + b"changed" + plain[3 * BLOCK + 7 :]

@@ -8,7 +8,7 @@ import os
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, IMAGE, PATH, SOME_COWS, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
 from cowcloop.cli.create import LevelType
 from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
@@ -37,6 +37,7 @@ from cowcloop.sizes import format_size
     help="Bytes a block, where IMAGE is not compressed (default: 64K).",
 )
 @THREADS
+@JSON
 def commit_command(
     image: str,
     cows: tuple[str, ...],
@@ -45,6 +46,7 @@ def commit_command(
     level: int | str,
     block_size: int,
     threads: int | None,
+    as_json: bool,
 ) -> None:
     """Write IMAGE with the changes in COW to the compressed image NEW.
 
@@ -61,7 +63,7 @@ def commit_command(
     from cowcloop import _core
     from cowcloop.source import locate
 
-    check_output(new)
+    check_output(new, as_json)
     if rebase is not None:
         if new == "-":
             raise click.UsageError("--rebase needs the name of NEW, not -")
@@ -83,9 +85,8 @@ def commit_command(
             progress=report,
         )
     fresh = done["blocks"] - done["copied_blocks"]
-    console.note(
-        f"{new}: {format_size(done['bytes_out'])}, "
-        f"{done['copied_blocks']} blocks copied, {fresh} compressed"
-    )
+    size = format_size(done["file_size"])
+    text = f"{size}, {done['copied_blocks']} blocks copied, {fresh} compressed"
+    console.outcome(as_json, new, done, text)
     if rebase is not None:
         _core.Device(new, [rebase], create=True).close()

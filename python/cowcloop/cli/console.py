@@ -109,6 +109,14 @@ def result_json(document: Any) -> None:
     result(json.dumps(document, indent=2))
 
 
+def outcome(as_json: bool, path: str, done: dict[str, Any], text: str) -> None:
+    """What was made at a path: a document, or with --verbose a line."""
+    if as_json:
+        result_json({"path": path, **done})
+    else:
+        note(f"{path}: {text}")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: what suits its width on a terminal, plain columns elsewhere."""
     rows = [[printable(cell) for cell in row] for row in rows]

@@ -82,7 +82,8 @@ def repair_command(cow: str, dry_run: bool, force: bool, as_json: bool) -> None:
 @click.argument("raw", type=PATH)
 @_COW
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-def merge_command(raw: str, cow: str, yes: bool) -> None:
+@JSON
+def merge_command(raw: str, cow: str, yes: bool, as_json: bool) -> None:
     """Write the changes in COW into RAW, the image that it was made for.
 
     RAW is changed for good: it is asked first, or --yes is given. COW stays as it is. A merge that
@@ -111,18 +112,19 @@ def merge_command(raw: str, cow: str, yes: bool) -> None:
         if _core.cow_info(cow)["state"] != "clean":
             error.args = (f"{raw} is changed in part; merge again to complete it",)
         raise
-    if done["already"]:
+    if done["already"] and not as_json:
         console.done(f"{raw}: holds all of these blocks already: nothing was written")
         return
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
-    console.note(f"{raw}: {_blocks(done['blocks'])} written{again}")
+    console.outcome(as_json, raw, done, f"{_blocks(done['blocks'])} written{again}")
 
 
 @command("pack")
 @_COW
 @click.argument("out", type=PATH)
 @click.option("-z", "--gzip", is_flag=True, help="Compress the whole with gzip.")
-def pack_command(cow: str, out: str, gzip: bool) -> None:
+@JSON
+def pack_command(cow: str, out: str, gzip: bool, as_json: bool) -> None:
     """Write COW to OUT without its holes, to send or keep it.
 
     The format is that of the original cowpack. COW must be clean. OUT is complete or not there; -
@@ -135,16 +137,18 @@ def pack_command(cow: str, out: str, gzip: bool) -> None:
     """
     from cowcloop import _core
 
-    check_output(out)
+    check_output(out, as_json)
     with progress("packing") as report:
         done = _core.cow_pack(cow, out, gzip=gzip, progress=report)
-    console.note(f"{out}: {_blocks(done['blocks'])} in {format_size(done['bytes'])}")
+    sizes = f"{_blocks(done['blocks_used'])} in {format_size(done['bytes'])}"
+    console.outcome(as_json, out, done, sizes)
 
 
 @command("unpack")
 @click.argument("src", type=PATH)
 @_COW
-def unpack_command(src: str, cow: str) -> None:
+@JSON
+def unpack_command(src: str, cow: str, as_json: bool) -> None:
     """Make a cowfile COW again of the packed SRC, gzipped or not.
 
     COW is complete or not there; - as SRC is standard input.
@@ -159,13 +163,14 @@ def unpack_command(src: str, cow: str) -> None:
     check_input(src)
     with progress("unpacking") as report:
         done = _core.cow_unpack(src, cow, progress=report)
-    console.note(f"{cow}: {_blocks(done['blocks'])}")
+    console.outcome(as_json, cow, done, _blocks(done["blocks_used"]))
 
 
 @command("watch")
 @_TARGET
 @click.argument("threshold", type=SIZE, required=False, metavar="[THRESHOLD]")
-def watch_command(target: str, threshold: int | None) -> None:
+@JSON
+def watch_command(target: str, threshold: int | None, as_json: bool) -> None:
     """Show total and free space of the filesystem that holds a cowfile.
 
     TARGET is a served device (URI, SOCKET or DEVICE), COW a cowfile. With THRESHOLD it waits until
@@ -185,20 +190,19 @@ def watch_command(target: str, threshold: int | None) -> None:
         if threshold is None or free < threshold:
             break
         time.sleep(_WATCH_INTERVAL)
-    console.fields(
-        [
-            ("cowfile", path),
-            ("total", _bytes(space.f_blocks * space.f_frsize)),
-            ("free", _bytes(free)),
-        ]
-    )
+    total = space.f_blocks * space.f_frsize
+    if as_json:
+        console.result_json({"path": path, "total": total, "free": free})
+    else:
+        console.fields([("cowfile", path), ("total", _bytes(total)), ("free", _bytes(free))])
 
 
 @command("snapshot")
 @_TARGET
 @click.argument("new", type=PATH)
 @click.option("--session", metavar="NAME", help="The session, of a device that has them.")
-def snapshot_command(target: str, new: str, session: str | None) -> None:
+@JSON
+def snapshot_command(target: str, new: str, session: str | None, as_json: bool) -> None:
     """Copy a cowfile as it is at one moment, also while it is written.
 
     TARGET is a served device (URI, SOCKET or DEVICE): everything acknowledged until now is in the
@@ -227,7 +231,7 @@ def snapshot_command(target: str, new: str, session: str | None) -> None:
         path = os.path.abspath(new)
         done = server.request(entry, "snapshot", path=path, session=session or found)
     how = "shared with the original" if done["shared"] else "copied"
-    console.note(f"{new}: {_blocks(done['blocks'])}, {how}")
+    console.outcome(as_json, new, done, f"{_blocks(done['blocks_used'])}, {how}")
 
 
 def _blocks(count: int) -> str:

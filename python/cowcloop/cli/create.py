@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, PATH, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, JSON, PATH, THREADS, command
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
@@ -62,6 +62,7 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @click.option("--footer", is_flag=True, help="Header and index behind the data (v4 only).")
 @THREADS
+@JSON
 def create_command(
     src: str,
     out: str,
@@ -71,6 +72,7 @@ def create_command(
     codec: str,
     footer: bool,
     threads: int | None,
+    as_json: bool,
 ) -> None:
     """Compress SRC into the cloop image OUT.
 
@@ -90,7 +92,7 @@ def create_command(
         raise click.UsageError(f"--codec {codec} needs --format v4")
     if format_ == "v2" and footer:
         raise click.UsageError("--footer needs --format v4")
-    check_output(out)
+    check_output(out, as_json)
     check_input(src)
 
     def compress(source: str) -> dict[str, Any]:
@@ -115,6 +117,5 @@ def create_command(
             done = compress(source)
     else:
         done = compress(src)
-    if "bytes_in" in done and "bytes_out" in done:
-        sizes = f"{format_size(done['bytes_in'])} in {format_size(done['bytes_out'])}"
-        console.note(f"{out}: {sizes}")
+    sizes = f"{format_size(done['input_size'])} in {format_size(done['file_size'])}"
+    console.outcome(as_json, out, done, sizes)

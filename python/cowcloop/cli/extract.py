@@ -7,7 +7,7 @@ import sys
 import rich_click as click
 
 from cowcloop.cli import console, streams
-from cowcloop.cli.base import COWS, IMAGE, PATH, THREADS, command
+from cowcloop.cli.base import COWS, IMAGE, JSON, PATH, THREADS, command
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
 
@@ -20,8 +20,14 @@ from cowcloop.sizes import format_size
     "--sparse/--no-sparse", default=True, help="Leave holes where the device is zero (default)."
 )
 @THREADS
+@JSON
 def extract_command(
-    image: str, cows: tuple[str, ...], out: str, sparse: bool, threads: int | None
+    image: str,
+    cows: tuple[str, ...],
+    out: str,
+    sparse: bool,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Write the device to OUT as a plain image, with the changes in COW.
 
@@ -36,13 +42,12 @@ def extract_command(
     from cowcloop import _core
     from cowcloop.source import locate
 
-    check_output(out)
+    check_output(out, as_json)
     with progress("extracting") as report:
         done = _core.extract(
             locate(image), list(cows), out, threads=threads, sparse=sparse, progress=report
         )
-    if "bytes" in done:
-        console.note(f"{out}: {format_size(done['bytes'])}")
+    console.outcome(as_json, out, done, format_size(done["size"]))
 
 
 def check_input(src: str) -> None:
@@ -53,9 +58,14 @@ def check_input(src: str) -> None:
             raise click.UsageError("SRC is a terminal: name a file, or send data to standard input")
 
 
-def check_output(out: str) -> None:
-    """Refuse a standard output that is closed, or a terminal, which binary data is not for."""
+def check_output(out: str, as_json: bool) -> None:
+    """Refuse a standard output that is closed, or a terminal, which binary data is not for.
+
+    Nor are there two results of one command in it.
+    """
     if out == "-":
+        if as_json:
+            raise click.UsageError("--json needs the name of a file for OUT, not -")
         streams.check_output()
         if sys.stdout.isatty():
             raise click.UsageError("OUT is a terminal: name a file, or send - into a pipe or file")

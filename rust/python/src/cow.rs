@@ -63,7 +63,7 @@ fn cow_merge<'py>(
 }
 
 /// Packs a cowfile, its blocks one after the other; "-" is standard output. Returns
-/// {"blocks", "bytes"}.
+/// {"blocks_used", "bytes"}.
 #[pyfunction]
 #[pyo3(signature = (source, target, *, gzip = false, progress = None))]
 fn cow_pack<'py>(
@@ -77,7 +77,7 @@ fn cow_pack<'py>(
     summary_dict(py, &done)
 }
 
-/// Unpacks a packed cowfile, gzipped or not. Returns {"blocks", "bytes"}.
+/// Unpacks a packed cowfile, gzipped or not. Returns {"blocks_used", "bytes"}.
 #[pyfunction]
 #[pyo3(signature = (source, target, *, progress = None))]
 fn cow_unpack<'py>(
@@ -91,7 +91,7 @@ fn cow_unpack<'py>(
 }
 
 /// Copies a cowfile that nobody has in use to a file that must not exist yet. Returns
-/// {"blocks", "shared"}: whether the two files share their blocks.
+/// {"blocks_used", "shared"}: whether the two files share their blocks.
 #[pyfunction]
 #[pyo3(signature = (path, target, *, progress = None))]
 fn cow_snapshot<'py>(
@@ -102,14 +102,14 @@ fn cow_snapshot<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let done = run(py, progress, |progress| cowfile::copy(&path, &target, progress))?;
     let dict = PyDict::new(py);
-    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("blocks_used", done.blocks)?;
     dict.set_item("shared", done.shared)?;
     Ok(dict)
 }
 
 fn summary_dict<'py>(py: Python<'py>, done: &PackSummary) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
-    dict.set_item("blocks", done.blocks)?;
+    dict.set_item("blocks_used", done.blocks)?;
     dict.set_item("bytes", done.bytes)?;
     Ok(dict)
 }

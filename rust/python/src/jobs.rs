@@ -25,7 +25,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Writes the device that an image and its cowfiles make into a plain image; "-" is standard
-/// output. Returns {"bytes", "holes"}: its size, and how much of it is holes.
+/// output. Returns {"size", "holes"}: its size, and how much of it is holes.
 ///
 /// `threads`: None is one a core. `progress`: called ten times a second with the bytes done
 /// and, once it is known, their total; what it raises ends the work.
@@ -47,7 +47,7 @@ fn extract<'py>(
         pipeline::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
-    dict.set_item("bytes", done.size)?;
+    dict.set_item("size", done.size)?;
     dict.set_item("holes", done.holes)?;
     Ok(dict)
 }
@@ -60,7 +60,7 @@ enum LevelName {
 }
 
 /// Compresses a plain image into a cloop image; "-" is standard input and output. Returns
-/// {"bytes_in", "bytes_out", "size", "blocks", "compressed_bytes"}.
+/// {"input_size", "file_size", "size", "blocks", "compressed_bytes"}.
 ///
 /// `level` is 1 to 9 or "best", `format` "v2" or "v4", `codec` "zlib", "none", "xz", "lz4"
 /// or "lzo" (others than zlib with v4 only); `threads` and `progress` as for `extract`.
@@ -96,8 +96,8 @@ fn create<'py>(
         pipeline::create(&input, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
-    dict.set_item("bytes_in", done.input_size)?;
-    dict.set_item("bytes_out", done.file_size)?;
+    dict.set_item("input_size", done.input_size)?;
+    dict.set_item("file_size", done.file_size)?;
     dict.set_item("size", done.size)?;
     dict.set_item("blocks", done.blocks)?;
     dict.set_item("compressed_bytes", done.compressed_bytes)?;
@@ -106,7 +106,7 @@ fn create<'py>(
 
 /// Writes the device that an image and its cowfiles make into a new cloop image; blocks that
 /// no cowfile touched keep their compressed bytes. Returns {"size", "blocks",
-/// "copied_blocks", "bytes_out"}. `level`, `threads` and `progress` as for `create`.
+/// "copied_blocks", "file_size"}. `level`, `threads` and `progress` as for `create`.
 #[pyfunction]
 #[pyo3(signature = (image, cows, out, *, level = None, block_size = 65536, threads = None,
     progress = None))]
@@ -138,7 +138,7 @@ fn commit<'py>(
     dict.set_item("size", done.size)?;
     dict.set_item("blocks", done.blocks)?;
     dict.set_item("copied_blocks", done.copied_blocks)?;
-    dict.set_item("bytes_out", done.file_size)?;
+    dict.set_item("file_size", done.file_size)?;
     Ok(dict)
 }
 

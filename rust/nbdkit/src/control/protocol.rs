@@ -72,7 +72,7 @@ impl Command {
             Command::Sync => server.sync().map(|()| json!({})),
             Command::Snapshot { path, session } => server
                 .snapshot(session.as_deref(), path)
-                .map(|done| json!({ "blocks": done.blocks, "shared": done.shared })),
+                .map(|done| json!({ "blocks_used": done.blocks, "shared": done.shared })),
             Command::ReopenReadOnly { session } => {
                 server.reopen_read_only(session.as_deref()).map(|()| json!({}))
             }
