@@ -47,6 +47,10 @@ def test_extract_info_and_verify(kind: Kind, made: tuple[Path, bytes], tmp_path:
     report = json.loads(cowcloop("verify", "--json", path).stdout)
     assert report["bad"] == []
     assert report["blocks"] == info["blocks"]
+    # The same key for the same thing, whatever the command.
+    drawn = json.loads(cowcloop("map", "--json", path).stdout)
+    for document in (info, report, drawn):
+        assert (document["image"], document["size"]) == (str(path), len(device))
     assert path.read_bytes() == before
 
 
@@ -113,6 +117,7 @@ def test_a_raw_file_is_an_image_too(ext2: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == ext2.read_bytes()
     info = json.loads(cowcloop("info", "--json", ext2).stdout)
     assert (info["type"], info["size"]) == ("raw", ext2.stat().st_size)
+    assert info["image"] == str(ext2)
     with serving(ext2) as server:
         handle = nbdclient.connect(server.uri)
         assert nbdclient.read_all(handle) == ext2.read_bytes()

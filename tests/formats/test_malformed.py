@@ -175,6 +175,7 @@ def _holds_one_bad_block(path: Path, image: bytes, bad: int, plain: bytes) -> No
     done = cowcloop("verify", "--json", path, expect=1)
     report = json.loads(done.stdout)
     assert [item["block"] for item in report["bad"]] == [bad]
+    assert (report["image"], report["size"]) == (str(path), len(plain))
     item = report["bad"][0]
     assert item["reason"]
     assert image[item["offset"] : item["offset"] + item["length"]]

@@ -72,6 +72,7 @@ def test_info_lists_the_images(made: Path, kind: str) -> None:
     assert images[f"{path}:{second}"]["file_size"] == len(cloop.build_uzip(OTHER, "Z", BLOCK))
     # Each path that is told is one that can be used.
     for name, each in images.items():
+        assert each["image"] == name
         assert json.loads(program_cowcloop("info", name, "--json").stdout) == each
 
 

@@ -193,6 +193,8 @@ def test_totals_as_json(image: Path, tmp_path: Path) -> None:
     cow.write_bytes(cowfile.build(PLAIN, {0: b"x" * UNIT}))
     totals = json.loads(cowcloop("map", image, cow, "--json").stdout)
     assert totals["size"] == len(PLAIN)
+    assert totals["image"] == str(image)
+    assert totals["cowfiles"] == [{"path": str(cow)}]
     assert (totals["changed"], totals["zero"]) == (UNIT, 640 * BLOCK - UNIT)
     assert totals["compressed_to_25_percent"] == totals["compressed_to_more"] == 320 * BLOCK
     assert totals["damaged"] == 0

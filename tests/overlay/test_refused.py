@@ -98,6 +98,8 @@ def test_in_use(image: Path, tmp_path: Path) -> None:
         refused("attach", image, cow, says=("c: ", "in use"))
         # Looking is allowed.
         info = json.loads(cowcloop("info", "--json", cow).stdout)
+        assert info["path"] == str(cow)
+        assert "image" not in info
         assert info["type"] == "cowfile"
     with serving(image, cow):
         pass

@@ -38,7 +38,10 @@ def info_command(file: str, as_json: bool) -> None:
         if is_iso9660(file):
             _iso9660(contents(file), as_json)
             return
-    found = dict(_core.cow_info(file) if kind == "cowfile" else _core.image_info(source))
+    if kind == "cowfile":
+        found = _core.cow_info(file)
+    else:
+        found = {"image": file, **_core.image_info(source)}
     if as_json:
         console.result_json(found)
         return

@@ -64,7 +64,9 @@ def map_command(
     if as_json:
         if png is not None or svg is not None:
             raise click.UsageError("--json and a picture exclude each other")
-        console.result_json(_picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check).json())
+        drawn = _picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check)
+        files = [{"path": cow} for cow in cows]
+        console.result_json({"image": image, "cowfiles": files, **drawn.json()})
         return
     if png is None and svg is None:
         from cowcloop.picture import terminal

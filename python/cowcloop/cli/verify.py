@@ -28,10 +28,12 @@ def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int |
     from cowcloop.source import locate
 
     with progress("verifying") as report:
-        found = dict(_core.verify(locate(image), threads=threads, progress=report))
+        source = locate(image)
+        found = _core.verify(source, threads=threads, progress=report)
     bad = found["bad"]
     if as_json:
-        console.result_json(found)
+        size = _core.image_info(source)["size"]
+        console.result_json({"image": image, "size": size, **found})
     else:
         for block in bad:
             where = f"block {block['block']} at offset {block['offset']}"

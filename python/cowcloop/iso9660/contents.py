@@ -22,8 +22,8 @@ _LONGEST_PATH = 1024
 def contents(path: str) -> dict[str, Any]:
     """What `cowcloop info` tells of an ISO 9660 image.
 
-    `images`: for each cloop or uzip image what `_core.image_info` says; where that fails, "path",
-    "file_size" and "error". `problem`: why not all files could be looked at, or None.
+    `images`: for each cloop or uzip image what `_core.image_info` says; where that fails, "image",
+    "path", "file_size" and "error". `problem`: why not all files could be looked at, or None.
     """
     volume, files, problem = "", [], None
     with open_medium(path) as medium:
@@ -72,14 +72,15 @@ def _files(disc: Disc) -> Iterator[Part]:
 
 
 def _image(part: Part) -> dict[str, Any] | None:
+    names = {"image": part.name, "path": part.name}
     try:
         if _core.sniff(part) != "cloop":
             return None
         # The name as it is: the engine's need not be.
-        return {**_core.image_info(part), "path": part.name}
+        return {**_core.image_info(part), **names}
     except CowcloopError as error:
-        failed = {"type": "cloop", "path": part.name, "file_size": _size(part)}
-        return {**failed, "error": str(error)}
+        failed = {"type": "cloop", "file_size": _size(part), "error": str(error)}
+        return {**failed, **names}
 
 
 def _size(part: Part) -> int:
