@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cowcloop.cli.create import place_beside
 from cowcloop.ext2 import filesystem_of
 from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 
@@ -69,6 +70,16 @@ def test_many_small_files(tmp_path: Path, files: int) -> None:
     with filesystem_of(tree) as path:
         image.write_bytes(Path(path).read_bytes())
     run(program("e2fsck", "e2fsprogs"), "-fn", image)
+
+
+def test_nothing_is_put_beside_a_device(tmp_path: Path) -> None:
+    """Such as /dev/nbd0: /dev is no place for files, and small."""
+    (tmp_path / "link").symlink_to("/dev/null")
+    for out in ("/dev/null", str(tmp_path / "link"), "-"):
+        assert place_beside(out) is None
+    for name in ("new", "old"):
+        assert place_beside(str(tmp_path / name)) == str(tmp_path)
+        (tmp_path / "old").touch()
 
 
 def test_create_takes_a_directory(tree: Path, tmp_path: Path) -> None:

@@ -361,6 +361,16 @@ def test_snapshot_refuses(cow: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_snapshot_to_a_name_that_is_not_text(cow: Path, raw: Path, tmp_path: Path) -> None:
+    new = os.fsencode(tmp_path) + b"/n\xff.cow"
+    cowcloop("cow", "snapshot", cow, os.fsdecode(new))
+    assert os.path.exists(new)
+    os.unlink(new)
+    uri = attach(raw, cow)
+    refused("cow", "snapshot", uri, os.fsdecode(new), says="utf-8")
+    assert not os.path.exists(new)
+
+
 # all of them
 
 

@@ -229,6 +229,9 @@ def snapshot_command(target: str, new: str, session: str | None, as_json: bool) 
             done = _core.cow_snapshot(target, new, progress=report)
     else:
         path = os.path.abspath(new)
+        if os.fsencode(path).decode(errors="replace") != path:
+            message = f"{new}: a served device takes a name in UTF-8 only: choose another"
+            raise StorageError(errno.EILSEQ, message)
         done = server.request(entry, "snapshot", path=path, session=session or found)
     how = "shared with the original" if done["shared"] else "copied"
     console.outcome(as_json, new, done, f"{_blocks(done['blocks_used'])}, {how}")

@@ -112,10 +112,17 @@ def create_command(
     if os.path.isdir(src):
         from cowcloop.ext2 import filesystem_of
 
-        beside = os.path.dirname(os.path.realpath(out)) if out != "-" else None
-        with filesystem_of(src, beside) as source:
+        with filesystem_of(src, place_beside(out)) as source:
             done = compress(source)
     else:
         done = compress(src)
     sizes = f"{format_size(done['input_size'])} in {format_size(done['file_size'])}"
     console.outcome(as_json, out, done, sizes)
+
+
+def place_beside(out: str) -> str | None:
+    """The directory of OUT, where that is a file; None elsewhere, as for a device."""
+    place = os.path.realpath(out)
+    if out == "-" or (os.path.exists(place) and not os.path.isfile(place)):
+        return None
+    return os.path.dirname(place)
