@@ -21,6 +21,7 @@ __all__ = [
     "device_map",
     "extract",
     "image_info",
+    "on_warning",
     "sniff",
     "verify",
 ]
