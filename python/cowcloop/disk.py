@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Sequence
 from operator import index
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
@@ -57,6 +58,7 @@ class Disk(_File):
     """
 
     _device: _core.Device | None = None
+    _forked = False
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class Disk(_File):
             strict=strict,
             size=size_of(size),
         )
+        _disks.add(self)
 
     # What it is
 
@@ -239,11 +242,15 @@ class Disk(_File):
         device = self._device
         if device is not None:
             device.flush()
+        elif self._forked and not self.closed:
+            self._open()
 
     def close(self) -> None:
         """Flush, and close the cowfile cleanly. May be repeated."""
         if self.closed:
             return
+        # After a fork there is nothing of ours to flush.
+        self._forked = False
         try:
             super().close()
         finally:
@@ -262,9 +269,17 @@ class Disk(_File):
             "a Disk holds open files and cannot be pickled or copied: open it again instead"
         )
 
+    def _abandon(self) -> None:
+        device, self._device = self._device, None
+        if device is not None:
+            self._forked = True
+            device.abandon()
+
     def _open(self) -> _core.Device:
         # Looked at once: another thread may close it meanwhile.
         device = self._device
+        if self._forked:
+            raise ValueError(f"{self._name} was opened before a fork: open it again in the child")
         if device is None or self.closed:
             raise ValueError("I/O operation on closed file")
         return device
@@ -274,6 +289,19 @@ class Disk(_File):
         if device.read_only:
             raise ReadOnlyError(errno.EROFS, f"{what}: {self._name} is open read-only")
         return device
+
+
+# Those of this process. A fork has no use for them: their threads are not in it, and what it
+# wrote would go over what the parent writes.
+_disks: weakref.WeakSet[Disk] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for disk in list(_disks):
+        disk._abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _natural(what: str, value: int) -> int:

@@ -374,6 +374,17 @@ impl Device {
         }
     }
 
+    /// Closes the files and does nothing else, in a forked process whose parent goes on with
+    /// the device. It must be neither used nor dropped afterwards: its threads are not here.
+    pub fn abandon(&self) {
+        for overlay in &self.overlays {
+            overlay.cowfile().abandon();
+        }
+        if let Some(medium) = &self.medium {
+            medium.slot.abandon();
+        }
+    }
+
     /// Flushes and closes the cowfile cleanly; reads that wait for a suspended
     /// medium fail; later writes are refused. May be repeated.
     pub fn close(&self) -> Result<()> {

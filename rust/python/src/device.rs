@@ -225,6 +225,18 @@ impl Device {
         })
     }
 
+    /// Forgets the device in a forked process: the parent goes on with it.
+    fn abandon(&self) {
+        // Held at the fork by another thread of the parent, it is held for good.
+        let Ok(mut engine) = self.engine.try_write() else { return };
+        if let Some(engine) = engine.take() {
+            if let Some(device) = &engine.0 {
+                device.abandon();
+            }
+            std::mem::forget(engine);
+        }
+    }
+
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err(
             "a Device holds open files and cannot be pickled or copied: open it again instead",

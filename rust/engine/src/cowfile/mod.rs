@@ -127,6 +127,11 @@ impl Cowfile {
         Ok(hash.finalize().into())
     }
 
+    /// See [`Storage::abandon`].
+    pub fn abandon(&self) {
+        self.storage.abandon();
+    }
+
     /// What messages call it.
     pub fn name(&self) -> &str {
         self.storage.name()

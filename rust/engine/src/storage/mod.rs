@@ -93,6 +93,10 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Closes the file and does nothing else, as far as nobody is using it: for a forked
+    /// process, whose parent goes on with it.
+    fn abandon(&self) {}
+
     /// Lets go of every right to write, so that the medium can become read-only.
     fn reopen_read_only(&self) -> io::Result<()> {
         Ok(())

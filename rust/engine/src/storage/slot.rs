@@ -133,6 +133,13 @@ impl Storage for Slot {
         self.with(|file| file.share_blocks_with(target))
     }
 
+    fn abandon(&self) {
+        // Held at the fork by a thread of the parent, it is held for good.
+        if let Ok(mut file) = self.file.try_write() {
+            drop(file.take());
+        }
+    }
+
     fn reopen_read_only(&self) -> io::Result<()> {
         let fresh = FileStorage::open(&self.path)?;
         self.with(|file| {
