@@ -24,6 +24,7 @@ __all__ = [
     "on_warning",
     "sniff",
     "verify",
+    "write_output",
 ]
 
 __version__: str
@@ -104,6 +105,7 @@ def verify(
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
+def write_output(out: StrPath, data: bytes) -> None: ...
 def cow_repair(
     path: StrPath,
     *,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
 
 from . import _core
 from .errors import ReadOnlyError, UnsupportedError
-from .files import refuse_twice
+from .files import check_cows
 from .sizes import size_of
 from .source import locate
 from .status import DiskStatus
@@ -76,7 +76,7 @@ class Disk(_File):
     ) -> None:
         """Open ``image`` with ``cows`` on it, the lowest first; see :func:`cowcloop.open`."""
         super().__init__()
-        refuse_twice(cows)
+        check_cows(cows)
         self._position = 0
         self._lock = threading.Lock()
         self._name = os.fspath(image)

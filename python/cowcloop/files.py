@@ -28,8 +28,15 @@ def among(path: StrPath, others: Iterable[StrPath]) -> bool:
     return any(same(path, other) for other in others)
 
 
-def refuse_twice(cows: Sequence[StrPath]) -> None:
-    """InvalidInputError when two of the cowfiles are one: it would wait for itself."""
+def check_cows(cows: Sequence[StrPath]) -> None:
+    """InvalidInputError when cowfiles cannot lie on one another like this.
+
+    One that is there twice would wait for itself; one above an overlay in memory could never be
+    used again, without what lay below it.
+    """
+    names = [os.fspath(cow) for cow in cows]
+    if MEMORY in names and any(name != MEMORY for name in names[names.index(MEMORY) :]):
+        raise InvalidInputError(f"{MEMORY}: give it last: what lies on it would be lost with it")
     for number, cow in enumerate(cows):
         if os.fspath(cow) != MEMORY and among(cow, cows[:number]):
             raise InvalidInputError(f"{os.fspath(cow)}: given twice: name each cowfile once")

@@ -125,6 +125,19 @@ def test_a_second_merge_finds_nothing_to_do(raw: Path, cow: Path) -> None:
     assert raw.read_bytes() == changed
 
 
+def test_merge_of_a_device_that_was_made_larger(raw: Path, tmp_path: Path) -> None:
+    large = tmp_path / "large.cow"
+    cowcloop("detach", attach(raw, large, "--size", "1M"))
+    refused("cow", "merge", "--yes", raw, large, says=("larger than this base", "extract"))
+    assert raw.read_bytes() == PLAIN
+
+
+def test_merge_into_a_base_that_is_served_is_refused(raw: Path, cow: Path, tmp_path: Path) -> None:
+    with serving(raw, tmp_path / "other.cow"):
+        refused("cow", "merge", "--yes", raw, cow, says=("disk.raw", "in use"))
+    assert raw.read_bytes() == PLAIN
+
+
 def test_zeros_alone_are_no_sign_of_a_merge(raw: Path, cow: Path) -> None:
     cow.write_bytes(cowfile.build(PLAIN, {9: bytes(UNIT)}))
     raw.write_bytes(b"another base".ljust(len(PLAIN), b"\0"))
@@ -218,6 +231,14 @@ def test_pack_and_unpack(cow: Path, tmp_path: Path, layout: str, zipped: bool) -
     assert cow.read_bytes() == plain
 
 
+def test_packed_and_unpacked_files_are_private(cow: Path, tmp_path: Path) -> None:
+    """They hold what was written, and what was deleted from it."""
+    packed, back = tmp_path / "p", tmp_path / "b"
+    cowcloop("cow", "pack", cow, packed)
+    cowcloop("cow", "unpack", packed, back)
+    assert [path.stat().st_mode & 0o777 for path in (packed, back)] == [0o600, 0o600]
+
+
 def test_pack_through_a_pipe(cow: Path, tmp_path: Path) -> None:
     packed = cowcloop("cow", "pack", "-z", cow, "-").stdout
     cowcloop("cow", "unpack", "-", tmp_path / "back", stdin=packed)
@@ -231,9 +252,9 @@ def test_unpack_refuses_what_goes_on_behind_the_end(
     packed, back = tmp_path / "p", tmp_path / "b"
     cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
     whole = packed.read_bytes()
-    for more in (b"\0", b"garbage" * 100, gzip.compress(b"x")):
+    for more in (b"\0", b"junk\n", b"garbage" * 100, gzip.compress(b"x")):
         packed.write_bytes(whole + more)
-        refused("cow", "unpack", packed, back, says="p: ")
+        refused("cow", "unpack", packed, back, says=("p: ", "goes on behind"))
         assert not back.exists()
     packed.write_bytes(whole)
     cowcloop("cow", "unpack", packed, back)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import struct
 import sys
 import xml.etree.ElementTree as ET
@@ -47,6 +48,23 @@ def test_the_picture_in_characters(image: Path) -> None:
     assert ".  zeros: 2.5 MiB (50.0 %)" in lines
     assert "1  compressed to 25 % or less: 1.2 MiB (25.0 %)" in lines
     assert "#  changed in the cowfile: 0 bytes (0.0 %)" in lines
+
+
+@pytest.mark.parametrize("option", ["--svg", "--png"])
+def test_the_picture_goes_where_other_outputs_go(
+    image: Path, tmp_path: Path, root: None, option: str
+) -> None:
+    """Into a device or FIFO, to what a symbolic link points to, with the mode of an old file."""
+    null, old, link = tmp_path / "null", tmp_path / "old", tmp_path / "link"
+    os.mknod(null, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    cowcloop("map", image, option, null)
+    assert stat.S_ISCHR(null.lstat().st_mode)
+    old.touch(0o600)
+    link.symlink_to(old)
+    cowcloop("map", image, option, link)
+    assert link.is_symlink()
+    assert old.stat().st_mode & 0o777 == 0o600
+    assert old.stat().st_size > 1000
 
 
 @pytest.mark.parametrize("layout", cowfile.LAYOUTS)

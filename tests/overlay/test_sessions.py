@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from cowcloop.server.command import plugin_path
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, program, refused, run
-from support.server import listed, serving, wait_until
+from support.programs import cowcloop, one_line, program, refused, run
+from support.server import attach, listed, serving, wait_until
 
 UNIT = cowfile.UNIT
 BLOCK = 4096
@@ -142,6 +142,15 @@ def test_a_trailing_partial_block_is_not_addressable(tmp_path: Path) -> None:
         handle.shutdown()
     assert cowfile.original_refuses(cow, plain) is None
     assert cowcloop("extract", base, cow, "-").stdout == plain[: 9 * UNIT] + b"!" * UNIT
+
+
+def test_the_size_of_an_old_cowfile_stays(image: Path, tmp_path: Path) -> None:
+    cow = tmp_path / "c"
+    cowcloop("detach", attach(image, cow))
+    assert cowcloop("attach", image, cow, "--size", str(len(PLAIN))).stderr == b""
+    cowcloop("detach", "--all")
+    told = cowcloop("attach", image, cow, "--size", "1G").stderr.decode()
+    one_line(told, ("c: ", "warning", f"{len(PLAIN)} bytes", "--size"))
 
 
 def test_stacked(image: Path, tmp_path: Path) -> None:

@@ -87,6 +87,16 @@ def test_a_cowfile_in_use(image: Path, tmp_path: Path) -> None:
     cowcloop.open(image, path).close()
 
 
+def test_a_cowfile_above_memory(image: Path, tmp_path: Path) -> None:
+    """Its base would be gone for good once it is closed."""
+    cow = tmp_path / "c"
+    with pytest.raises(cowcloop.InvalidInputError, match="give it last"):
+        cowcloop.open(image, ":memory:", cow)
+    with pytest.raises(cowcloop.InvalidInputError, match="give it last"):
+        cowcloop.serve(image, ":memory:", cow)
+    assert not cow.exists()
+
+
 def test_a_cowfile_given_twice(image: Path, tmp_path: Path) -> None:
     """Under one name, under two, and as a link; overlays in memory are two."""
     path, hard, soft = tmp_path / "cow", tmp_path / "hard", tmp_path / "soft"

@@ -9,7 +9,7 @@ import rich_click as click
 
 from cowcloop.cli import console, helptext
 from cowcloop.errors import InvalidInputError
-from cowcloop.files import refuse_twice
+from cowcloop.files import check_cows
 from cowcloop.sizes import format_size, parse_size
 
 _SERVE_PANELS = [
@@ -208,9 +208,11 @@ class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
         return super().convert(value, param, ctx)
 
 
-def _once(_ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...]) -> tuple[str, ...]:
+def _checked(
+    _ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...]
+) -> tuple[str, ...]:
     try:
-        refuse_twice(cows)
+        check_cows(cows)
     except InvalidInputError as error:
         raise click.UsageError(str(error)) from None
     return cows
@@ -220,9 +222,9 @@ SIZE = SizeType()
 BLOCK_SIZE = BlockSizeType()
 PATH = PathType()
 IMAGE = click.argument("image", type=PATH)
-COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...", callback=_once)
+COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...", callback=_checked)
 SOME_COWS = click.argument(
-    "cows", type=PATH, nargs=-1, required=True, metavar="COW...", callback=_once
+    "cows", type=PATH, nargs=-1, required=True, metavar="COW...", callback=_checked
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
 DISCARD = click.option(

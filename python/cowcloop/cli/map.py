@@ -14,7 +14,7 @@ from cowcloop.cli.base import COWS, IMAGE, JSON, PATH, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
 from cowcloop.files import among, same
-from cowcloop.picture import Picture, write
+from cowcloop.picture import Picture
 from cowcloop.source import Source
 
 # Cells of a picture in a file: 128 columns, as many rows at most.
@@ -83,15 +83,17 @@ def map_command(
             for line in terminal.plain_lines(drawn):
                 console.result(line)
         return
+    from cowcloop import _core
+
     drawn = _picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check)
     if svg is not None:
         from cowcloop.picture.svg import svg as as_svg
 
-        write(svg, as_svg(drawn))
+        _core.write_output(svg, as_svg(drawn))
     if png is not None:
         from cowcloop.picture.png import png as as_png
 
-        write(png, as_png(drawn))
+        _core.write_output(png, as_png(drawn))
 
 
 def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import math
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cowcloop import _core
-from cowcloop.errors import BusyError, CowcloopError
-from cowcloop.locks import is_locked
 from cowcloop.sizes import format_size
 
 #: What a cell is drawn as: an index into COLOURS, LETTERS and NAMES.
@@ -172,31 +165,3 @@ def _spread(size: int, cells: int, ranges: Iterable[tuple[int, int]]) -> dict[in
             found[cell] = found.get(cell, 0) + stop - at
             at = stop
     return found
-
-
-def _refuse_in_use(path: str) -> None:
-    try:
-        in_use = _core.sniff(path) == "cowfile" and is_locked(path)
-    except (OSError, CowcloopError):
-        return
-    if in_use:
-        message = "a cowfile in use lies there: name another output, or detach the device first"
-        raise BusyError(errno.EBUSY, f"{path}: {message}")
-
-
-def write(path: str, data: bytes) -> None:
-    """Write a file whole or not at all, never in the place of a cowfile in use."""
-    _refuse_in_use(path)
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = path
-        error.filename2 = None
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)

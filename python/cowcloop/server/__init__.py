@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from cowcloop.files import refuse_twice
+from cowcloop.files import check_cows
 from cowcloop.server.background import attach, check_kept, detach, request, sync
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
@@ -64,7 +64,7 @@ def serve(
     """
     if tcp is not None and unix is not None:
         raise ValueError("unix and tcp exclude each other")
-    refuse_twice(cows)
+    check_cows(cows)
     options = ServeOptions(
         image=os.fspath(image),
         cows=tuple(os.fspath(cow) for cow in cows),

@@ -95,6 +95,11 @@ impl Device {
             let message = "a size needs a cowfile, which the device is enlarged by";
             return Err(Error::new(ErrorKind::InvalidInput, image, message));
         }
+        let in_memory = |cow: &PathBuf| cow.as_os_str() == MEMORY;
+        if !cows.iter().skip_while(|cow| !in_memory(cow)).all(in_memory) {
+            let message = "give it last: what lies on it would be lost with it";
+            return Err(Error::new(ErrorKind::InvalidInput, MEMORY, message));
+        }
         let mut device =
             Device { image, top: base.clone(), base, overlays: Vec::new(), medium: None };
         for (i, cow) in cows.iter().enumerate() {
@@ -105,6 +110,14 @@ impl Device {
             };
             let storage = device.open_cow(cow, access, last, options)?;
             let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
+            if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
+                log::warn!(
+                    "{}: it makes a device of {} bytes, and stays so: --size {size} is for a new \
+                     cowfile",
+                    overlay.cowfile().name(),
+                    overlay.size()
+                );
+            }
             if let Some(limit) = options.cow_limit.filter(|_| last) {
                 overlay.cowfile().limit_space(limit);
             }
@@ -397,8 +410,12 @@ impl Device {
 }
 
 fn open_image(path: &Path) -> Result<FileStorage> {
-    FileStorage::open(path)
-        .map_err(|error| Error::io(path.display().to_string(), "cannot open the image", error))
+    let file = FileStorage::open(path)
+        .map_err(|error| Error::io(path.display().to_string(), "cannot open the image", error))?;
+    // So that none of our own commands writes to it. Others may have their own use for its
+    // lock, and it may have none.
+    let _ = file.try_lock(false);
+    Ok(file)
 }
 
 /// The base in the file, or in the part of it that the options name.

@@ -12,6 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::errors::to_python;
 use crate::source::Source;
 use crate::work::run;
 
@@ -21,7 +22,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(create, module)?)?;
     module.add_function(wrap_pyfunction!(commit, module)?)?;
     module.add_function(wrap_pyfunction!(verify, module)?)?;
-    module.add_function(wrap_pyfunction!(device_map, module)?)
+    module.add_function(wrap_pyfunction!(device_map, module)?)?;
+    module.add_function(wrap_pyfunction!(write_output, module)?)
 }
 
 /// Writes the device that an image and its cowfiles make into a plain image; "-" is standard
@@ -201,6 +203,17 @@ fn device_map<'py>(
     dict.set_item("size", size)?;
     dict.set_item("cells", cells)?;
     Ok(dict)
+}
+
+/// Writes a whole output: a file that is there when it is whole, a block device, or a stream.
+#[pyfunction]
+fn write_output(py: Python<'_>, out: PathBuf, data: &[u8]) -> PyResult<()> {
+    py.detach(|| {
+        let mut output = Output::open(&out, &[])?;
+        output.append(data, &|| Ok(()))?;
+        output.finish(&|| Ok(()))
+    })
+    .map_err(to_python)
 }
 
 /// Nothing is written to the inputs.

@@ -51,7 +51,7 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
 
     let base_name = base.display().to_string();
     let base_failed = |error| Error::io(&base_name, "cannot open the base for writing", error);
-    let target = Arc::new(FileStorage::open_writable(base).map_err(base_failed)?);
+    let target = Arc::new(FileStorage::open_alone(base).map_err(base_failed)?);
     if !target.try_lock(true).map_err(base_failed)? {
         return Err(Error::new(ErrorKind::Busy, base_name, "the base is in use"));
     }
@@ -150,6 +150,15 @@ fn check_base(name: &str, head: &Head, base: &dyn Layer, resumed: bool) -> Resul
         let message = format!("this cowfile belongs to another base ({message}); use that one");
         Err(Error::new(ErrorKind::Mismatch, name, message))
     };
+    let size = head.device_size();
+    if size > base.size() && head.mark.as_ref().is_some_and(|mark| mark.base_size == base.size()) {
+        let message = format!(
+            "its device was made larger than this base, {size} instead of {} bytes, and merge \
+             leaves the size as it is: make a new image with `cowcloop extract`",
+            base.size()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, name, message));
+    }
     if head.rdoblocks != blocks {
         return mismatch(format!("of {} blocks, not {blocks}", head.rdoblocks));
     }

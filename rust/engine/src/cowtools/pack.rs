@@ -61,7 +61,8 @@ pub fn pack(
     head.encode_into(&mut sector);
 
     let identity = FileIdentity::of_path(source).map_err(failed)?;
-    let mut output = Appender { output: Output::open(target, &[identity])?, progress, error: None };
+    let mut output =
+        Appender { output: Output::open_private(target, &[identity])?, progress, error: None };
     progress.total(bitmap.count() * MAPUNIT);
     let written = if gzip {
         let mut gzip = GzEncoder::new(&mut output, Compression::default());
@@ -200,7 +201,7 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
     let sector: &mut [u8; HEAD_SECTOR] =
         (&mut first[..HEAD_SECTOR]).try_into().expect("the head is longer than a sector");
     head.encode_into(sector);
-    let output = Output::open(target, &inputs)?;
+    let output = Output::open_private(target, &inputs)?;
     if output.is_stream() || output.is_block_device() {
         let message = "a cowfile is a sparse file, no stream or block device: name a file";
         return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));
@@ -228,7 +229,8 @@ pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<P
             at += piece.len() as u64;
         }
     }
-    if has_end && read_up_to(&mut *reader, &mut [0]).map_err(failed)? > 0 {
+    // What follows a gzip stream and is none itself is an error of the decoder.
+    if has_end && !matches!(read_up_to(&mut *reader, &mut [0]), Ok(0)) {
         let message = "goes on behind the last block of the packed cowfile: it is damaged, or \
                        something was appended to it";
         return Err(Error::new(ErrorKind::Damaged, &shown, message));

@@ -1,7 +1,7 @@
 //! Where a result goes: a file that appears when it is whole, a block device,
 //! or a stream.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -79,6 +79,18 @@ impl Output {
     /// # Errors
     /// `InvalidInput` for an input or a directory, `Busy`, or the system's error.
     pub fn open(path: &Path, inputs: &[FileIdentity]) -> Result<Self> {
+        Self::open_with_mode(path, inputs, 0o666)
+    }
+
+    /// The same; a new file is its owner's alone.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_private(path: &Path, inputs: &[FileIdentity]) -> Result<Self> {
+        Self::open_with_mode(path, inputs, 0o600)
+    }
+
+    fn open_with_mode(path: &Path, inputs: &[FileIdentity], mode: u32) -> Result<Self> {
         // Reopening a standard stream by its name would begin at its first byte.
         if path == Path::new("-") || path == Path::new("/dev/stdout") {
             return Self::standard_output(inputs);
@@ -103,12 +115,7 @@ impl Output {
             }
             if !kind.is_file() {
                 let sink = if kind.is_block_device() {
-                    let mut options = OpenOptions::new();
-                    let file = options
-                        .read(true)
-                        .write(true)
-                        .open(path)
-                        .map_err(|source| error("cannot be opened for writing", source))?;
+                    let file = open_block_device(path, &name)?;
                     let size = rustix::fs::seek(&file, SeekFrom::End(0))
                         .map_err(|errno| error("has no size", errno.into()))?;
                     Sink::BlockDevice { file, size }
@@ -135,7 +142,7 @@ impl Output {
             Some(_) => "cannot be replaced",
             None => "cannot create a file beside it",
         };
-        let (file, pending) = Pending::create(&place, existing.as_ref())
+        let (file, pending) = Pending::create(&place, existing.as_ref(), mode)
             .map_err(|source| place_error(&name, what, source))?;
         Ok(Output { name, sink: Sink::File { pending, file }, position: 0 })
     }
@@ -324,6 +331,23 @@ impl Output {
 
     fn write_error(&self, offset: u64, source: io::Error) -> Error {
         Error::io(&self.name, format!("cannot be written at byte {offset}"), source)
+    }
+}
+
+/// Opens a block device that nobody has mounted or serves.
+fn open_block_device(path: &Path, name: &str) -> Result<File> {
+    let in_use = || {
+        let message = "this block device is in use: unmount it, or detach what serves it, first";
+        Error::new(ErrorKind::Busy, name, message)
+    };
+    let storage = FileStorage::open_alone(path).map_err(|source| match source.kind() {
+        io::ErrorKind::ResourceBusy => in_use(),
+        _ => Error::io(name, "cannot be opened for writing", source),
+    })?;
+    match storage.try_lock(true) {
+        Ok(false) => Err(in_use()),
+        // Where there are no locks nobody can have it by one.
+        _ => Ok(storage.into_file()),
     }
 }
 

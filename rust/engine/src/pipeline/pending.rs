@@ -28,18 +28,23 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// A file that is to get the name `place`, where one of the metadata `replaced` may be.
+    /// A file that is to get the name `place`, where one of the metadata `replaced` may be;
+    /// else it gets `mode`, as far as the process's umask lets it.
     ///
     /// # Errors
     /// [`is_in_use`] when that is a cowfile which somebody has in use.
-    pub fn create(place: &Path, replaced: Option<&fs::Metadata>) -> io::Result<(File, Self)> {
+    pub fn create(
+        place: &Path,
+        replaced: Option<&fs::Metadata>,
+        mode: u32,
+    ) -> io::Result<(File, Self)> {
         let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
         let file_name = place.file_name().ok_or_else(no_name)?;
         let directory = parent(place).to_path_buf();
         let handle = File::open(&directory)?;
         let held = hold(&handle, Path::new(file_name))?;
         // What replaces a private file is private from its first byte on.
-        let mode = Mode::from(if replaced.is_some() { 0o600 } else { 0o666 });
+        let mode = Mode::from(if replaced.is_some() { 0o600 } else { mode });
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let (file, temporary) = match Self::unnamed(&handle, flags, mode) {
             Some(file) => (file, None),

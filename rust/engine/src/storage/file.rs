@@ -28,6 +28,15 @@ impl FileStorage {
         Self::with(path, OpenOptions::new().read(true).write(true))
     }
 
+    /// Opens an existing file for reading and writing; a block device only if nobody has it
+    /// mounted or claims it otherwise (`ResourceBusy`).
+    pub fn open_alone(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::NONBLOCK | OFlags::EXCL;
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
+        Self::from_file(file, path)
+    }
+
     /// Creates a file, mode 0600, that must not exist before.
     pub fn create_new(path: &Path) -> io::Result<Self> {
         Self::with(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
@@ -52,6 +61,11 @@ impl FileStorage {
             ));
         }
         Ok(FileStorage { file, name: path.display().to_string() })
+    }
+
+    /// The open file.
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     /// The same file, called by another path in messages: one that it is to get.
