@@ -5,9 +5,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use cowcloop_engine::cowfile::files::create;
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::ImageOptions;
-use cowcloop_engine::ErrorKind;
+use cowcloop_engine::layer::{Extent, ExtentSink};
+use cowcloop_engine::{ErrorKind, ExtentKind, Layer, Result};
 
 const SIZE: u64 = 24 << 20;
 
@@ -220,4 +222,51 @@ fn an_image_may_lie_inside_another_file() {
     let beyond = DeviceOptions { image_ranges: vec![(0, 1 << 40)], ..options() };
     let error = Device::open(&outer, &[], &beyond).err().unwrap();
     assert!(error.to_string().contains("outer"), "{error}");
+}
+
+/// A base of zeros that looks into a folder when a cowfile is made for it.
+struct Watcher {
+    folder: PathBuf,
+    found: AtomicU64,
+}
+
+impl Layer for Watcher {
+    fn size(&self) -> u64 {
+        1 << 20
+    }
+
+    fn read_at(&self, buf: &mut [u8], _offset: u64) -> Result<()> {
+        buf.fill(0);
+        Ok(())
+    }
+
+    fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
+        let _ = sink(Extent { offset, length, kind: ExtentKind::Zero });
+        Ok(())
+    }
+
+    fn identity(&self) -> Result<[u8; 32]> {
+        let names = fs::read_dir(&self.folder).unwrap().count();
+        self.found.store(names as u64, Ordering::Relaxed);
+        Ok([0; 32])
+    }
+}
+
+/// Whoever ends the process in the middle of it, by Ctrl-C say, leaves nothing behind.
+#[test]
+fn a_cowfile_has_no_name_until_it_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = Watcher { folder: dir.path().to_path_buf(), found: AtomicU64::new(u64::MAX) };
+    let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR;
+    let unnamed = rustix::fs::open(dir.path(), flags, rustix::fs::Mode::from(0o600)).is_ok();
+    create(&dir.path().join("c"), &base, base.size()).unwrap();
+    assert_eq!(base.found.load(Ordering::Relaxed), u64::from(!unnamed));
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["c"]);
+    // It takes nobody's place: theirs is the cowfile then.
+    fs::write(dir.path().join("other"), b"theirs").unwrap();
+    let opened = create(&dir.path().join("other"), &base, base.size()).unwrap();
+    assert_eq!(opened.len().unwrap(), 6);
+    assert_eq!(fs::read(dir.path().join("other")).unwrap(), b"theirs");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }

@@ -1,16 +1,16 @@
 //! Cowfiles in the file system: opened under a lock, created whole or not at all.
 
-use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{RenameFlags, CWD};
+use rustix::fs::{Mode, RenameFlags, CWD};
 use rustix::io::Errno;
 
 use super::{Access, Cowfile};
-use crate::storage::directory::{parent, sync_name};
-use crate::storage::{FileStorage, Slot, Storage};
+use crate::storage::directory::{parent, sync_directory};
+use crate::storage::{unnamed, FileStorage, Slot, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
@@ -60,8 +60,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
         };
         Error::io(&name, message, error)
     };
-    let unfinished = Unfinished::new(path).map_err(failed)?;
-    let storage = FileStorage::create_new(&unfinished.path).map_err(failed)?.named(path);
+    let (unfinished, storage) = Unfinished::create(path).map_err(failed)?;
     lock(&storage, Access::Writable)?;
     Cowfile::create(&storage, base, size)?;
     if !keeps_holes(path).map_err(failed)? {
@@ -70,14 +69,13 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
              device, up to {size} bytes, however little is written"
         );
     }
-    match unfinished.publish(path) {
+    match unfinished.publish(&storage, path) {
         // Somebody else was quicker: theirs is the cowfile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return open(path, Access::Writable);
         }
         other => other.map_err(failed)?,
     }
-    sync_name(path).map_err(failed)?;
     Ok(Arc::new(Slot::new(storage, path)))
 }
 
@@ -85,8 +83,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
 /// tried with a small file of its own.
 fn keeps_holes(path: &Path) -> io::Result<bool> {
     const HOLE: u64 = 1 << 20;
-    let trial = Unfinished::new(path)?;
-    let file = FileStorage::create_new(&trial.path)?;
+    let (_trial, file) = Unfinished::create(path)?;
     match file.write_all_at(&[0], HOLE - 1) {
         Ok(()) => Ok(file.allocated()? < HOLE),
         // Writing will tell: about room, not about holes.
@@ -94,50 +91,61 @@ fn keeps_holes(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A file under a name of its own, removed unless it is published.
+/// A file that is not whole: without a name or, where there is no such thing, under one of
+/// its own, which is removed unless the file is published.
 pub(super) struct Unfinished {
-    path: PathBuf,
+    directory: File,
+    passing: Option<PathBuf>,
 }
 
 impl Unfinished {
-    /// A name beside `path`; no file is made yet.
-    pub(super) fn new(path: &Path) -> io::Result<Unfinished> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)?;
-        let file_name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut hidden = OsString::from(".");
-        hidden.push(file_name);
-        hidden.push(format!(".{:016x}.new", u64::from_le_bytes(random)));
-        Ok(Unfinished { path: parent(path).join(hidden) })
+    /// An empty file, mode 0600, that is to be called `path`.
+    pub(super) fn create(path: &Path) -> io::Result<(Unfinished, FileStorage)> {
+        path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let directory = File::open(parent(path))?;
+        let (file, passing) = match unnamed::create(&directory, Mode::from(0o600)) {
+            Some(file) => (FileStorage::from_file(file, path)?, None),
+            None => {
+                let passing = parent(path).join(unnamed::passing_name()?);
+                (FileStorage::create_new(&passing)?.named(path), Some(passing))
+            }
+        };
+        Ok((Unfinished { directory, passing }, file))
     }
 
-    /// The name until then.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Gives the file its name, durably, unless there is one of that name.
+    pub(super) fn publish(&self, file: &FileStorage, path: &Path) -> io::Result<()> {
+        match &self.passing {
+            None => {
+                let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+                file.give_name(&self.directory, Path::new(name))?;
+            }
+            Some(passing) => self.rename(passing, path)?,
+        }
+        sync_directory(&self.directory)
     }
 
-    /// Gives the file its name, unless there is one of that name.
-    pub(super) fn publish(&self, path: &Path) -> io::Result<()> {
-        match rustix::fs::renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+    fn rename(&self, passing: &Path, path: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, passing, CWD, path, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS) => {
                 // A file system without NOREPLACE. A hard link does not replace
                 // either; Drop removes the first name.
-                match std::fs::hard_link(&self.path, path) {
-                    Err(error) if has_no_links(&error) => self.publish_over_empty(path),
+                match std::fs::hard_link(passing, path) {
+                    Err(error) if has_no_links(&error) => publish_over_empty(passing, path),
                     other => other,
                 }
             }
             other => Ok(other?),
         }
     }
+}
 
-    /// Takes the name with an empty file first, so that nobody else's is replaced.
-    fn publish_over_empty(&self, path: &Path) -> io::Result<()> {
-        FileStorage::create_new(path)?;
-        std::fs::rename(&self.path, path).inspect_err(|_| {
-            let _ = std::fs::remove_file(path);
-        })
-    }
+/// Takes the name with an empty file first, so that nobody else's is replaced.
+fn publish_over_empty(passing: &Path, path: &Path) -> io::Result<()> {
+    FileStorage::create_new(path)?;
+    std::fs::rename(passing, path).inspect_err(|_| {
+        let _ = std::fs::remove_file(path);
+    })
 }
 
 /// Whether the error is that of a file system without hard links: FAT over FUSE, say.
@@ -148,7 +156,9 @@ fn has_no_links(error: &io::Error) -> bool {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Published: the name is gone, and this says so.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(passing) = &self.passing {
+            // Published: the name is gone, and this says so.
+            let _ = std::fs::remove_file(passing);
+        }
     }
 }

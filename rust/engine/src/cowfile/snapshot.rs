@@ -15,7 +15,6 @@ use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
 use super::{check_bitmap, read_head, refuse_dirty, Access, Cowfile};
 use crate::pipeline::{check, Progress};
-use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -169,7 +168,7 @@ pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<Snapshot
     }
     snapshot.complete(&head, sector)?;
     check(progress, &name)?;
-    publish(&unfinished, new)?;
+    publish(&unfinished, &snapshot.target, new)?;
     Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
 }
 
@@ -179,15 +178,12 @@ fn begin(path: &Path) -> Result<(Unfinished, FileStorage)> {
     if path.symlink_metadata().is_ok() {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    let unfinished = Unfinished::new(path).map_err(failed)?;
-    let target = FileStorage::create_new(unfinished.path()).map_err(failed)?.named(path);
-    Ok((unfinished, target))
+    Unfinished::create(path).map_err(failed)
 }
 
 /// Gives a complete snapshot its name, durably.
-fn publish(unfinished: &Unfinished, path: &Path) -> Result<()> {
-    let published = unfinished.publish(path).and_then(|()| sync_name(path));
-    published.map_err(|error| cannot_create(path, error))
+fn publish(unfinished: &Unfinished, target: &FileStorage, path: &Path) -> Result<()> {
+    unfinished.publish(target, path).map_err(|error| cannot_create(path, error))
 }
 
 fn cannot_create(path: &Path, error: io::Error) -> Error {
@@ -227,7 +223,7 @@ impl Cowfile {
             *self.copying.write().expect("no panic while locked") = None;
         }
         snapshot.complete(&head, sector)?;
-        publish(&unfinished, path)?;
+        publish(&unfinished, &snapshot.target, path)?;
         Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
     }
 }

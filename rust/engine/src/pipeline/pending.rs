@@ -2,15 +2,15 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, CWD};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::cowfile::head::is_cowfile;
 use crate::storage::directory::{parent, sync_directory};
+use crate::storage::unnamed;
 
 /// A file that is not yet in its place.
 #[derive(Debug)]
@@ -45,12 +45,11 @@ impl Pending {
         let held = hold(&handle, Path::new(file_name))?;
         // What replaces a private file is private from its first byte on.
         let mode = Mode::from(if replaced.is_some() { 0o600 } else { mode });
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let (file, temporary) = match Self::unnamed(&handle, flags, mode) {
+        let (file, temporary) = match unnamed::create(&handle, mode) {
             Some(file) => (file, None),
             None => {
-                let name = temporary_name()?;
-                let flags = flags | OFlags::CREATE | OFlags::EXCL;
+                let name = unnamed::passing_name()?;
+                let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
                 (rustix::fs::openat(&handle, &name, flags, mode)?.into(), Some(name))
             }
         };
@@ -70,17 +69,6 @@ impl Pending {
         Ok((file, pending))
     }
 
-    /// A file without a name, where the file system has such files and lets this process
-    /// give them one later, which is tried with another one.
-    fn unnamed(directory: &File, flags: OFlags, mode: Mode) -> Option<File> {
-        let make = || rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode);
-        let trial = make().ok()?.into();
-        let name = temporary_name().ok()?;
-        give_name(&trial, directory, Path::new(&name)).ok()?;
-        rustix::fs::unlinkat(directory, &name, AtFlags::empty()).ok()?;
-        Some(make().ok()?.into())
-    }
-
     pub fn make_durable(&self, file: &File) -> io::Result<()> {
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(file, mode)?;
@@ -94,11 +82,11 @@ impl Pending {
     /// As [`create`](Self::create): another file may have got the name meanwhile.
     pub fn settle(mut self, file: &File) -> io::Result<()> {
         if self.temporary.is_none() {
-            match give_name(file, &self.handle, &self.place) {
+            match unnamed::give_name(file, &self.handle, &self.place) {
                 // By a name of its own first: only a rename takes the place of a file.
                 Err(Errno::EXIST) => {
-                    let name = temporary_name()?;
-                    give_name(file, &self.handle, Path::new(&name))?;
+                    let name = unnamed::passing_name()?;
+                    unnamed::give_name(file, &self.handle, Path::new(&name))?;
                     self.temporary = Some(name);
                 }
                 other => other?,
@@ -167,18 +155,4 @@ fn hold(directory: &File, name: &Path) -> io::Result<Option<File>> {
 /// Whether the place of a file could not be had because a cowfile that lies there is in use.
 pub(super) fn is_in_use(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
-}
-
-/// Gives a file that has no name its first one, where none may be yet.
-fn give_name(file: &File, directory: &File, name: &Path) -> rustix::io::Result<()> {
-    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    rustix::fs::linkat(CWD, open, directory, name, AtFlags::SYMLINK_FOLLOW)
-}
-
-/// A name that nobody can foresee.
-pub(super) fn temporary_name() -> io::Result<String> {
-    let mut random = [0; 12];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(".cowcloop-{digits}.part"))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::pending::temporary_name;
+use crate::storage::unnamed::passing_name;
 
 /// Makes a file in `directory` that goes away with its handle.
 pub(super) fn anonymous_file(directory: &Path) -> io::Result<File> {
@@ -20,7 +20,7 @@ pub(super) fn anonymous_file(directory: &Path) -> io::Result<File> {
         Err(errno) => return Err(errno.into()),
     }
     let handle = File::open(directory)?;
-    let name = temporary_name()?;
+    let name = passing_name()?;
     let file = rustix::fs::openat(&handle, &name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
     rustix::fs::unlinkat(&handle, &name, AtFlags::empty())?;
     Ok(file.into())

@@ -63,6 +63,12 @@ impl FileStorage {
         Ok(FileStorage { file, name: path.display().to_string() })
     }
 
+    /// Gives a file that has no name its first one, durably but for the directory.
+    pub(crate) fn give_name(&self, directory: &File, name: &Path) -> io::Result<()> {
+        super::unnamed::give_name(&self.file, directory, name)?;
+        self.file.sync_all()
+    }
+
     /// The open file.
     pub fn into_file(self) -> File {
         self.file

@@ -9,6 +9,7 @@ mod file;
 mod memory;
 mod slice;
 mod slot;
+pub(crate) mod unnamed;
 
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
