@@ -241,6 +241,30 @@ def find(target: str) -> Entry:
     raise RegistryError(f"{target}: no such served device (cowcloop list shows them)")
 
 
+def find_whole(target: str, action: str) -> Entry:
+    """As `find`, for what concerns all of a device: the URI of one session of it is refused."""
+    entry = find(target)
+    session = session_in(target, entry)
+    if session is not None:
+        raise RegistryError(
+            f"{target}: names the session {session}: {action} is for the device of all sessions: "
+            "leave the name out"
+        )
+    return entry
+
+
+def session_in(target: str, entry: Entry) -> str | None:
+    """The session that a URI of this device has as its export name.
+
+    A device without sessions is the same under every name.
+    """
+    if entry.record is None or not entry.record.sessions:
+        return None
+    if "://" not in target or _place_of(target) is None:
+        return None
+    return unquote(urlsplit(target).path[1:], errors="surrogateescape") or None
+
+
 def _place_of(address: str) -> tuple[str, int] | None:
     """What all ways to write an address have in common: host and port, or a socket's path and 0.
 

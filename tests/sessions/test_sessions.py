@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, program, refused, run
+from support.programs import cowcloop, one_line, program, refused, run
 from support.server import Server, attach, listed, serving
 
 UNIT = cowfile.UNIT
@@ -262,3 +262,36 @@ def test_print_command(image: Path, tmp_path: Path) -> None:
     assert f"'cow={tmp_path / 'my c'}'" in line
     assert line.endswith(" --exit-with-parent")
     assert not (tmp_path / "my c").exists()
+
+
+def test_a_uri_with_a_session_s_name(image: Path, folder: Path, tmp_path: Path) -> None:
+    """It means that session alone: what concerns all of them is refused."""
+    with serving(image, "--sessions", folder) as server:
+        handles = {name: nbdclient.connect(_uri(server, name)) for name in ("anna", "bert")}
+        for name, handle in handles.items():
+            handle.pwrite(name.encode() * UNIT, 0)
+            handle.flush()
+        anna = _uri(server, "anna").replace("///anna", "///%61nna")
+        for command in ("detach", "sync", "suspend", "resume"):
+            refused(command, anna, says=("session anna", "leave the name out"))
+        cowcloop("sync", server.uri)
+
+        cowcloop("cow", "snapshot", anna, tmp_path / "one")
+        assert cowcloop("extract", image, tmp_path / "one", "-").stdout.startswith(b"anna")
+        cowcloop("cow", "snapshot", anna, tmp_path / "two", "--session", "anna")
+        cowcloop("reopen", "--read-only", anna)
+        (device,) = listed()
+        assert {session["name"]: session["state"] for session in device["sessions"]} == {
+            "anna": "read-only",
+            "bert": "dirty",
+        }
+        for arguments in (
+            ("cow", "snapshot", anna, tmp_path / "three"),
+            ("cow", "snapshot", folder / "anna.cow", tmp_path / "three"),
+            ("reopen", "--read-only", anna),
+        ):
+            done = cowcloop(*arguments, "--session", "bert", expect=2)
+            one_line(done.stderr.decode(), ("--session bert", "anna"))
+        assert not (tmp_path / "three").exists()
+        for handle in handles.values():
+            handle.shutdown()

@@ -200,7 +200,11 @@ def watch_command(target: str, threshold: int | None, as_json: bool) -> None:
 @command("snapshot")
 @_TARGET
 @click.argument("new", type=PATH)
-@click.option("--session", metavar="NAME", help="The session, of a device that has them.")
+@click.option(
+    "--session",
+    metavar="NAME",
+    help="The session, of a device that has them (default: the one that the URI names).",
+)
 @JSON
 def snapshot_command(target: str, new: str, session: str | None, as_json: bool) -> None:
     """Copy a cowfile as it is at one moment, also while it is written.
@@ -216,23 +220,24 @@ def snapshot_command(target: str, new: str, session: str | None, as_json: bool) 
       cowcloop cow snapshot "$uri" --session anna anna-monday.cow
     """
     from cowcloop import _core, server
-    from cowcloop.cli.target import device_of
+    from cowcloop.cli.target import device_of, one_session
 
     if os.path.lexists(new):
         message = f"{new} exists: choose another name, or remove it"
         raise StorageError(errno.EEXIST, message)
-    entry, found = device_of(target)
+    entry, named = device_of(target)
     if entry is None:
         if session is not None:
             raise click.UsageError("--session goes with a served device, not with a cowfile")
         with progress("copying") as report:
             done = _core.cow_snapshot(target, new, progress=report)
     else:
+        session = one_session(target, named, session)
         path = os.path.abspath(new)
         if os.fsencode(path).decode(errors="replace") != path:
             message = f"{new}: a served device takes a name in UTF-8 only: choose another"
             raise StorageError(errno.EILSEQ, message)
-        done = server.request(entry, "snapshot", path=path, session=session or found)
+        done = server.request(entry, "snapshot", path=path, session=session)
     how = "shared with the original" if done["shared"] else "copied"
     console.outcome(as_json, new, done, f"{_blocks(done['blocks_used'])}, {how}")
 

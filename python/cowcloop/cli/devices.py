@@ -65,7 +65,7 @@ def detach_command(target: str | None, every: bool, discard: bool) -> None:
         else:
             server.detach(entry, discard=discard)
 
-    _for_each(_chosen(target, every), detach, "detached")
+    _for_each(_chosen(target, every, "detach"), detach, "detached")
 
 
 @command("sync")
@@ -87,7 +87,7 @@ def sync_command(target: str | None, every: bool) -> None:
         mounting.sync(entry)
         server.sync(entry)
 
-    _for_each(_chosen(target, every or target is None), sync, "on disk")
+    _for_each(_chosen(target, every or target is None, "sync"), sync, "on disk")
 
 
 @command("list")
@@ -132,12 +132,14 @@ def _watch(as_json: bool) -> None:
     live_list.watch(_all_devices)
 
 
-def _chosen(target: str | None, every: bool) -> list[Entry]:
+def _chosen(target: str | None, every: bool, action: str) -> list[Entry]:
     from cowcloop import runtime
 
     if (target is None) == (not every):
         raise click.UsageError("name one device (URI, SOCKET or DEVICE), or give --all")
-    return runtime.entries() if target is None else [runtime.find(target)]
+    if target is None:
+        return runtime.entries()
+    return [runtime.find_whole(target, action)]
 
 
 def _for_each(entries: list[Entry], action: Any, done: str) -> None:

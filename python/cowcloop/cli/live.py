@@ -24,7 +24,7 @@ def suspend_command(target: str) -> None:
     """
     from cowcloop import runtime, server
 
-    server.request(runtime.find(target), "suspend")
+    server.request(runtime.find_whole(target, "suspend"), "suspend")
     console.note(f"{target}: suspended; the medium can be changed")
 
 
@@ -39,14 +39,18 @@ def resume_command(target: str) -> None:
     """
     from cowcloop import runtime, server
 
-    server.request(runtime.find(target), "resume")
+    server.request(runtime.find_whole(target, "resume"), "resume")
     console.note(f"{target}: resumed")
 
 
 @command("reopen")
 @_TARGET
 @click.option("--read-only", is_flag=True, required=True, help="Refuse writes from now on.")
-@click.option("--session", metavar="NAME", help="The session, of a device that has them.")
+@click.option(
+    "--session",
+    metavar="NAME",
+    help="The session, of a device that has them (default: the one that the URI names).",
+)
 def reopen_command(target: str, read_only: bool, session: str | None) -> None:
     """Close the cowfile of a served device cleanly, and go on read-only.
 
@@ -58,6 +62,9 @@ def reopen_command(target: str, read_only: bool, session: str | None) -> None:
       cowcloop reopen --read-only "$uri"
     """
     from cowcloop import runtime, server
+    from cowcloop.cli.target import one_session
 
-    server.request(runtime.find(target), "reopen-read-only", session=session)
+    entry = runtime.find(target)
+    session = one_session(target, runtime.session_in(target, entry), session)
+    server.request(entry, "reopen-read-only", session=session)
     console.note(f"{target}: read-only; the cowfile is closed")

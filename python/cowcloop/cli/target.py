@@ -22,7 +22,8 @@ def device_of(target: str) -> tuple[Entry | None, str | None]:
     from cowcloop import runtime
 
     if not os.path.isfile(target):
-        return _find(target), None
+        entry = _find(target)
+        return entry, runtime.session_in(target, entry)
     path = os.path.realpath(target)
     folder, name = os.path.split(path)
     for entry in runtime.entries():
@@ -36,6 +37,15 @@ def device_of(target: str) -> tuple[Entry | None, str | None]:
         if sessions and os.path.realpath(sessions) == folder and name.endswith(_SUFFIX):
             return entry, name[: -len(_SUFFIX)]
     return None, None
+
+
+def one_session(target: str, named: str | None, option: str | None) -> str | None:
+    """The session that the target names or --session does."""
+    import rich_click as click
+
+    if named is not None and option not in (None, named):
+        raise click.UsageError(f"--session {option}: {target} is of the session {named}")
+    return option or named
 
 
 def cowfile_place(target: str) -> str:
