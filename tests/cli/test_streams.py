@@ -83,6 +83,23 @@ def test_what_needs_no_stream_works_without(image: Path, tmp_path: Path) -> None
     assert listed() == []
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_name_that_the_output_has_no_letters_for(
+    image: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """It is shown with backslashes; the bytes of one that is not text stay as they are."""
+    monkeypatch.chdir(image.parent)
+    name = os.fsdecode("caf\u00e9 \u2603 ".encode() + b"\xff")
+    image.rename(name)
+    shown = "caf\u00e9 \u2603 ".encode(encoding, "backslashreplace") + b"\xff"
+    env = {"PYTHONIOENCODING": encoding}
+    done = cowcloop("verify", name, env=env)
+    assert done.stdout.startswith(shown + b": all ")
+    assert done.stderr == b""
+    done = run(cowcloop_path(), "verify", f"no {name}", expect=1, env=env)
+    one_line(done.stderr.decode(encoding), "no such file")
+
+
 def test_an_error_that_nobody_can_read(tmp_path: Path) -> None:
     for redirection in ("2>&-", "2>/dev/full"):
         assert closing(redirection, "info", tmp_path / "none").returncode == 1

@@ -35,21 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     import gc
-    import io
 
     # What a command imports is in use until its end. To look for garbage in it, now and
     # when Python ends, would take an eighth of a short command's time.
     gc.disable()
     from cowcloop import _core, signals
-    from cowcloop.cli import console
+    from cowcloop.cli import console, streams
     from cowcloop.cli.app import app, split_arguments
 
     gc.freeze()
     gc.enable()
     _core.on_warning(console.warning)
-    # A file name is shown as it is, whatever its bytes.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+    streams.take_any_name()
     own, nbdkit_args = split_arguments(arguments)
     try:
         with signals.raised():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 
@@ -25,6 +27,24 @@ def open_missing() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+
+
+def take_any_name() -> None:
+    """Have a file name written to standard output as it is, whatever its bytes.
+
+    What the output's encoding lacks is shown with backslashes, as standard error does it anyway.
+    """
+    codecs.register_error("cowcloop", _written_otherwise)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="cowcloop")
+
+
+def _written_otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    letter = error.object[error.start]
+    if "\udc80" <= letter <= "\udcff":
+        return bytes([ord(letter) - 0xDC00]), error.start + 1
+    return ascii(letter)[1:-1], error.start + 1
 
 
 def drop_unwritten() -> None:
