@@ -76,13 +76,16 @@ class Disk(_File):
     ) -> None:
         """Open ``image`` with ``cows`` on it, the lowest first; see :func:`cowcloop.open`."""
         super().__init__()
-        check_cows(cows)
+        if isinstance(cows, (str, bytes)):
+            raise TypeError(f"cows must be a sequence of paths, not {type(cows).__name__}")
+        self._cows = [os.fsdecode(cow) for cow in cows]
+        check_cows(self._cows)
         self._position = 0
         self._lock = threading.Lock()
-        self._name = os.fspath(image)
+        self._name = os.fsdecode(image)
         self._device = _core.Device(
-            locate(image),
-            cows,
+            locate(self._name),
+            self._cows,
             read_only=read_only,
             create=create,
             repair=repair,
@@ -232,7 +235,12 @@ class Disk(_File):
 
     def status(self) -> DiskStatus:
         """State and counters: reads of the base, the cache, the cowfiles."""
-        return DiskStatus.from_dict(self._open().status())
+        status = self._open().status()
+        # The engine's names are for people: they lack the bytes of one that is no text.
+        status["image"] = self._name
+        for cowfile, name in zip(status["cowfiles"], self._cows):
+            cowfile["path"] = name
+        return DiskStatus.from_dict(status)
 
     # Its life
 

@@ -111,7 +111,7 @@ class CloopImage:
 
     def __init__(self, path: StrPath) -> None:
         """Name the image; nothing is read yet."""
-        self.path = os.fspath(path)
+        self.path = os.fsdecode(path)
 
     def info(self) -> ImageInfo:
         """What the header and the index say.
@@ -121,6 +121,7 @@ class CloopImage:
         info = _core.image_info(locate(self.path))
         if info.pop("type") != "cloop":
             raise ImageFormatError(f"{self.path}: not a cloop or uzip image")
+        info["path"] = self.path
         return ImageInfo(**info)
 
     def verify(
@@ -137,6 +138,9 @@ class CloopImage:
 
 def cow_info(path: StrPath) -> CowfileInfo:
     """What a cowfile's head and bitmap say; a file in use can be asked about too."""
-    info: dict[str, Any] = _core.cow_info(path)
+    name = os.fsdecode(path)
+    info: dict[str, Any] = _core.cow_info(name)
     del info["type"]
+    # The engine's is for people: it does not have the bytes of a name that is no text.
+    info["path"] = name
     return CowfileInfo(**info)

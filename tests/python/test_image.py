@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import cowcloop
 import pytest
 from cowcloop import _core
-from support import cloop, cowfile
+from support import cloop, cowfile, programs
 
 BLOCK = 4096
 
@@ -118,3 +119,20 @@ def test_objects_say_what_they_are_of(tmp_path: Path) -> None:
         cowcloop.CloopImage(tmp_path / "nothing.img").info()
     with pytest.raises(FileNotFoundError, match=r"nothing\.cow"):
         cowcloop.cow_info(tmp_path / "nothing.cow")
+
+
+def test_names_are_those_that_were_given(tmp_path: Path, plain: bytes) -> None:
+    """Also where they are no text: they can be opened again."""
+    image, cow = (os.path.join(os.fsencode(tmp_path), name) for name in (b"i\xff", b"c\xff"))
+    Path(os.fsdecode(image)).write_bytes(cloop.build(plain, BLOCK))
+    with cowcloop.open(os.fsdecode(image), os.fsdecode(cow)) as disk:
+        status = disk.status()
+    assert os.fsencode(status.image) == image
+    assert os.fsencode(status.cowfiles[0].path) == cow
+    assert os.fsencode(cowcloop.CloopImage(os.fsdecode(image)).info().path) == image
+    assert os.fsencode(cowcloop.cow_info(os.fsdecode(cow)).path) == cow
+    for name in map(os.fsdecode, (image, cow)):
+        document = json.loads(programs.cowcloop("info", "--json", name).stdout)
+        assert document["path"] == name
+        assert document.get("image", name) == name
+        assert os.fsencode(name) in programs.cowcloop("info", name).stdout
