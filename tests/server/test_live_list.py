@@ -39,6 +39,18 @@ def test_rates() -> None:
     assert third.rows[0][1:3] == ("0/s", "-")
 
 
+def test_the_state_of_a_device_without_a_cowfile() -> None:
+    bare = {**_device(0, 0, 0, 0), "cowfiles": []}
+    for more, state in (
+        ({}, "   read-only"),
+        ({"sessions": []}, ""),
+        ({"suspended": True}, "   read-only, suspended"),
+        ({"sessions": [], "suspended": True}, "   suspended"),
+    ):
+        heading = shown({**bare, **more}, Rates(), 1.0).heading
+        assert heading == f"/s   base -   cache hits -{state}"
+
+
 def test_columns_stay_where_they_are() -> None:
     """Whatever the figures are; and nothing is wider than the terminal."""
     for width in (40, 60, 80, 120):

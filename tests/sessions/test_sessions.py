@@ -172,6 +172,15 @@ def test_nbdinfo_and_list_show_them(image: Path, folder: Path) -> None:
     cowcloop("detach", uri)
 
 
+def test_a_device_without_a_session_yet(image: Path, folder: Path) -> None:
+    """It is not read-only: a session can be written."""
+    with serving(image, "--sessions", folder) as server:
+        assert b"read-only" not in cowcloop("list").stdout
+        cowcloop("suspend", server.uri)
+        assert b"  suspended  " in cowcloop("list").stdout
+        cowcloop("resume", server.uri)
+
+
 def test_a_session_in_use_elsewhere_is_refused(image: Path, folder: Path) -> None:
     cow = folder / "anna.cow"
     with (
@@ -223,12 +232,14 @@ def test_suspend_and_resume_with_the_medium_changed(image: Path, tmp_path: Path)
         handle = nbdclient.connect(server.uri)
         assert handle.pread(4, 0) == PLAIN[:4]
         cowcloop("suspend", server.uri)
+        assert b"  clean, suspended  " in cowcloop("list").stdout
         image.unlink()
         refused("resume", server.uri, says="i.img")
         image.write_bytes(cloop.build(b"\x55" * len(PLAIN), BLOCK))
         refused("resume", server.uri, says="i.img")
         image.write_bytes(data)
         cowcloop("resume", server.uri)
+        assert b"suspended" not in cowcloop("list").stdout
         assert nbdclient.read_all(handle) == PLAIN
         handle.shutdown()
 

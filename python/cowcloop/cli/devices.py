@@ -213,18 +213,20 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
     cows = [*reversed(device["cowfiles"]), *device.get("sessions", ())] or [{}]
     rows: list[tuple[str, ...]] = []
     for number, cow in enumerate(cows):
-        state = cow.get("state", "read-only")
+        first = number == 0
+        state = cow.get("state") or ("read-only" if "sessions" not in device else "")
+        if first and device.get("suspended"):
+            state = f"{state}, suspended" if state else "suspended"
         if "error" in device:
             state = "broken" if device["mount"] else "no answer"
         used = _used(cow) if "blocks_used" in cow else "-"
         io = f"{cow['reads']}/{cow['writes']}" if "reads" in cow else "-"
-        first = number == 0
         rows.append(
             (
                 address if first else "",
                 device["image"] if first else "",
                 cow.get("path", "-"),
-                state,
+                state or "-",
                 used,
                 reads if first else "",
                 io,

@@ -75,7 +75,12 @@ def shown(device: dict[str, Any], rates: Rates, now: float) -> Shown:
             )
         )
     heading = f"{address}   base {_a_second(base, size=True)}   cache hits {hits}"
-    return Shown(heading if made else f"{heading}   read-only", made)
+    states = [] if made or "sessions" in device else ["read-only"]
+    if device.get("suspended"):
+        states.append("suspended")
+    if states:
+        heading += f"   {', '.join(states)}"
+    return Shown(heading, made)
 
 
 def drawing(devices: Sequence[Shown], out: Console) -> RenderableType:
