@@ -1,105 +1,21 @@
-"""mount and umount: from an image and its cowfiles to a directory, and back."""
+"""mount: from an image and its cowfiles to a directory."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import random
-import select
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support import cowfile
-from support.interrupted import stopped_half_way
-from support.programs import ROOT, cowcloop, cowcloop_path, one_line, program, refused, run
+from support.mounts import DONE, WAYS, kill, mkfs, mounted_options, sha
+from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import attach, listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
-
-WAYS = ["fuse", "fuse2fs"]
-DONE = "unmounted; everything is on disk"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """A directory to mount on."""
-    path = tmp_path / "mnt"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def left(runtime: Path, tmp_path: Path) -> Callable[[], list[str]]:
-    """What is left of this test's devices: entries, mounts, loop devices and programs."""
-
-    def look() -> list[str]:
-        found = [str(path) for path in (runtime / "cowcloop").glob("*")]
-        table = Path("/proc/self/mountinfo").read_text(errors="replace")
-        found += [line for line in table.splitlines() if str(runtime) in line]
-        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
-            if os.fsencode(runtime) in _bytes(path):
-                found.append(str(path))
-        for name in ("nbdkit", "nbdfuse", "fuse2fs"):
-            found += [f"{name} {pid}" for pid in processes(name, runtime, tmp_path)]
-        return found
-
-    return look
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def processes(name: str, *folders: Path) -> list[int]:
-    """The running programs of a name that have to do with one of the folders."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        words = _bytes(path).split(b"\0")
-        if Path(os.fsdecode(words[0])).name == name and any(
-            os.fsencode(folder) in word for folder in folders for word in words
-        ):
-            found.append(int(path.parent.name))
-    return found
-
-
-def kill(name: str, *folders: Path) -> None:
-    """As a crash would: SIGKILL, and it is gone."""
-    (pid,) = processes(name, *folders)
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: processes(name, *folders) == [], f"the end of {name}")
-
-
-def mkfs(path: Path, kind: str, *options: str, kib: int = 8192, offset: int = 0) -> Path:
-    """A file system of the ext family in a file."""
-    if not path.exists():
-        path.touch()
-        os.truncate(path, kib * 1024)
-    where = [] if not offset else ["-E", f"offset={offset}"]
-    mke2fs = program("mke2fs", "e2fsprogs")
-    run(mke2fs, "-q", "-F", "-t", kind, *where, *options, path, f"{kib}k")
-    return path
-
-
-def sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def mounted_options(place: Path) -> str:
-    """What the kernel says about a mount."""
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-        words = line.split()
-        if words[4] == str(place):
-            return f"{words[5]} {words[8] if words[7] == '-' else words[7]}"
-    return ""
 
 
 @pytest.mark.parametrize("via", WAYS)
@@ -201,6 +117,29 @@ def test_a_journal_is_warned_of(place: Path, tmp_path: Path) -> None:
     cowcloop("umount", place)
 
 
+def test_a_journal_that_was_not_replayed(
+    place: Path, tmp_path: Path, runtime: Path, left: Callable[[], list[str]]
+) -> None:
+    """A crash leaves a journal with changes: read-only without them, writable with."""
+    disk, cow = mkfs(tmp_path / "disk", "ext4"), tmp_path / "c"
+    cowcloop("mount", "-q", disk, cow, place)
+    (place / "journaled").write_text("x")
+    run("sync", "-f", place)
+    for name in ("nbdkit", "nbdfuse"):
+        kill(name, runtime)
+    cowcloop("umount", place)
+    assert left() == []
+    done = cowcloop("mount", disk, cow, place, "--read-only")
+    one_line(done.stderr.decode(), ("warning", "journal", "noload", "COW"))
+    cowcloop("umount", place)
+    cowcloop("mount", "-q", disk, cow, place)
+    assert (place / "journaled").read_text() == "x"
+    cowcloop("umount", place)
+    assert cowcloop("mount", disk, cow, place, "--read-only").stderr == b""
+    cowcloop("umount", place)
+    assert left() == []
+
+
 def test_xfs(place: Path, tmp_path: Path) -> None:
     mkfs_xfs = program("mkfs.xfs", "xfsprogs")
     disk, cow = tmp_path / "x", tmp_path / "c"
@@ -263,58 +202,6 @@ def test_partitions(
     run(e2fsck, "-fn", f"{tmp_path / 'whole'}?offset={starts[-1]}")
 
 
-def test_what_cannot_be_mounted(
-    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    """One line each, and nothing left over."""
-    zeros = tmp_path / "zeros"
-    zeros.write_bytes(bytes(1 << 20))
-    refused("mount", zeros, place, says=("zeros", "no file system"))
-    refused("mount", chicken, place, "--partition", "1", says=("partition 1", "no partition table"))
-    swap = tmp_path / "swap"
-    swap.write_bytes(bytes(1 << 20))
-    run(program("mkswap", "util-linux"), swap)
-    refused("mount", swap, place, says=("holds swap", "no file system"))
-    fat = tmp_path / "fat"
-    fat.write_bytes(bytes(1 << 20))
-    run(program("mkfs.vfat", "dosfstools"), fat)
-    if "vfat" not in Path("/proc/filesystems").read_text():
-        refused("mount", fat, place, says=("cannot mount vfat", "modprobe vfat"))
-    program("fuse2fs", "fuse2fs")
-    refused("mount", "--via", "fuse2fs", fat, place, says=("vfat", "ext2, ext3 and ext4"))
-    # A superblock whose inode count cannot be.
-    broken = mkfs(tmp_path / "broken", "ext2")
-    with broken.open("r+b") as file:
-        file.seek(1024)
-        file.write(b"\xff\xff\xff\xff")
-    for via in WAYS:
-        refused("mount", "--via", via, broken, tmp_path / "c", place, says="broken")
-    refused("mount", tmp_path / "none", place, says=("none", "No such file"))
-    options = ("-o", "nonsense", "-o", "noexec,foo=bar")
-    refused("mount", chicken, place, *options, says=("chicken", "-o nonsense,noexec,foo=bar"))
-    cowcloop("mount", chicken, place, "-o", "noexec")
-    cowcloop("umount", place)
-    assert left() == []
-    assert list(place.iterdir()) == []
-
-
-def test_what_is_no_place_to_mount(
-    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    refused("mount", chicken, file, says=("file", "not a directory"))
-    refused("mount", chicken, tmp_path / "none", says=("none", "does not exist"))
-    refused("umount", place, says="nothing is mounted")
-    refused("umount", tmp_path / "none", says="nothing is mounted")
-    refused("umount", "/proc", says="umount(8)")
-    assert left() == []
-    cowcloop("mount", chicken, place)
-    refused("mount", chicken, ":memory:", place, says=("mnt", "umount"))
-    assert len(listed()) == 1
-    cowcloop("umount", place)
-
-
 @pytest.mark.parametrize(
     "name",
     ["with blanks", "a,b=c,ro", "-o", "new\nline", "$(touch x) ; ' \" \\040 %s ü", b"caf\xe9"],
@@ -342,304 +229,6 @@ def test_odd_names(
     cowcloop("umount", "--", place.name, cwd=folder)
     assert left() == []
     assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize("via", WAYS)
-def test_a_busy_mount_stays(
-    via: str, chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    cowcloop("mount", "--via", via, chicken, tmp_path / "c", place)
-    with (place / "open").open("w") as file:
-        file.write("before")
-        refused("umount", place, says=("busy", "nothing was changed"))
-        file.write(" and after")
-    assert (place / "open").read_text() == "before and after"
-    cowcloop("umount", place)
-    assert left() == []
-
-
-def test_detach_leaves_a_mount_alone(
-    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    cowcloop("mount", chicken, tmp_path / "c", place)
-    uri = listed()[0]["uri"]
-    for target in (uri, str(place), "--all"):
-        refused("detach", target, says=("mounted on", "cowcloop umount"))
-    (place / "x").write_text("x")
-    for target in (uri, str(place), "--all"):
-        cowcloop("sync", target)
-    # Somebody unmounts it by hand: then it is as any other device.
-    run("umount", place)
-    cowcloop("detach", uri)
-    assert left() == []
-    cowcloop("mount", chicken, tmp_path / "c", place)
-    assert (place / "x").read_text() == "x"
-    run("umount", place)
-    cowcloop("umount", place)
-    assert left() == []
-
-
-def test_sync_reaches_through_the_mount(chicken: Path, place: Path, tmp_path: Path) -> None:
-    """What was written just now, and is in the kernel's memory, is in the cowfile then."""
-    cow = tmp_path / "c"
-    cowcloop("mount", chicken, cow, place)
-    noise = random.Random(2).randbytes(50_000)
-    (place / "new").write_bytes(noise)
-    cowcloop("sync", place)
-    assert noise[10_000:11_000] in cow.read_bytes()
-    cowcloop("umount", place)
-
-
-def test_another_mount_over_it(
-    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    run("mount", "-t", "tmpfs", "tmpfs", place)
-    (place / "below").touch()
-    cowcloop("mount", chicken, tmp_path / "c", place)
-    run("mount", "-t", "tmpfs", "tmpfs", place)
-    try:
-        refused("umount", place, says="another mount lies over it")
-    finally:
-        run("umount", place)
-    (place / "new").write_text("x")
-    cowcloop("umount", place)
-    assert (place / "below").exists()
-    # One that fails does not touch what was there.
-    refused("mount", chicken, place, "-o", "nonsense")
-    assert (place / "below").exists()
-    run("umount", place)
-    assert left() == []
-
-
-@pytest.mark.parametrize(
-    ("via", "killed"),
-    [
-        ("fuse", ["nbdkit"]),
-        ("fuse", ["nbdfuse"]),
-        ("fuse", ["nbdkit", "nbdfuse"]),
-        ("fuse2fs", ["nbdkit"]),
-        ("fuse2fs", ["fuse2fs"]),
-        ("fuse2fs", ["fuse2fs", "nbdfuse", "nbdkit"]),
-    ],
-)
-def test_after_a_crash(
-    via: str,
-    killed: list[str],
-    chicken: Path,
-    place: Path,
-    tmp_path: Path,
-    runtime: Path,
-    left: Callable[[], list[str]],
-) -> None:
-    """What a crash leaves is cleaned up, what was synced is there, and the next mount works."""
-    cow = tmp_path / "c"
-    cowcloop("mount", "--via", via, chicken, cow, place)
-    (place / "kept").write_text("synced")
-    if via == "fuse":
-        cowcloop("sync", place)
-        (place / "lost").write_text("perhaps")
-    for name in killed:
-        kill(name, runtime, tmp_path)
-    # To look at it changes nothing.
-    assert "has ended: cowcloop umount" in listed()[0]["error"]
-    assert b"broken" in cowcloop("list").stdout
-    if via == "fuse":
-        refused("detach", "--all", says="cowcloop umount")
-    line = cowcloop("umount", place).stderr.decode()
-    one_line(line, ("warning", "crash", "lost"))
-    assert left() == []
-    assert list(place.iterdir()) == []
-    cowcloop("mount", chicken, cow, place)
-    if via == "fuse":
-        assert (place / "kept").read_text() == "synced"
-    cowcloop("umount", place)
-    assert left() == []
-
-
-def test_a_busy_mount_after_a_crash(
-    chicken: Path, place: Path, tmp_path: Path, runtime: Path, left: Callable[[], list[str]]
-) -> None:
-    cowcloop("mount", chicken, tmp_path / "c", place)
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        kill("nbdkit", runtime)
-        refused("umount", place, says="busy")
-        assert b"broken" in cowcloop("list").stdout
-        refused("mount", chicken, place, says="umount")
-    finally:
-        os.close(handle)
-    cowcloop("umount", place)
-    assert left() == []
-
-
-def test_umount_names_a_stopped_server(
-    chicken: Path, place: Path, left: Callable[[], list[str]]
-) -> None:
-    cowcloop("mount", chicken, place)
-    pid = listed()[0]["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    stat = Path(f"/proc/{pid}/stat")
-    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it to be stopped")
-    umount = subprocess.Popen([cowcloop_path(), "umount", place], stderr=subprocess.PIPE)
-    try:
-        assert umount.stderr is not None
-        assert select.select([umount.stderr], [], [], 30)[0], "nothing is said"
-    finally:
-        os.kill(pid, signal.SIGCONT)
-        said = umount.communicate(timeout=60)[1].decode().splitlines()
-    assert f"its server (process {pid}) is stopped" in said[0]
-    assert umount.returncode == 0
-    assert left() == []
-
-
-def test_a_journal_that_was_not_replayed(
-    place: Path, tmp_path: Path, runtime: Path, left: Callable[[], list[str]]
-) -> None:
-    """A crash leaves a journal with changes: read-only without them, writable with."""
-    disk, cow = mkfs(tmp_path / "disk", "ext4"), tmp_path / "c"
-    cowcloop("mount", "-q", disk, cow, place)
-    (place / "journaled").write_text("x")
-    run("sync", "-f", place)
-    for name in ("nbdkit", "nbdfuse"):
-        kill(name, runtime)
-    cowcloop("umount", place)
-    assert left() == []
-    done = cowcloop("mount", disk, cow, place, "--read-only")
-    one_line(done.stderr.decode(), ("warning", "journal", "noload", "COW"))
-    cowcloop("umount", place)
-    cowcloop("mount", "-q", disk, cow, place)
-    assert (place / "journaled").read_text() == "x"
-    cowcloop("umount", place)
-    assert cowcloop("mount", disk, cow, place, "--read-only").stderr == b""
-    cowcloop("umount", place)
-    assert left() == []
-
-
-@pytest.mark.parametrize("command", ["mount", "attach"])
-def test_ctrl_c_leaves_nothing(
-    command: str,
-    chicken: Path,
-    place: Path,
-    tmp_path: Path,
-    runtime: Path,
-    left: Callable[[], list[str]],
-) -> None:
-    """At any moment: all of it, or nothing at all."""
-    arguments = [chicken, tmp_path / "c", *([place] if command == "mount" else [])]
-    codes = []
-    for step in range(24):
-        process = subprocess.Popen(
-            [cowcloop_path(), command, *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        wait_until(lambda: any((runtime / "cowcloop").glob("*")), "the registry's entry", 30)
-        time.sleep(step * 0.005)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-        error = process.communicate(timeout=60)[1].decode()
-        codes.append(process.returncode)
-        if process.returncode == 0:
-            cowcloop("umount", place) if command == "mount" else cowcloop("detach", "--all")
-        else:
-            assert process.returncode == 130, error
-            one_line(error, "interrupted")
-        assert left() == [], f"step {step}, exit code {process.returncode}"
-    # attach has done its work nearly at once.
-    assert 130 in codes or command == "attach"
-
-
-@pytest.mark.parametrize("how", ["INT", "TERM", "HUP", "QUIT"])
-@pytest.mark.parametrize("command", ["mount", "attach"])
-def test_a_signal_leaves_nothing(
-    command: str,
-    how: str,
-    chicken: Path,
-    place: Path,
-    tmp_path: Path,
-    left: Callable[[], list[str]],
-) -> None:
-    """It comes while a program that the command has started works for it."""
-    name, package = ("blkid", "util-linux") if command == "mount" else ("nbdkit", "nbdkit")
-    fake, real = tmp_path / name, program(name, package)
-    fake.write_text(f'#!/bin/sh\nkill -{how} $PPID\nexec {real} "$@"\n')
-    fake.chmod(0o755)
-    arguments: list[Path] = [chicken, tmp_path / "c", *([place] if command == "mount" else [])]
-    number = signal.Signals[f"SIG{how}"]
-    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = cowcloop(command, *arguments, env=env, expect=128 + number)
-    one_line(done.stderr.decode(), "interrupted" if how == "INT" else f"interrupted by SIG{how}")
-    assert left() == []
-    # One that is ignored is none.
-    script = f"trap '' {how}; \"$@\""
-    run("bash", "-c", script, "bash", cowcloop_path(), command, *arguments, env=env)
-    cowcloop("umount", place) if command == "mount" else cowcloop("detach", "--all")
-    assert left() == []
-
-
-def test_two_at_one_place(
-    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    running = [
-        subprocess.Popen(
-            [cowcloop_path(), "mount", chicken, tmp_path / f"c{number}", place],
-            stderr=subprocess.PIPE,
-        )
-        for number in range(3)
-    ]
-    said = [process.communicate(timeout=60)[1].decode() for process in running]
-    assert sorted(process.returncode for process in running) == [0, 1, 1], said
-    assert len(listed()) == 1
-    cowcloop("umount", place)
-    assert left() == []
-
-
-@pytest.mark.parametrize("via", WAYS)
-def test_a_full_disk_is_told(
-    via: str, place: Path, tmp_path: Path, tiny_tmpfs: Path, left: Callable[[], list[str]]
-) -> None:
-    """umount says that everything is on disk only when it is."""
-    program("fuse2fs", "fuse2fs")
-    disk = mkfs(tmp_path / "disk", "ext2", kib=32768)
-    cowcloop("mount", "--via", via, disk, tiny_tmpfs / "c", place)
-    try:
-        (place / "big").write_bytes(random.Random(3).randbytes(16 << 20))
-    except OSError:
-        assert via == "fuse2fs"
-    done = cowcloop("umount", place, expect=1)
-    one_line(done.stderr.decode(), "not everything could be written")
-    if left():
-        cowcloop("umount", place, expect=None)
-    assert left() == []
-
-
-def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path: Path) -> None:
-    """fuse2fs has no files without names: there an output has a passing one until it is whole."""
-    program("fuse2fs", "fuse2fs")
-    disk = mkfs(tmp_path / "disk", "ext2", kib=98304)
-    cowcloop("mount", "--via", "fuse2fs", disk, tmp_path / "c", place)
-    try:
-        with pytest.raises(OSError, match=r"not supported|Is a directory"):
-            os.open(place, os.O_TMPFILE | os.O_RDWR)
-        before = sorted(os.listdir(place))
-        out = place / "out"
-        cowcloop("extract", chicken, tmp_path / "out")
-        whole = (tmp_path / "out").read_bytes()
-        for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            code = stopped_half_way("extract", chicken, out, folder=place, how=how)
-            assert code == 128 + how
-            # The signal may have come when all was done but the command's own end.
-            if out.exists():
-                assert out.read_bytes() == whole
-                out.unlink()
-            # FUSE keeps a removed file, hidden, until its close has come through.
-            wait_until(lambda: sorted(os.listdir(place)) == before, "nothing left")
-        cowcloop("extract", chicken, out)
-        assert out.read_bytes() == whole
-        assert sorted(os.listdir(place)) == sorted([*before, "out"])
-    finally:
-        cowcloop("umount", place)
 
 
 def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
@@ -698,43 +287,3 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
     assert "mine" in done.stdout.decode()
     for words in (DONE, "is busy", "after a crash", "needs root", "no file system"):
         assert words in said, said
-
-
-def test_in_another_namespace(
-    chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    """What is mounted where we do not see it is not taken away from there."""
-    unshare = program("unshare", "util-linux")
-    script = '"$1" mount "$2" "$3" "$4" && echo && read line && "$1" umount -q "$4"'
-    words = [cowcloop_path(), str(chicken), str(tmp_path / "c"), str(place)]
-    process = subprocess.Popen(
-        [unshare, "--mount", "bash", "-c", script, "bash", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    refused("umount", place, says="another mount namespace")
-    process.communicate(b"go on\n", timeout=60)
-    assert process.returncode == 0
-    assert left() == []
-
-
-@pytest.mark.parametrize("via", WAYS)
-def test_a_missing_program(
-    via: str, chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
-) -> None:
-    """Each program that is missing is named with its package, before anything is started."""
-    missing = {"fuse": "nbdfuse", "fuse2fs": "fuse2fs"}[via]
-    script = (
-        "import sys, shutil\n"
-        "real = shutil.which\n"
-        f"shutil.which = lambda name, **more: None if name == {missing!r} else real(name, **more)\n"
-        "from cowcloop.cli import main\n"
-        "sys.exit(main())\n"
-    )
-    python = ROOT / ".venv/bin/python"
-    done = run(python, "-c", script, "mount", "--via", via, chicken, place, expect=1)
-    package = {"nbdfuse": "libnbd-bin", "fuse2fs": "fuse2fs"}[missing]
-    one_line(done.stderr.decode(), (f"{missing} is not installed", package))
-    assert left() == []

@@ -1,0 +1,36 @@
+"""Fixtures of the tests that mount."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.mounts import bytes_of, processes
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory to mount on."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def left(runtime: Path, tmp_path: Path) -> Callable[[], list[str]]:
+    """What is left of this test's devices: entries, mounts, loop devices and programs."""
+
+    def look() -> list[str]:
+        found = [str(path) for path in (runtime / "cowcloop").glob("*")]
+        table = Path("/proc/self/mountinfo").read_text(errors="replace")
+        found += [line for line in table.splitlines() if str(runtime) in line]
+        for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+            if os.fsencode(runtime) in bytes_of(path):
+                found.append(str(path))
+        for name in ("nbdkit", "nbdfuse", "fuse2fs"):
+            found += [f"{name} {pid}" for pid in processes(name, runtime, tmp_path)]
+        return found
+
+    return look
