@@ -21,18 +21,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from cowcloop import mounts
 from cowcloop.errors import CowcloopError
+from cowcloop.nbd_uri import export_name, place_of
 
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
-
-# Names of this machine, for a client on it.
-_LOCAL = ("localhost", "127.0.0.1", "::1")
-
-# Where a URI names no port.
-_NBD_PORT = 10809
 
 
 class RegistryError(CowcloopError):
@@ -218,7 +212,7 @@ def find(target: str) -> Entry:
     """
     known = entries()
     path = os.path.realpath(target)
-    place = _place_of(target)
+    place = place_of(target)
     alike = []
     for entry in known:
         record = entry.record
@@ -228,7 +222,7 @@ def find(target: str) -> Entry:
             return entry
         if path in {os.path.realpath(p) for p in (record.socket, record.device, record.mount) if p}:
             return entry
-        if place is not None and place == _place_of(record.uri):
+        if place is not None and place == place_of(record.uri):
             alike.append(entry)
     if len(alike) == 1:
         return alike[0]
@@ -260,32 +254,7 @@ def session_in(target: str, entry: Entry) -> str | None:
     """
     if entry.record is None or not entry.record.sessions:
         return None
-    if "://" not in target or _place_of(target) is None:
-        return None
-    return unquote(urlsplit(target).path[1:], errors="surrogateescape") or None
-
-
-def _place_of(address: str) -> tuple[str, int] | None:
-    """What all ways to write an address have in common: host and port, or a socket's path and 0.
-
-    None for what is no address.
-    """
-    for prefix in ("nbd:unix:", "unix:"):
-        if address.startswith(prefix):
-            return os.path.realpath(address[len(prefix) :]), 0
-    named = "://" in address
-    try:
-        parts = urlsplit(address if named else f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None
-    for part in parts.query.split("&"):
-        if part.startswith("socket="):
-            path = unquote(part[len("socket=") :], errors="surrogateescape")
-            return os.path.realpath(path), 0
-    if host is None or (port is None and not named):
-        return None
-    return "localhost" if host in _LOCAL else host, port or _NBD_PORT
+    return export_name(target)
 
 
 def _place() -> Path:

@@ -83,8 +83,6 @@ fn run(
         watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
         watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
         watched.extend(signals.iter().map(|s| PollFd::new(s, PollFlags::IN)));
-        let news = vanished::news();
-        watched.extend(news.iter().map(|n| PollFd::new(n, PollFlags::IN)));
         // A client may have been accepted just before: it is sent away next time.
         match poll(&mut watched, ending.then_some(&SWEEP)) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -95,7 +93,6 @@ fn run(
         let client = control.is_some() && happened.next() == Some(true);
         let cut = lifeline.is_some() && happened.next() == Some(true);
         let signalled = signals.is_some() && happened.next() == Some(true);
-        let broke_off = news.is_some() && happened.next() == Some(true);
         drop(watched);
 
         if stopped {
@@ -116,12 +113,6 @@ fn run(
             // nbdkit's own handler has seen it as well, and ends the server.
             signals = None;
             ending = true;
-        }
-        if broke_off {
-            vanished::noticed();
-            let line =
-                "a client broke off in the middle of its requests; its connection is left behind";
-            host::debug(line);
         }
         if let (true, Some(control)) = (client, &mut control) {
             if let Err(error) = control.accept(server) {

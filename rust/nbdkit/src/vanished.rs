@@ -13,13 +13,11 @@
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::slice;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use std::sync::OnceLock;
 
-use rustix::event::{eventfd, EventfdFlags};
 use rustix::process::getpid;
 use rustix::thread::gettid;
 use rustix::time::{clock_gettime, ClockId};
@@ -35,8 +33,6 @@ static WATCH: OnceLock<Watch> = OnceLock::new();
 struct Watch {
     /// Where the C library keeps its last words.
     last_words: &'static AtomicPtr<LastWords>,
-    /// Readable when one more has been left behind.
-    news: OwnedFd,
     count: AtomicU64,
     /// The second, of the clock that only goes forward, up to which more of that client may
     /// break off.
@@ -61,7 +57,6 @@ pub fn leave_behind() -> io::Result<()> {
         // SAFETY: a pointer variable of the C library, which lives as long as the process, and
         // which that exchanges atomically, too.
         last_words: unsafe { AtomicPtr::from_ptr(last_words.cast()) },
-        news: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         count: AtomicU64::new(0),
         together: AtomicI64::new(i64::MIN),
     };
@@ -88,19 +83,6 @@ pub fn count() -> usize {
     WATCH.get().map_or(0, |watch| watch.count.load(Ordering::Acquire) as usize)
 }
 
-/// Readable when one more has been left behind, until [`noticed`] is called.
-pub fn news() -> Option<BorrowedFd<'static>> {
-    WATCH.get().map(|watch| watch.news.as_fd())
-}
-
-/// Waits for the next one.
-pub fn noticed() {
-    if let Some(news) = news() {
-        // It fails where there is no news, and then there is nothing to take.
-        let _ = rustix::io::read(news, &mut [0u8; 8]);
-    }
-}
-
 /// Runs in the thread that calls `abort`: atomics and system calls alone, no
 /// memory is taken, no lock waited for.
 extern "C" fn on_abort(number: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
@@ -117,7 +99,6 @@ extern "C" fn on_abort(number: c_int, info: *mut libc::siginfo_t, _context: *mut
     if watch.count.fetch_add(1, Ordering::AcqRel) >= MOST {
         return end(number);
     }
-    let _ = rustix::io::write(&watch.news, &1u64.to_ne_bytes());
     loop {
         rustix::event::pause();
     }
