@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from _typeshed import StrPath
+    from _typeshed import StrOrBytesPath
 
     from ._core import __version__
     from .disk import Disk, Extent
@@ -73,8 +73,8 @@ __all__ = [
 
 
 def open(  # noqa: A001 - meant to be written cowcloop.open
-    image: StrPath,
-    *cows: StrPath,
+    image: StrOrBytesPath,
+    *cows: StrOrBytesPath,
     read_only: bool = False,
     create: bool = True,
     repair: bool = False,

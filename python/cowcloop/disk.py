@@ -23,7 +23,7 @@ from .status import DiskStatus
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-    from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
+    from _typeshed import ReadableBuffer, StrOrBytesPath, WriteableBuffer
 
     # To a checker a disk is what io.FileIO is: functions that take a BinaryIO take it.
     class _File(io.RawIOBase, BinaryIO):
@@ -62,8 +62,8 @@ class Disk(_File):
 
     def __init__(
         self,
-        image: StrPath,
-        cows: Sequence[StrPath] = (),
+        image: StrOrBytesPath,
+        cows: Sequence[StrOrBytesPath] = (),
         *,
         read_only: bool = False,
         create: bool = True,

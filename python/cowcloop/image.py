@@ -12,7 +12,7 @@ from .errors import ImageFormatError
 from .source import locate
 
 if TYPE_CHECKING:
-    from _typeshed import StrPath
+    from _typeshed import StrOrBytesPath
 
 __all__ = ["BadBlock", "CloopImage", "CowfileInfo", "ImageInfo", "VerifyReport", "cow_info"]
 
@@ -109,7 +109,7 @@ class CloopImage:
     number of threads.
     """
 
-    def __init__(self, path: StrPath) -> None:
+    def __init__(self, path: StrOrBytesPath) -> None:
         """Name the image; nothing is read yet."""
         self.path = os.fsdecode(path)
 
@@ -136,7 +136,7 @@ class CloopImage:
         return f"cowcloop.CloopImage({self.path!r})"
 
 
-def cow_info(path: StrPath) -> CowfileInfo:
+def cow_info(path: StrOrBytesPath) -> CowfileInfo:
     """What a cowfile's head and bitmap say; a file in use can be asked about too."""
     name = os.fsdecode(path)
     info: dict[str, Any] = _core.cow_info(name)

@@ -136,3 +136,26 @@ def test_names_are_those_that_were_given(tmp_path: Path, plain: bytes) -> None:
         assert document["path"] == name
         assert document.get("image", name) == name
         assert os.fsencode(name) in programs.cowcloop("info", name).stdout
+
+
+class _BytesPath:
+    """What a program that works with the system's own names may pass."""
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+
+    def __fspath__(self) -> bytes:
+        return self.path
+
+
+def test_names_may_be_bytes(tmp_path: Path, plain: bytes) -> None:
+    image, cow = os.fsencode(tmp_path) + b"/i\xff", os.fsencode(tmp_path) + b"/c\xff"
+    with open(image, "wb") as file:
+        file.write(cloop.build(plain, BLOCK))
+    for kind in (bytes, _BytesPath):
+        assert cowcloop.CloopImage(kind(image)).info().size == len(plain)
+        with cowcloop.open(kind(image), kind(cow)) as disk:
+            assert disk.name == os.fsdecode(image)
+        assert cowcloop.cow_info(kind(cow)).path == os.fsdecode(cow)
+        with cowcloop.serve(kind(image), kind(cow)) as server:
+            assert server.status()["image"] == os.fsdecode(image)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from cowcloop.files import check_cows
 from cowcloop.server.background import attach, check_kept, detach, request, sync
@@ -14,6 +15,9 @@ from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions, Tls, parse_tcp
 from cowcloop.sizes import size_of
+
+if TYPE_CHECKING:
+    from _typeshed import StrOrBytesPath
 
 __all__ = [
     "ServeOptions",
@@ -30,9 +34,9 @@ __all__ = [
 
 
 def serve(
-    image: str | os.PathLike[str],
-    *cows: str | os.PathLike[str],
-    unix: str | os.PathLike[str] | None = None,
+    image: StrOrBytesPath,
+    *cows: StrOrBytesPath,
+    unix: StrOrBytesPath | None = None,
     tcp: str | int | None = None,
     device: str | None = None,
     read_only: bool = False,
@@ -43,7 +47,7 @@ def serve(
     memory_limit: int | str | None = None,
     size: int | str | None = None,
     preload: int | None = None,
-    sessions: str | os.PathLike[str] | None = None,
+    sessions: StrOrBytesPath | None = None,
     max_sessions: int | None = None,
     session_quota: int | str | None = None,
     tls: Tls | None = None,
@@ -64,11 +68,12 @@ def serve(
     """
     if tcp is not None and unix is not None:
         raise ValueError("unix and tcp exclude each other")
-    check_cows(cows)
+    names = tuple(os.fsdecode(cow) for cow in cows)
+    check_cows(names)
     options = ServeOptions(
-        image=os.fspath(image),
-        cows=tuple(os.fspath(cow) for cow in cows),
-        unix=None if unix is None else os.fspath(unix),
+        image=os.fsdecode(image),
+        cows=names,
+        unix=None if unix is None else os.fsdecode(unix),
         tcp=None if tcp is None else parse_tcp(str(tcp)),
         device=device,
         read_only=read_only,
@@ -79,7 +84,7 @@ def serve(
         memory_limit=size_of(memory_limit),
         size=size_of(size),
         preload=preload,
-        sessions=None if sessions is None else os.fspath(sessions),
+        sessions=None if sessions is None else os.fsdecode(sessions),
         max_sessions=max_sessions,
         session_quota=size_of(session_quota),
         tls=tls or Tls(),
