@@ -64,6 +64,15 @@ def _take_away(cow: Path, how: str) -> None:
         cow.unlink()
 
 
+def _attached(image: Path, cow: Path, data: bytes) -> str:
+    """The URI of a device that has been written to, by a client that has left."""
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    handle.pwrite(data, 0)
+    handle.shutdown()
+    return uri
+
+
 taken_away = pytest.mark.parametrize("how", ["removed", "replaced"])
 
 
@@ -161,10 +170,7 @@ def test_what_is_only_read_may_go(image: Path, tmp_path: Path) -> None:
 def test_detach_waits_for_no_word_of_a_crowded_server(image: Path, tmp_path: Path) -> None:
     """Who cannot ask must not take the cowfile for kept."""
     cow = tmp_path / "c"
-    uri = attach(image, cow)
-    handle = nbdclient.connect(uri)
-    handle.pwrite(b"kept", 0)
-    handle.shutdown()
+    uri = _attached(image, cow, b"kept")
     channel = socket_of(uri).with_name("control.sock")
     crowd = [socket.socket(socket.AF_UNIX) for _ in range(16)]
     for each in crowd:
@@ -189,10 +195,7 @@ def test_other_files_are_replaced_though_they_are_locked(image: Path, tmp_path: 
 
 def test_a_cowfile_that_was_moved_is_still_there(image: Path, tmp_path: Path) -> None:
     cow, moved = tmp_path / "c", tmp_path / "moved"
-    uri = attach(image, cow)
-    handle = nbdclient.connect(uri)
-    handle.pwrite(b"moved", 0)
-    handle.shutdown()
+    uri = _attached(image, cow, b"moved")
     cow.rename(moved)
     cowcloop("sync", uri)
     cowcloop("detach", uri)
