@@ -2,19 +2,23 @@
 # dependencies are compiled once.
 
 PYTHON ?= /usr/bin/python3
-VENV := .venv
+export VENV := .venv
 BIN := $(VENV)/bin
 # Test processes run side by side, one a core.
 WORKERS ?= auto
 
 # A toolchain from rustup is preferred to the distribution's.
-export PATH := $(if $(wildcard $(HOME)/.cargo/bin/cargo),$(HOME)/.cargo/bin:)$(PATH)
+CARGO_BIN ?= $(HOME)/.cargo/bin
+export PATH := $(if $(wildcard $(CARGO_BIN)/cargo),$(CARGO_BIN):)$(PATH)
 
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard build_backend/*.py) \
 	$(shell find rust -type f \( -name '*.rs' -o -name '*.toml' \))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint audit coverage bench demo fuzz clean deps lock wheel
+.PHONY: help build test lint audit coverage bench demo fuzz clean deps lock wheel \
+	demo-deps test-deps bench-deps
+# Packages are installed by one at a time; compilers and tests have their own ways to the cores.
+.NOTPARALLEL:
 
 help:
 	@echo 'make build     build; afterwards $(BIN)/cowcloop runs'
@@ -29,7 +33,10 @@ help:
 	@echo 'make clean     remove what was built'
 
 deps:
-	@scripts/install-deps.sh
+	@scripts/install-deps.sh build
+
+demo-deps test-deps bench-deps: %-deps:
+	@scripts/install-deps.sh $*
 
 $(VENV)/.tools: requirements-dev.txt scripts/make-venv.sh | deps
 	scripts/make-venv.sh $(PYTHON) $(VENV)
@@ -45,7 +52,7 @@ $(VENV)/.built: $(SOURCES) $(VENV)/.tools | deps
 build: deps $(VENV)/.built
 	@echo 'built: $(BIN)/cowcloop'
 
-test: build
+test: test-deps build
 	cargo test --release --locked --workspace --exclude cowcloop-python
 	$(BIN)/pytest -n $(WORKERS)
 
@@ -55,7 +62,7 @@ lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m mypy.stubtest cowcloop._core
 	$(BIN)/python scripts/check_crates.py
 
@@ -66,7 +73,7 @@ audit:
 	cargo deny check advisories
 
 # For example: make coverage COVERAGE=python
-coverage: build
+coverage: test-deps build
 	scripts/coverage.sh $(COVERAGE)
 
 # What only the benchmark needs is installed by it.
@@ -75,11 +82,12 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.tools
 	@touch $@
 
 # For example: make bench BENCH="--kernel-lab --runs 5"
-bench: build $(VENV)/.bench
+bench: bench-deps build $(VENV)/.bench
+	scripts/link-libnbd.sh $(VENV)
 	$(BIN)/pytest -q benches
 	$(BIN)/python -m benches $(BENCH)
 
-demo: build
+demo: demo-deps build
 	$(BIN)/python scripts/demo.py
 
 fuzz: build

@@ -6,8 +6,10 @@ the nbdkit plugin, which is put beside the Python files for maturin to take alon
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,7 @@ LIBRARY = "nbdkit_cowcloop_plugin"
 
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
     """What to fetch from PyPI for the build: cmake, where the system has none."""
-    need("cargo", "install Rust from https://rustup.rs or your distribution (cargo)")
+    need_rust()
     need("cc", "install a C compiler (Debian, Ubuntu: gcc)")
     return [] if shutil.which("cmake") else ["cmake>=3.20,<5"]
 
@@ -41,6 +43,7 @@ def prepare_metadata_for_build_wheel(
     directory: str, config_settings: dict[str, Any] | None = None
 ) -> str:
     """The wheel's metadata, without a build."""
+    find_maturin()
     name: str = maturin.prepare_metadata_for_build_wheel(directory, config_settings)
     return name
 
@@ -55,6 +58,7 @@ def build_wheel(
 ) -> str:
     """Build a wheel with the module and the plugin in it."""
     build_plugin()
+    find_maturin()
     name: str = maturin.build_wheel(directory, config_settings, metadata_directory)
     return name
 
@@ -66,12 +70,14 @@ def build_editable(
 ) -> str:
     """As a wheel, with both libraries placed in the source tree."""
     build_plugin()
+    find_maturin()
     name: str = maturin.build_editable(directory, config_settings, metadata_directory)
     return name
 
 
 def build_sdist(directory: str, config_settings: dict[str, Any] | None = None) -> str:
     """Pack every file of the repository."""
+    find_maturin()
     name: str = maturin.build_sdist(directory, config_settings)
     return name
 
@@ -79,8 +85,7 @@ def build_sdist(directory: str, config_settings: dict[str, Any] | None = None) -
 def build_plugin() -> None:
     """Build the plugin's crate and put the library beside the Python files."""
     need("cmake", "install it (Debian, Ubuntu: cmake; or pip install cmake)")
-    cargo = need("cargo", "install Rust from https://rustup.rs or your distribution (cargo)")
-    command = [cargo, "rustc", "--release", "--locked", "--package", CRATE]
+    command = [need_rust(), "rustc", "--release", "--locked", "--package", CRATE]
     # As maturin does it for the module: symbols are left out at the last link alone, so that
     # everything before is shared with other builds.
     command += ["--message-format=json-render-diagnostics", "--", "-C", "link-arg=-s"]
@@ -104,6 +109,40 @@ def library(messages: str) -> Path:
                 if name.endswith(".so"):
                     return Path(name)
     raise SystemExit(f"cowcloop: cargo built {CRATE} but named no lib{LIBRARY}.so")
+
+
+def find_maturin() -> None:
+    """Put the program of the imported ``maturin`` first on PATH: the module runs it by name.
+
+    pip does so in an environment of its own making, not with ``--no-build-isolation``.
+    """
+    for file in importlib.metadata.files("maturin") or []:
+        if file.name == "maturin" and file.parent.name == "bin":
+            folder = str(Path(file.locate()).resolve().parent)
+            os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])
+            return
+
+
+def need_rust() -> str:
+    """The path of a cargo that is new enough, or the end with one line that says which is."""
+    wanted = re.search(r'^rust-version = "1\.(\d+)"', (ROOT / "Cargo.toml").read_text(), re.M)
+    assert wanted is not None
+    remedy = (
+        f"Rust 1.{wanted[1]} or newer is needed: on Debian and Ubuntu from the packages cargo and "
+        "rustc where they are new enough, on Debian 12 and 13 from cargo-web and rustc-web, "
+        "elsewhere from https://rustup.rs"
+    )
+    for program in ("rustc", "cargo"):
+        path = need(program, remedy)
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        version = re.match(rf"{program} 1\.(\d+)\.", said.stdout)
+        if version is None:
+            raise SystemExit(f"cowcloop: {path} does not run: {said.stderr.strip()}")
+        if int(version[1]) < int(wanted[1]):
+            if Path(path).parent == Path.home() / ".cargo" / "bin":
+                remedy = f"Rust 1.{wanted[1]} or newer is needed: run rustup update"
+            raise SystemExit(f"cowcloop: {path} is version 1.{version[1]}, too old: {remedy}")
+    return path
 
 
 def need(program: str, remedy: str) -> str:

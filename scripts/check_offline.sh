@@ -21,7 +21,7 @@ cd "$work"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 # Compiled anew, from the sdist's files: by their dates cargo would take them for what it knows.
 unset CARGO_TARGET_DIR
-(cd "$root" && .venv/bin/maturin sdist --out "$work" 2>"$work/sdist.log") || { cat "$work/sdist.log" >&2; exit 1; }
+(cd "$root" && "${VENV:-.venv}/bin/maturin" sdist --out "$work" 2>"$work/sdist.log") || { cat "$work/sdist.log" >&2; exit 1; }
 sdist=$(ls cowcloop-*.tar.gz)
 maturin=$(sed -n 's/^requires = \["\(maturin==[0-9.]*\)"\]/\1/p' "$root/pyproject.toml")
 

@@ -4,6 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 wanted=${1:-rust python}
+bin=${VENV:-.venv}/bin
 target=target/coverage
 
 # LLVM's tools must be of the version that rustc was built with: rustup's, or Debian's llvm-N.
@@ -39,12 +40,12 @@ rust() {
 }
 
 python() {
-    .venv/bin/coverage erase
+    "$bin/coverage" erase
     # A test that fails does not take the table away.
     code=0
-    .venv/bin/coverage run -m pytest -q -n "${WORKERS:-auto}" tests || code=$?
-    .venv/bin/coverage combine --quiet
-    .venv/bin/coverage report
+    "$bin/coverage" run -m pytest -q -n "${WORKERS:-auto}" tests || code=$?
+    "$bin/coverage" combine --quiet
+    "$bin/coverage" report
     return "$code"
 }
 

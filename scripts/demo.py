@@ -66,6 +66,14 @@ def output(*command: str) -> str:
     return done.stdout.strip()
 
 
+def is_mounted(folder: str) -> bool:
+    """Whether something is mounted there. os.path.ismount() may not look at root's FUSE mounts,
+    and does not know a bind mount."""
+    place = os.path.join(os.getcwd(), folder)
+    with open("/proc/self/mountinfo") as mounts:
+        return any(line.split()[4] == place for line in mounts)
+
+
 def unmount(folder: str) -> None:
     """Unmount; a moment of patience for a kernel that still closes files."""
     show([*AS_ROOT, "umount", folder])
@@ -88,7 +96,7 @@ def by_hand() -> Iterator[None]:
     nbdfuse = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     try:
         end = time.monotonic() + PATIENCE
-        while not os.path.ismount("nbd"):
+        while not is_mounted("nbd"):
             if nbdfuse.poll() is not None or time.monotonic() > end:
                 raise DemoError("nbdfuse did not make the device visible: is there a /dev/fuse?")
             time.sleep(0.05)
@@ -102,10 +110,11 @@ def by_hand() -> Iterator[None]:
         run("cowcloop", "list")
     finally:
         for folder in ("mnt", "nbd"):
-            if os.path.ismount(folder):
+            if is_mounted(folder):
                 subprocess.run([*AS_ROOT, "umount", "--lazy", folder])
         if nbdfuse.poll() is None:
-            nbdfuse.terminate()
+            # sudo's process is root's too.
+            subprocess.run([*AS_ROOT, "kill", str(nbdfuse.pid)])
             nbdfuse.wait()
         run("cowcloop", "detach", uri)
 
@@ -130,7 +139,6 @@ def medium() -> Iterator[None]:
     if not iso:
         say("This kernel cannot mount ISO 9660: a read-only directory stands in for the CD")
         run(*AS_ROOT, "mount", "--bind", "cd", "cdrom")
-    # From here on it is mounted; os.path.ismount() does not know a bind mount.
     try:
         if not iso:
             run(*AS_ROOT, "mount", "-o", "remount,bind,ro", "cdrom")

@@ -1,95 +1,154 @@
 #!/bin/sh
-# Installs what building, testing and the demo need, on Debian and Ubuntu. Quick and silent
-# when all of it is there.
+# install-deps.sh [build|demo|test|bench]: installs what that command of make needs, on Debian
+# and Ubuntu. Quick and silent when all of it is there. Without root and sudo it says what is
+# missing.
 set -eu
 cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
 
-# Packages, each with a file that it puts in place: looking for those costs no time.
-wanted="
-gcc:/usr/bin/gcc
-cmake:/usr/bin/cmake
-pkg-config:/usr/bin/pkg-config
-git:/usr/bin/git
-python3:/usr/bin/python3
-nbdkit:/usr/bin/nbdkit|/usr/sbin/nbdkit
-libnbd-bin:/usr/bin/nbdcopy
-python3-libnbd:/usr/lib/python3/dist-packages/nbd.py
-cloop-utils:/usr/bin/extract_compressed_fs
-e2fsprogs:/usr/sbin/mke2fs|/sbin/mke2fs
-mount:/usr/bin/mount|/bin/mount
-fuse3:/usr/bin/fusermount3|/bin/fusermount3
-fuse2fs:/usr/bin/fuse2fs|/usr/sbin/fuse2fs|/sbin/fuse2fs
-fdisk:/usr/sbin/sfdisk|/sbin/sfdisk
-dosfstools:/usr/sbin/mkfs.vfat|/sbin/mkfs.vfat
-xfsprogs:/usr/sbin/mkfs.xfs|/sbin/mkfs.xfs
-exfatprogs:/usr/sbin/mkfs.exfat|/sbin/mkfs.exfat
-exfat-fuse:/usr/sbin/mount.exfat-fuse|/sbin/mount.exfat-fuse
-nbd-client:/usr/sbin/nbd-client|/sbin/nbd-client
-qemu-utils:/usr/bin/qemu-io
-fio:/usr/bin/fio
-lzop:/usr/bin/lzop
-genisoimage:/usr/bin/genisoimage
+# For each package the command that needs it first (later ones need it too), and a file that it
+# puts in place: looking for those costs no time.
+packages="
+build gcc /usr/bin/gcc
+build libc6-dev /usr/include/stdlib.h
+build cmake /usr/bin/cmake
+build make /usr/bin/make
+build nbdkit /usr/bin/nbdkit /usr/sbin/nbdkit
+build libnbd-bin /usr/bin/nbdcopy
+
+demo e2fsprogs /usr/sbin/mke2fs /sbin/mke2fs
+demo mount /usr/bin/mount /bin/mount
+demo fuse3 /usr/bin/fusermount3 /bin/fusermount3
+demo genisoimage /usr/bin/genisoimage
+
+test git /usr/bin/git
+test python3-libnbd /usr/lib/python3/dist-packages/nbd.py
+test cloop-utils /usr/bin/extract_compressed_fs
+test fuse2fs /usr/bin/fuse2fs /usr/sbin/fuse2fs /sbin/fuse2fs
+test fdisk /usr/sbin/sfdisk /sbin/sfdisk
+test dosfstools /usr/sbin/mkfs.vfat /sbin/mkfs.vfat
+test xfsprogs /usr/sbin/mkfs.xfs /sbin/mkfs.xfs
+test exfatprogs /usr/sbin/mkfs.exfat /sbin/mkfs.exfat
+test exfat-fuse /usr/sbin/mount.exfat-fuse /sbin/mount.exfat-fuse
+test nbd-client /usr/sbin/nbd-client /sbin/nbd-client
+test qemu-utils /usr/bin/qemu-io
+test fio /usr/bin/fio
+test lzop /usr/bin/lzop
+test man-db /usr/bin/man
+
+bench squashfs-tools /usr/bin/mksquashfs
 "
-missing=
-for entry in $wanted; do
-    found=
-    for file in $(echo "${entry#*:}" | tr '|' ' '); do
-        [ ! -e "$file" ] || found=yes
-    done
-    [ -n "$found" ] || missing="$missing ${entry%%:*}"
-done
-# ensurepip is what Debian keeps apart from the interpreter.
-/usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
-apt() {
-    if [ "$(id -u)" = 0 ]; then
-        DEBIAN_FRONTEND=noninteractive apt-get -q "$@"
-    else
-        sudo DEBIAN_FRONTEND=noninteractive apt-get -q "$@"
-    fi
+command=${1:-build}
+case $command in
+build) groups=" build " ;;
+demo) groups=" build demo " ;;
+test) groups=" build demo test " ;;
+bench) groups=" build demo test bench " ;;
+*)
+    echo "usage: $0 [build|demo|test|bench]" >&2
+    exit 2
+    ;;
+esac
+
+say() {
+    echo "cowcloop: $1" >&2
 }
 
 fail() {
-    echo "cowcloop: $1" >&2
+    say "$1"
     exit 1
 }
 
-updated=
-install() {
-    command -v apt-get >/dev/null || fail "this needs:$* (no apt-get here: install them by hand)"
-    if [ -z "$updated" ]; then
-        apt update
-        updated=yes
-    fi
-    apt install -y --no-install-recommends "$@"
+# The packages of a group whose files are not there.
+missing_of() {
+    echo "$packages" | while read -r group package files; do
+        [ "$group" = "$1" ] || continue
+        for file in $files; do
+            [ ! -e "$file" ] || continue 2
+        done
+        echo "$package"
+    done
 }
 
-# shellcheck disable=SC2086 # a list of words
-[ -z "$missing" ] || install $missing
-
-# Rust: what is on the PATH, else the first of the distribution's that is new enough.
+# Whether cargo and rustc are there and new enough.
 needed=$(sed -n 's/^rust-version = "1\.\([0-9]*\)"/\1/p' Cargo.toml)
-minor_of() {
-    "$1" --version 2>/dev/null | sed -n 's/^[a-z]* 1\.\([0-9]*\)\..*/\1/p'
+rust_is_new_enough() {
+    hash -r
+    for program in cargo rustc; do
+        minor=$("$program" --version 2>/dev/null | sed -n 's/^[a-z]* 1\.\([0-9]*\)\..*/\1/p')
+        [ "${minor:-0}" -ge "$needed" ] || return 1
+    done
 }
-new_enough() {
-    command -v cargo >/dev/null && command -v rustc >/dev/null &&
-        [ "$(minor_of cargo)" -ge "$needed" ] && [ "$(minor_of rustc)" -ge "$needed" ]
-}
+
+# The version that apt would install; nothing where the distribution has no such package.
 candidate() {
-    apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p'
+    apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([^(]*\)$/\1/p'
 }
-if ! new_enough; then
-    [ -n "$updated" ] || ! command -v apt-get >/dev/null || { apt update && updated=yes; }
-    # Debian 12 has current releases as cargo-web, Debian 13 and Ubuntu some as cargo.
+
+# The first of the distribution's Rust packages that are new enough. Debian 12 and 13 have
+# current releases as rustc-web.
+rust_packages() {
     for suffix in "" -web; do
-        minor=$(candidate "rustc$suffix")
-        if [ -n "$minor" ] && [ "$minor" -ge "$needed" ]; then
-            install "cargo$suffix" "rustc$suffix"
-            break
+        minor=$(candidate "rustc$suffix" | sed -n 's/^1\.\([0-9]*\)\..*/\1/p')
+        if [ "${minor:-0}" -ge "$needed" ]; then
+            echo "cargo$suffix rustc$suffix"
+            return
         fi
     done
-    hash -r
-    new_enough || fail "Rust 1.$needed or newer is needed, and no package has it: \
-install it from https://rustup.rs and run make again"
+}
+
+missing=$(for group in $groups; do missing_of "$group"; done | tr '\n' ' ')
+# ensurepip is what Debian keeps apart from the interpreter.
+/usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing="${missing}python3 python3-venv "
+rust=
+if ! rust_is_new_enough; then
+    rust="Rust 1.$needed or newer"
+    old=$(command -v cargo || true)
+    case $old in
+    "" | /usr/bin/*) ;;
+    "${HOME:-}"/.cargo/*) fail "$rust is needed, and $old is older: run rustup update" ;;
+    *) fail "$rust is needed, and $old is older: update it, or take it from PATH" ;;
+    esac
 fi
+[ -n "$missing$rust" ] || exit 0
+command -v apt-get >/dev/null || fail "no apt-get here: install $missing${rust:+ and $rust} by hand"
+
+as_root=sudo
+[ "$(id -u)" != 0 ] || as_root=env
+command -v $as_root >/dev/null || as_root=
+apt() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@"
+}
+
+# Without apt's lists nothing is known of any package.
+lists_are_there() {
+    ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1
+}
+choose() {
+    wanted= absent=
+    for package in $missing; do
+        if ! lists_are_there || [ -n "$(candidate "$package")" ]; then
+            wanted="$wanted $package"
+        else
+            absent="$absent $package"
+        fi
+    done
+    [ -z "$rust" ] || wanted="$wanted $(rust_packages)"
+}
+remedy="as root, run: apt-get install --no-install-recommends"
+choose
+if [ -n "$wanted$rust" ] && [ -n "$as_root" ]; then
+    apt update || fail "$remedy$wanted"
+    choose
+fi
+[ -z "$absent" ] || say "not in this distribution:$absent (tests do without)"
+if [ -n "$wanted" ] && [ -z "$as_root" ]; then
+    [ -z "$rust" ] || [ -n "$(rust_packages)" ] || wanted="$wanted, and install $rust"
+    fail "there is no sudo here: $remedy$wanted"
+elif [ -n "$wanted" ]; then
+    # shellcheck disable=SC2086 # a list of words
+    apt install -y --no-install-recommends $wanted || fail "$remedy$wanted"
+fi
+[ -z "$rust" ] || rust_is_new_enough || fail "$rust is needed, and no package has it: \
+install it from https://rustup.rs and run make again"

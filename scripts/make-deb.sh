@@ -21,7 +21,7 @@ chmod 755 "$tree"
 home=$tree/usr/lib/cowcloop
 mkdir -p "$home" "$tree/usr/bin" "$tree/$plugins" "$tree/DEBIAN" "$tree/usr/lib/systemd/system" \
     "$tree/usr/share/bash-completion/completions"
-python=$root/.venv/bin/python
+python=$root/${VENV:-.venv}/bin/python
 [ -x "$python" ] || python=/usr/bin/python3
 "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --no-compile --target "$home" "$wheel"

@@ -4,7 +4,7 @@ set -eu
 mkdir -p "$1"
 directory=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
-PATH=$PWD/.venv/bin:$PATH
+PATH=$PWD/${VENV:-.venv}/bin:$PATH
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.mounts import WAYS, mkfs
-from support.programs import ROOT, cowcloop, cowcloop_path, one_line, program, refused, run
+from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import listed
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -96,8 +97,7 @@ def test_a_missing_program(
         "from cowcloop.cli import main\n"
         "sys.exit(main())\n"
     )
-    python = ROOT / ".venv/bin/python"
-    done = run(python, "-c", script, "mount", "--via", via, chicken, place, expect=1)
+    done = run(sys.executable, "-c", script, "mount", "--via", via, chicken, place, expect=1)
     package = {"nbdfuse": "libnbd-bin", "fuse2fs": "fuse2fs"}[missing]
     one_line(done.stderr.decode(), (f"{missing} is not installed", package))
     assert left() == []

@@ -43,7 +43,7 @@ def cowcloop_path() -> str:
     named = os.environ.get("COWCLOOP")
     if named:
         return named
-    for folder in (ROOT / ".venv" / "bin", Path(sys.executable).parent):
+    for folder in (Path(sys.executable).parent, ROOT / ".venv" / "bin"):
         if (folder / "cowcloop").exists():
             return str(folder / "cowcloop")
     found = shutil.which("cowcloop")
