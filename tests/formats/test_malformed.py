@@ -166,7 +166,7 @@ def _streams(codec: str) -> dict[str, bytes]:
 
 
 V4_CASES = [(codec, name) for codec in cloop.CODECS for name in BAD[codec]]
-UZIP_CASES = [(codec, name) for codec in ("lzma", "zstd") for name in BAD[codec]]
+UZIP_CASES = [(codec, name) for codec in ("xz", "lzma", "zstd") for name in BAD[codec]]
 
 
 def _holds_one_bad_block(path: Path, image: bytes, bad: int, plain: bytes) -> None:
@@ -220,7 +220,7 @@ def test_a_damaged_block_fails_alone(tmp_path: Path, codec: str, name: str) -> N
 
 @pytest.mark.parametrize(("codec", "name"), UZIP_CASES)
 def test_a_damaged_uzip_block_fails_alone(tmp_path: Path, codec: str, name: str) -> None:
-    signature = {"lzma": "L3.0", "zstd": "Z4.0"}[codec]
+    signature = {"xz": "L3.0", "lzma": "L3.0", "zstd": "Z4.0"}[codec]
     streams = [cloop.encode(codec, block) for block in cloop.split(PLAIN, BLOCK)]
     streams[5] = _streams(codec)[name]
     image = cloop.assemble(signature, BLOCK, streams)
@@ -231,6 +231,11 @@ def _lzma_claiming(dictionary: int) -> bytes:
     stream = bytearray(cloop.encode("lzma", TEXT))
     struct.pack_into("<I", stream, 1, dictionary)
     return bytes(stream)
+
+
+def _xz_claiming(dictionary: int) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": dictionary}]
+    return lzma.compress(TEXT, check=lzma.CHECK_CRC32, filters=filters)
 
 
 def _zstd_claiming(window: int) -> bytes:
@@ -257,17 +262,10 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         "V4.0", 65536, [cloop.encode("xz", b"\0" * (256 * MIB))] * 4, flags=[2] * 4
     ),
     "xz that wants a 1 GiB dictionary": lambda: cloop.assemble(
-        "V4.0",
-        4096,
-        [
-            lzma.compress(
-                TEXT,
-                check=lzma.CHECK_CRC32,
-                filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}],
-            )
-        ]
-        * 4,
-        flags=[2] * 4,
+        "V4.0", 4096, [_xz_claiming(1 << 30)] * 4, flags=[2] * 4
+    ),
+    "uzip's xz that wants a 1 GiB dictionary": lambda: cloop.assemble(
+        "L3.0", 4096, [_xz_claiming(1 << 30)] * 4
     ),
     "lzma that claims a 4 GiB dictionary": lambda: cloop.assemble(
         "L3.0", 4096, [_lzma_claiming(0xFFFFFFFF)] * 4
@@ -318,7 +316,7 @@ def test_a_short_last_block_is_filled_with_zeros_and_another_is_not(tmp_path: Pa
 def test_bytes_after_a_stream_are_ignored(tmp_path: Path) -> None:
     """mkuzip pads; the padding may lie inside the last block's length."""
     path = tmp_path / "i.img"
-    for codec, signature in [("zlib", "V2.0"), ("lzma", "L3.0"), ("zstd", "Z4.0")]:
+    for codec, signature in [("zlib", "V2.0"), ("xz", "L3.0"), ("lzma", "L3.0"), ("zstd", "Z4.0")]:
         streams = [cloop.encode(codec, block) for block in cloop.split(PLAIN, BLOCK)]
         streams[-1] += b"\0" * 37
         path.write_bytes(cloop.assemble(signature, BLOCK, streams))

@@ -37,7 +37,7 @@ def encode(codec: str, data: bytes) -> bytes:
         return packed
     if codec == "lzo":
         return lzo.compress(data)
-    if codec == "lzma":
+    if codec == "lzma":  # not what mkuzip writes: see ``alone`` of build_uzip
         filters = [{"id": lzma.FILTER_LZMA1, "preset": 1}]
         return lzma.compress(data, format=lzma.FORMAT_ALONE, filters=filters)
     if codec == "zstd":
@@ -144,7 +144,16 @@ def build(
 
 
 UZIP_SIGNATURES = {"V": "V2.0", "v": "v3.0", "L": "L3.0", "l": "l3.0", "Z": "Z4.0", "z": "z4.0"}
-_UZIP_CODECS = {"v": "zlib", "l": "lzma", "z": "zstd"}
+_UZIP_CODECS = {"v": "zlib", "l": "xz", "z": "zstd"}
+
+#: What mkuzip puts behind the signature; nothing else tells its V2.0 from cloop's.
+_MKUZIP_SCRIPT = (
+    b"(kldstat -qm g_uzip||kldload geom_uzip)>&-"
+    b"&&mount_cd9660 /dev/`mdconfig -af $0`.uzip $1\nexit $?\n"
+)
+
+#: What the last index entry may hold where the blocks happen to end on a 512-byte boundary.
+GARBAGE = 0xDEADBEEF00005678
 
 
 def build_uzip(
@@ -154,16 +163,18 @@ def build_uzip(
     *,
     holes: bool = True,
     short_last: bool = False,
-    unreliable_end: bool = False,
+    end: int | None = None,
+    alone: bool = False,
     pad: int = 512,
 ) -> bytes:
     """An image as FreeBSD's mkuzip writes it; lower-case kinds share equal blocks.
 
     ``holes``: blocks of zeros are stored as nothing. ``short_last``: the last
-    stream inflates to only what ``plain`` has. ``unreliable_end``: the last index
-    entry lies below the others (only where the format allows that).
+    stream inflates to only what ``plain`` has. ``end``: what the last index
+    entry holds in place of the end. ``alone``: LZMA as old versions of mkulzma
+    wrote it, .lzma and not .xz.
     """
-    codec = _UZIP_CODECS[kind.lower()]
+    codec = "lzma" if alone else _UZIP_CODECS[kind.lower()]
     pieces = [plain[at : at + block_size] for at in range(0, len(plain), block_size)]
     if not short_last:
         pieces = split(plain, block_size)
@@ -181,8 +192,10 @@ def build_uzip(
         seen[piece] = at + len(body)
         entries.append(at + len(body))
         body += encode(codec, piece)
-    entries.append(at if unreliable_end else at + len(body))
-    image = header(UZIP_SIGNATURES[kind], block_size, len(pieces)) + index(entries) + bytes(body)
+    entries.append(at + len(body) if end is None else end)
+    script = b"#!/bin/sh\n#" + UZIP_SIGNATURES[kind].encode() + b" Format\n" + _MKUZIP_SCRIPT
+    head = script.ljust(PREAMBLE_BYTES, b"\0") + struct.pack(">II", block_size, len(pieces))
+    image = head + index(entries) + bytes(body)
     return image + b"\0" * (-len(image) % pad)
 
 

@@ -63,20 +63,22 @@ def _v4(name: str, codec: cloop.Codec, *, blocks: int = 13, **options: Any) -> K
     return Kind(name, make, info)
 
 
-def _uzip(name: str, letter: str, *, blocks: int = 18, cut: int = 0, **options: Any) -> Kind:
+def _uzip(
+    name: str, letter: str, *, blocks: int = 18, cut: int = 0, zeros: int = 0, **options: Any
+) -> Kind:
     block_size = options.get("block_size", 16384)
 
     def make() -> tuple[bytes, bytes]:
-        # The last block has data, as the formats whose end is unreliable want it.
-        plain = cloop.sample(block_size * blocks - cut, block_size)
+        plain = cloop.sample(block_size * blocks - cut, block_size) + b"\0" * zeros * block_size
         image = cloop.build_uzip(plain, letter, **options)
         return image, cloop.padded(plain, block_size)
 
     info = {
+        "format": "uzip",
         "version": cloop.UZIP_SIGNATURES[letter],
         "block_size": block_size,
-        "blocks": blocks,
-        "size": block_size * blocks,
+        "blocks": blocks + zeros,
+        "size": block_size * (blocks + zeros),
     }
     return Kind(name, make, info)
 
@@ -103,8 +105,11 @@ KINDS = [
     *[_uzip(f"uzip-{letter}", letter) for letter in "VLZvlz"],
     *[_uzip(f"uzip-{letter}-short-last", letter, short_last=True, cut=700) for letter in "VLZz"],
     _uzip("uzip-V-no-holes", "V", holes=False),
-    _uzip("uzip-v-unreliable-end", "v", unreliable_end=True),
-    _uzip("uzip-l-unreliable-end", "l", unreliable_end=True),
-    _uzip("uzip-L-unreliable-end", "L", unreliable_end=True),
+    *[_uzip(f"uzip-{letter}-end-0", letter, end=0) for letter in "VLZvlz"],
+    *[_uzip(f"uzip-{letter}-end-0-zeros", letter, end=0, zeros=1) for letter in "VLZvlz"],
+    *[_uzip(f"uzip-{letter}-end-garbage", letter, end=cloop.GARBAGE) for letter in "VLvl"],
+    _uzip("uzip-l-end-garbage-zeros", "l", end=cloop.GARBAGE, zeros=2),
+    _uzip("uzip-L-alone", "L", alone=True),
+    _uzip("uzip-l-alone", "l", alone=True),
     _uzip("uzip-z-small-blocks", "z", block_size=512, blocks=90),
 ]

@@ -4,12 +4,24 @@ use liblzma::stream::{Action, Error, Status, Stream};
 
 use super::{DecodeError, LZMA_MEMORY_LIMIT};
 
+/// What an .xz stream begins with, and no .lzma one: its first byte is below 225.
+const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
+
 pub(super) fn decode_xz(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
     run(Stream::new_stream_decoder(LZMA_MEMORY_LIMIT, 0), input, output)
 }
 
-pub(super) fn decode_alone(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
-    run(Stream::new_lzma_decoder(LZMA_MEMORY_LIMIT), input, output)
+/// A block of a uzip image: an .xz stream, as FreeBSD's kernel reads it, or the .lzma that
+/// early versions of `mkulzma` wrote.
+pub(super) fn decode_uzip(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
+    if input.starts_with(&XZ_MAGIC) {
+        return decode_xz(input, output);
+    }
+    match run(Stream::new_lzma_decoder(LZMA_MEMORY_LIMIT), input, output) {
+        // No block is empty; but bytes that were lost to zeros are the header of such a stream.
+        Ok(0) => Err(DecodeError::new("lzma: a stream of nothing")),
+        other => other,
+    }
 }
 
 fn run(

@@ -32,7 +32,7 @@ pub enum Codec {
     Lz4,
     /// A raw LZO1X stream.
     Lzo,
-    /// An .lzma ("alone") stream.
+    /// An .xz stream or, in old images, an .lzma ("alone") one.
     Lzma,
     /// A zstd frame.
     Zstd,
@@ -67,7 +67,7 @@ impl Codec {
             Codec::Xz => lzma::decode_xz(input, output),
             Codec::Lz4 => lz4::decode(input, output),
             Codec::Lzo => lzo::decode(input, output),
-            Codec::Lzma => lzma::decode_alone(input, output),
+            Codec::Lzma => lzma::decode_uzip(input, output),
             Codec::Zstd => zstd::decode(input, output),
         }
     }

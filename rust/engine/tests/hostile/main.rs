@@ -60,10 +60,27 @@ fn zlib(block: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn xz(block: &[u8]) -> Vec<u8> {
+    let check = liblzma::stream::Check::Crc32;
+    let stream = liblzma::stream::Stream::new_easy_encoder(6, check).unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(block).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(block: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(block, 3).unwrap()
+}
+
 /// A cloop image of four blocks of 1 KiB, the index before or behind the data.
 fn cloop(version: &[u8], footer: bool) -> Vec<u8> {
+    let compress = match version[0].to_ascii_lowercase() {
+        b'l' => xz,
+        b'z' => zstd,
+        _ => zlib,
+    };
     let blocks: Vec<_> =
-        [[1; 1024], [0; 1024], [0; 1024], [7; 1024]].iter().map(|b| zlib(b)).collect();
+        [[1; 1024], [0; 1024], [0; 1024], [7; 1024]].iter().map(|b| compress(b)).collect();
     let mut header = vec![0; 128];
     header[..11].copy_from_slice(b"#!/bin/sh\n#");
     header[11..15].copy_from_slice(version);
@@ -97,7 +114,9 @@ fn cowfile() -> Vec<u8> {
 
 #[test]
 fn damaged_images_are_errors() {
-    for (seed, version) in [b"V2.0", b"V4.0", b"v3.0", b"L3.0", b"Z4.0"].into_iter().enumerate() {
+    for (seed, version) in
+        [b"V2.0", b"V4.0", b"v3.0", b"L3.0", b"l3.0", b"Z4.0"].into_iter().enumerate()
+    {
         try_damaged(&cloop(version, false), targets::image, seed as u64);
     }
     try_damaged(&cloop(b"V4.0", true), targets::image, 99);
@@ -134,16 +153,14 @@ fn damaged_cowfiles_are_errors() {
 #[test]
 fn damaged_streams_are_errors() {
     let text: Vec<u8> = (0..3000_u32).map(|i| (i / 7 * i) as u8).collect();
-    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 6);
-    xz.write_all(&text).unwrap();
     let streams = [
         zlib(&text),
         text.clone(),
-        xz.finish().unwrap(),
+        xz(&text),
         lz4_flex::block::compress(&text),
         lzokay_native::compress(&text).unwrap(),
         Vec::from(*b"\x5d\0\0\x80\0"),
-        zstd::bulk::compress(&text, 3).unwrap(),
+        zstd(&text),
     ];
     for (kind, stream) in streams.into_iter().enumerate() {
         let mut input = vec![kind as u8, 6, 0];
@@ -182,10 +199,11 @@ fn begin_a_corpus() {
     put("image", "v2", &cloop(b"V2.0", false));
     put("image", "v4-footer", &cloop(b"V4.0", true));
     put("image", "uzip-deduplicated", &cloop(b"v3.0", false));
+    put("image", "uzip-xz", &cloop(b"L3.0", false));
     put("index", "v2", &indexed(0));
     put("index", "v4-footer", &indexed(0x81));
     put("cowfile", "clean", &cowfile());
     put("codec", "zlib", &[&[0, 2, 0], &zlib(&[5; 1000])[..]].concat());
     put("codec", "lz4", &[&[3, 2, 0], &lz4_flex::block::compress(&[5; 1000])[..]].concat());
-    put("codec", "zstd", &[&[6, 2, 0], &zstd::bulk::compress(&[5; 1000], 3).unwrap()[..]].concat());
+    put("codec", "zstd", &[&[6, 2, 0], &zstd(&[5; 1000])[..]].concat());
 }

@@ -78,12 +78,6 @@ impl Kind {
         }
     }
 
-    /// Whether the last index entry is what it should be: below uzip's version
-    /// 4 `mkuzip` may have left it too low. (A `V2.0` file may be of `mkuzip`.)
-    pub(super) fn end_is_reliable(self) -> bool {
-        matches!(self, Kind::V4 | Kind::Zstd | Kind::ZstdShared)
-    }
-
     /// Whether the last block may decode to fewer bytes, with zeros for the
     /// rest, as `mkuzip` writes it. (A `V2.0` file may be of `mkuzip`.)
     pub(super) fn last_may_be_short(self) -> bool {
@@ -194,6 +188,16 @@ impl Header {
             ));
         }
         Ok(header)
+    }
+
+    /// Whether it is one of FreeBSD's: by its version or, in a `V2.0` image, by the script of
+    /// `mkuzip`, which loads the kernel's `geom_uzip`.
+    pub fn is_uzip(&self) -> bool {
+        match self.kind {
+            Kind::V2 => self.bytes[..BLOCK_SIZE_AT].windows(4).any(|bytes| bytes == b"uzip"),
+            Kind::V4 => false,
+            _ => true,
+        }
     }
 
     /// Bytes of the index: an entry a block, and one for the end.

@@ -10,6 +10,7 @@ use crate::codec::Codec;
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
+use super::ending::end_of_data;
 use super::header::{Header, Kind};
 
 /// Bits of a V4.0 entry that are the offset; the codec lies above them.
@@ -64,14 +65,20 @@ impl Index {
     pub fn read(storage: &dyn Storage, header: &Header) -> Result<Index> {
         let entries = read_entries(storage, header)?;
         let (blocks, end) = entries.split_at(header.num_blocks as usize);
-        if let Some(end) = quick_look(header, blocks, end[0]) {
-            return Ok(Index { kind: header.kind, entries, lengths: None, end, shared_blocks: 0 });
+        let (end, _) = split(header.kind, end[0]);
+        if let Some(last) = quick_look(header, blocks) {
+            let end = end_of_data(storage, header, last, end)?;
+            if end - last <= max_compressed_length(header.block_size) {
+                let (lengths, shared_blocks) = (None, 0);
+                return Ok(Index { kind: header.kind, entries, lengths, end, shared_blocks });
+            }
         }
         let mut checker = Checker::new(storage.name(), header, blocks);
         for entry in blocks {
             checker.block(*entry)?;
         }
-        checker.end(end[0])?;
+        let end = end_of_data(storage, header, checker.last(), end)?;
+        checker.close(end)?;
         let Checker { lengths, stored_end, shared_blocks, .. } = checker;
         Ok(Index { kind: header.kind, entries, lengths, end: stored_end, shared_blocks })
     }
@@ -139,8 +146,8 @@ fn read_entries(storage: &dyn Storage, header: &Header) -> Result<Vec<u64>> {
 
 /// Most indexes only rise, within their bounds: that is seen in a fraction of
 /// the time that a [`Checker`] takes, which has the last word on all others.
-/// Returns the end of the data.
-fn quick_look(header: &Header, blocks: &[u64], end: u64) -> Option<u64> {
+/// Returns where the last block begins.
+fn quick_look(header: &Header, blocks: &[u64]) -> Option<u64> {
     let kind = header.kind;
     let (mask, codecs) = match kind.codec() {
         _ if kind.shares_blocks() => return None,
@@ -149,16 +156,15 @@ fn quick_look(header: &Header, blocks: &[u64], end: u64) -> Option<u64> {
     };
     let data = header.data_range();
     let max_length = max_compressed_length(header.block_size);
-    let end = end & mask;
-    let mut before = blocks.first().map_or(end, |first| first & mask);
-    let mut sound = before >= data.start && end <= data.end;
-    for entry in blocks.iter().copied().chain([end]) {
+    let mut before = blocks.first().map_or(data.start, |first| first & mask);
+    let mut sound = before >= data.start;
+    for entry in blocks {
         let offset = entry & mask;
         // An offset below the one before wraps to a length beyond any.
         sound &= offset.wrapping_sub(before) <= max_length && entry >> OFFSET_BITS < codecs;
         before = offset;
     }
-    sound.then_some(end)
+    (sound && before <= data.end).then_some(before)
 }
 
 /// An entry's offset, and its codec where that is known.
@@ -229,7 +235,12 @@ impl<'a> Checker<'a> {
         let (offset, codec) = split(self.kind, entry);
         let block = self.count;
         if offset > self.data.end {
-            return self.beyond("offset", block, offset);
+            let message = format!(
+                "offset {block} is {offset}, beyond the end of the file at {}: it is damaged or \
+                 cut short",
+                self.data.end
+            );
+            return self.bad(ErrorKind::Format, message);
         }
         if offset < self.data.start {
             return self.bad(
@@ -254,26 +265,9 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// The last entry: where the last block ends.
-    fn end(&mut self, entry: u64) -> Result<()> {
-        let (mut end, _) = split(self.kind, entry);
-        let highest = self.open.as_ref().map_or(self.data.start, |open| open.offset);
-        if end > self.data.end {
-            return self.beyond("the end of the data, offset", self.count, end);
-        }
-        if end < highest {
-            if self.kind.end_is_reliable() {
-                let message = format!(
-                    "offset {}, the end of the data, is {end}, below the offset {highest} of an \
-                     earlier block",
-                    self.count
-                );
-                return self.bad(ErrorKind::Format, message);
-            }
-            // The rest of the file may be padding: no more than a block can take.
-            end = self.data.end.min(highest + self.max_length);
-        }
-        self.close(end)
+    /// Where the last block that is stored begins.
+    fn last(&self) -> u64 {
+        self.open.as_ref().map_or(self.data.start, |open| open.offset)
     }
 
     /// The open block ends here.
@@ -321,14 +315,5 @@ impl<'a> Checker<'a> {
         }
         self.shared_blocks += 1;
         Ok(())
-    }
-
-    fn beyond<T>(&self, what: &str, number: u64, value: u64) -> Result<T> {
-        let message = format!(
-            "{what} {number} is {value}, beyond the end of the file at {}: it is damaged or cut \
-             short",
-            self.data.end
-        );
-        self.bad(ErrorKind::Format, message)
     }
 }

@@ -12,6 +12,8 @@ use super::{CloopImage, Kind, Layout};
 pub struct CloopInfo {
     /// Which of the family.
     pub kind: Kind,
+    /// Whether it is one of FreeBSD's.
+    pub uzip: bool,
     /// Where header and index are.
     pub layout: Layout,
     /// Bytes of a block, decoded.
@@ -36,12 +38,11 @@ pub struct CloopInfo {
 }
 
 impl CloopInfo {
-    /// `cloop` or `uzip`. A `V2.0` image that `mkuzip` made counts as cloop:
-    /// nothing tells them apart.
+    /// `cloop` or `uzip`; a `V2.0` image is of `mkuzip` when its script says so.
     pub fn format(&self) -> &'static str {
-        match self.kind {
-            Kind::V2 | Kind::V4 => "cloop",
-            _ => "uzip",
+        match self.uzip {
+            true => "uzip",
+            false => "cloop",
         }
     }
 
@@ -78,6 +79,7 @@ impl CloopImage {
         }
         CloopInfo {
             kind: self.header.kind,
+            uzip: self.header.is_uzip(),
             layout: self.header.layout,
             block_size: self.block_size(),
             blocks: self.block_count(),

@@ -4,6 +4,7 @@
 mod ahead;
 mod block;
 mod check;
+mod ending;
 mod entry;
 mod extents;
 mod growing;

@@ -9,6 +9,7 @@ use crate::image::Image;
 use crate::storage::MemoryStorage;
 use crate::{Extent, ExtentKind};
 
+mod ending;
 mod faulty;
 mod malformed;
 mod medium;
@@ -20,6 +21,7 @@ mod reading;
 #[derive(Clone)]
 struct Builder {
     signature: &'static [u8; 4],
+    script: &'static [u8],
     block_size: u32,
     /// Compressed bytes and V4.0 flag of each block.
     blocks: Vec<(Vec<u8>, u64)>,
@@ -35,6 +37,7 @@ impl Builder {
     fn new(signature: &'static [u8; 4], block_size: u32) -> Self {
         Builder {
             signature,
+            script: b" Format\nexit 1\n",
             block_size,
             blocks: Vec::new(),
             entries: None,
@@ -69,7 +72,7 @@ impl Builder {
     fn header(&self) -> Vec<u8> {
         let mut header = b"#!/bin/sh\n#".to_vec();
         header.extend(self.signature);
-        header.extend(b" Format\nexit 1\n");
+        header.extend(self.script);
         header.resize(128, 0);
         header.extend(self.block_size.to_be_bytes());
         let entries = self.entries.as_ref().map_or(self.blocks.len(), |entries| entries.len() - 1);

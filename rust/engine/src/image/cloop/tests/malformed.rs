@@ -143,7 +143,7 @@ fn a_reference_back_must_hit_a_block() {
     assert_eq!(text, "test.img: offset 2 is 173, where no earlier block begins");
     // The block at 10 is still open when it is referred to: that is no reference, but an empty block.
     let image = open(&builder(vec![0, 10, 10, 20]).build()).unwrap();
-    assert_eq!([0, 1, 2].map(|block| image.location(block).length), [10, 0, 10]);
+    assert_eq!([0, 1].map(|block| image.location(block).length), [10, 0]);
 }
 
 #[test]
