@@ -34,9 +34,10 @@ test nbd-client /usr/sbin/nbd-client /sbin/nbd-client
 test qemu-utils /usr/bin/qemu-io
 test fio /usr/bin/fio
 test lzop /usr/bin/lzop
+test zisofs-tools /usr/bin/mkzftree
+test squashfs-tools /usr/bin/mksquashfs
+test btrfs-progs /usr/bin/mkfs.btrfs /usr/sbin/mkfs.btrfs /sbin/mkfs.btrfs
 test man-db /usr/bin/man
-
-bench squashfs-tools /usr/bin/mksquashfs
 "
 
 command=${1:-build}

@@ -88,6 +88,7 @@ def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _iso9660(info: dict[str, Any], as_json: bool) -> None:
+    from cowcloop.errors import ImageFormatError
     from cowcloop.iso9660 import shown
 
     if as_json:
@@ -98,14 +99,21 @@ def _iso9660(info: dict[str, Any], as_json: bool) -> None:
             ("type", "ISO 9660 image"),
             ("volume", shown(info["volume"])),
             ("size", _bytes(info["size"])),
-            ("cloop images", str(len(info["images"]))),
+            ("cloop images", str(len(info["images"])) if info["readable"] else "not known"),
         ]
         console.fields(pairs)
         if info["images"]:
             console.result("")
             console.table(_IN_ISO, [_in_iso(image, shown) for image in info["images"]])
+    if not info["readable"]:
+        raise ImageFormatError(info["problem"])
     if info["problem"]:
         console.warning(info["problem"])
+    if info["skipped"]:
+        first, *more = info["skipped"]
+        others = f" and {len(more)} more (see --json)" if more else ""
+        path, reason = shown(first["path"]), first["reason"]
+        console.warning(f"{path}{others}: not looked into: {reason}")
 
 
 _IN_ISO = ("IMAGE", "KIND", "SIZE", "FILE SIZE")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from cowcloop import _core
 from cowcloop.errors import CowcloopError, ImageFormatError
-from cowcloop.iso9660.disc import Disc, open_disc
+from cowcloop.iso9660.disc import Disc, Entry, open_disc
 from cowcloop.iso9660.medium import open_medium
 from cowcloop.source import Part
 
@@ -23,34 +22,76 @@ def contents(path: str) -> dict[str, Any]:
     """What `cowcloop info` tells of an ISO 9660 image.
 
     `images`: for each cloop or uzip image what `_core.image_info` says; where that fails, "image",
-    "path", "file_size" and "error". `problem`: why not all files could be looked at, or None.
+    "path", "file_size" and "error". `skipped`: "path" and "reason" of each file that could not be
+    looked into. `problem`: what else was skipped, in words, or None. `readable`: whether the
+    directories could be read.
     """
-    volume, files, problem = "", [], None
+    found = _Found(path)
+    volume, readable, problems = "", True, []
     with open_medium(path) as medium:
         size = medium.size
     try:
         with open_disc(path) as disc:
             volume = disc.volume
-            files = list(islice(_files(disc), _MOST_FILES + 1))
+            problems = [f"{path}: {each}" for each in disc.left_out]
+            if not found.all_files(disc):
+                problems.append(f"{path}: only the first {_MOST_FILES} files were looked into")
     except ImageFormatError as error:
-        problem = str(error)
-    if len(files) > _MOST_FILES:
-        problem = f"{path}: only the first {_MOST_FILES} files were looked into"
+        problems = [str(error)]
+        readable = False
     # In the order of their places: a drive need not seek to and fro.
-    parts = sorted(files[:_MOST_FILES], key=lambda part: part.ranges[0])
-    images = [_image(part) for part in parts]
+    images = map(_image, sorted(found.parts, key=lambda part: part.ranges[0]))
     return {
         "type": "iso9660",
         "path": path,
         "size": size,
         "volume": volume,
         "images": [image for image in images if image is not None],
-        "problem": problem,
+        "skipped": found.skipped,
+        "problem": "; ".join(problems) or None,
+        "readable": readable,
     }
 
 
-def _files(disc: Disc) -> Iterator[Part]:
-    """Every file that can be read and may be an image, as its best names are."""
+class _Found:
+    """The files of a disc: those that may be images, and those that cannot be looked into."""
+
+    def __init__(self, path: str) -> None:
+        self.parts: list[Part] = []
+        self.skipped: list[dict[str, str]] = []
+        self._path = path
+
+    def all_files(self, disc: Disc) -> bool:
+        """Find them, by their best names; False when there are more than are looked into."""
+        for number, (inside, entry) in enumerate(_files(disc)):
+            if number == _MOST_FILES:
+                return False
+            reason = _why_not(disc, entry, inside)
+            if reason is not None:
+                self.skipped.append({"path": f"{self._path}:{inside}", "reason": reason})
+                continue
+            part = Part(self._path, tuple(disc.extents(entry)), f"{self._path}:{inside}")
+            if _size(part) >= _LEAST_IMAGE:
+                self.parts.append(part)
+        return True
+
+
+def _why_not(disc: Disc, entry: Entry, inside: str) -> str | None:
+    """Why a file cannot be looked into, if so."""
+    if len(inside) > _LONGEST_PATH:
+        return f"its path is longer than {_LONGEST_PATH}"
+    if entry.compressed:
+        return "zisofs has compressed it"
+    if entry.interleaved:
+        return "it is stored interleaved"
+    extents = disc.extents(entry)
+    if not extents:
+        return "its extents are not complete"
+    return None if disc.lies_within(extents) else "it lies beyond the end of the disc"
+
+
+def _files(disc: Disc) -> Iterator[tuple[str, Entry]]:
+    """The path and entry of every file."""
     waiting = [("", disc.best)]
     # A relocated directory may be shown below itself.
     seen = set()
@@ -61,14 +102,10 @@ def _files(disc: Disc) -> Iterator[Part]:
         seen.add(id(directory.records[0]))
         for entry in directory.entries():
             inside = f"{folder}/{entry.name}"
-            if len(inside) > _LONGEST_PATH:
-                continue
-            if entry.directory:
+            if entry.directory and len(inside) <= _LONGEST_PATH:
                 waiting.append((inside, entry))
-            elif entry.link is None and not entry.interleaved and disc.lies_within(entry.extents):
-                part = Part(disc.path, tuple(entry.extents), f"{disc.path}:{inside}")
-                if _size(part) >= _LEAST_IMAGE:
-                    yield part
+            elif entry.directory or entry.link is None:
+                yield inside, entry
 
 
 def _image(part: Part) -> dict[str, Any] | None:

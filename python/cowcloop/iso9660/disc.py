@@ -6,12 +6,14 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from cowcloop.errors import CowcloopError, ImageFormatError, UnsupportedError
+from cowcloop.iso9660 import susp
 from cowcloop.iso9660.medium import REMEDY, Medium, open_medium, shown
+from cowcloop.iso9660.udf import LARGE, Extent, LargeFile, large_files
 
 if TYPE_CHECKING:
     from pycdlib.dr import DirectoryRecord
@@ -50,7 +52,16 @@ class Entry:
         return bool(self.records[0].file_unit_size or self.records[0].interleave_gap_size)
 
     @property
-    def extents(self) -> list[tuple[int, int]]:
+    def compressed(self) -> bool:
+        """Whether zisofs has compressed what is stored."""
+        found = self.records[0].rock_ridge
+        if found is None:
+            return False
+        areas = filter(None, (found.dr_entries, found.ce_entries))
+        return any(pad.padding[:2] == susp.ZISOFS for area in areas for pad in area.pd_records)
+
+    @property
+    def extents(self) -> list[Extent]:
         """Offset and length of each, in bytes; none, if not all are there."""
         if self.records[-1].file_flags & _MORE_EXTENTS or len(self.records) > MOST_EXTENTS:
             return []
@@ -92,6 +103,25 @@ class Disc:
     volume: str
     #: the primary tree's, and Joliet's where there is one
     roots: list[Entry]
+    #: what UDF says about files that are too large for ISO 9660, as `large_files` has them
+    large: dict[int, LargeFile]
+    #: what was left out of it, in words
+    left_out: list[str] = field(default_factory=list)
+
+    def extents(self, entry: Entry) -> list[Extent]:
+        """A file's, as ISO 9660 has them, or UDF where only that knows its size."""
+        found = entry.extents
+        known = self.large.get(found[0][0]) if found else None
+        size = sum(length for _, length in found)
+        if known is None or size >= LARGE:
+            return found
+        # Files that are empty lie anywhere, and 4 GiB sharp seem to be none.
+        if size == 0 and known.name.casefold() not in (
+            entry.name.casefold(),
+            entry.plain.casefold(),
+        ):
+            return found
+        return known.extents
 
     @property
     def best(self) -> Entry:
@@ -135,7 +165,24 @@ def _read(medium: Medium) -> Disc:
     if iso.joliet_vd is not None:
         roots.append(Entry("/", "/", [iso.joliet_vd.root_directory_record()]))
     volume = os.fsdecode(iso.pvd.volume_identifier).strip(" \0")
-    return Disc(medium.path, medium.size, volume, roots)
+    disc = Disc(medium.path, medium.size, volume, roots, {})
+    if medium.unknown:
+        names = ", ".join(sorted(os.fsdecode(name) for name in medium.unknown))
+        disc.left_out.append(f"what its records of the kind {names} say was skipped")
+    if medium.has_udf:
+        _read_udf(disc)
+    return disc
+
+
+def _read_udf(disc: Disc) -> None:
+    try:
+        disc.large.update(large_files(disc.path))
+    except OSError:
+        raise
+    except Exception as error:
+        reason = shown(str(error)) or type(error).__name__
+        message = f"its UDF file system was skipped ({reason})"
+        disc.left_out.append(f"{message}: files of more than 4 GiB may seem too short")
 
 
 def _is_hidden(record: DirectoryRecord) -> bool:

@@ -71,11 +71,15 @@ def _pieces_of(disc: Disc, entry: Entry, whole: str) -> tuple[tuple[int, int], .
     if entry.interleaved:
         message = "it is stored interleaved: mount the image, or copy the file out of it"
         raise UnsupportedError(errno.EOPNOTSUPP, f"{whole}: {message}")
-    if not entry.extents:
+    if entry.compressed:
+        message = "zisofs has compressed it: mount the image, or copy the file out of it"
+        raise UnsupportedError(errno.EOPNOTSUPP, f"{whole}: {message}")
+    extents = disc.extents(entry)
+    if not extents:
         message = f"its extents are not complete, or more than {MOST_EXTENTS}"
         raise ImageFormatError(f"{whole}: {message}: copy the disc again")
     found: list[tuple[int, int]] = []
-    for offset, length in entry.extents:
+    for offset, length in extents:
         if found and sum(found[-1]) == offset:
             found[-1] = (found[-1][0], found[-1][1] + length)
         elif length:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cowcloop.errors import CowcloopError, ImageFormatError, InvalidInputError, from_engine
+from cowcloop.iso9660 import susp
 
 REMEDY = "mount it, or copy the image out of it"
 
@@ -25,11 +26,24 @@ _LEAST_READ = 128
 _MOST_SECONDS = 60
 
 
-class Medium:
-    """The image, as the file that pycdlib reads."""
+# Where UDF begins among the descriptors of a disc that has both.
+_UDF = b"BEA01"
 
-    def __init__(self, path: str, file: int) -> None:
+
+class Medium:
+    """The image, as the file that pycdlib reads.
+
+    pycdlib refuses all of a disc for one thing that it does not take; so what is not needed to read
+    the directories of ISO 9660 is kept from it. With `udf` it is shown the disc as that is.
+    """
+
+    def __init__(self, path: str, file: int, *, udf: bool = False) -> None:
         self.path = path
+        #: whether UDF was found, and hidden
+        self.has_udf = False
+        #: names of entries in System Use areas that mean nothing to us
+        self.unknown: set[bytes] = set()
+        self._shows_udf = udf
         self.size = os.lseek(file, 0, os.SEEK_END)
         self._file = file
         self._at = 0
@@ -48,12 +62,22 @@ class Medium:
             raise self._too_much(f"it has more than {_MOST_READ >> 20} MiB of directories")
         # What is there to start a computer is neither needed nor judged.
         data = bytes(length) if self._at < _SYSTEM_AREA else self._pread(length, self._at)
+        if data[1:6] == _UDF and not self._shows_udf:
+            self.has_udf = True
+            data = bytes(length)
         self._at += len(data)
-        return _Watched(data, self.check_time)
+        # A continuation of such an area lies in one sector.
+        if length <= _SECTOR:
+            data = self._tidy(data, susp.in_area)
+        return _Watched(data, self)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go there. The end seems to be far away: pycdlib shortens the files beyond it."""
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: 1 << 62}[whence]
+        """Go there. The end seems to be far away: pycdlib shortens the files beyond it.
+
+        But UDF has something at the end, and its files are not shortened.
+        """
+        end = self.size if self._shows_udf else 1 << 62
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: end}[whence]
         return self._at
 
     def tell(self) -> int:
@@ -65,6 +89,16 @@ class Medium:
         if time.thread_time() > self._until:
             raise self._too_much(f"its directories take more than {_MOST_SECONDS} seconds to read")
 
+    def part(self, data: bytes) -> bytes:
+        """A part of what was read, which may be a directory record, in time."""
+        self.check_time()
+        return self._tidy(data, susp.in_record)
+
+    def _tidy(self, data: bytes, how: Callable[[bytes], tuple[bytes, set[bytes]]]) -> bytes:
+        tidy, unknown = how(data)
+        self.unknown |= unknown
+        return tidy
+
     def _too_much(self, what: str) -> ImageFormatError:
         return ImageFormatError(f"{self.path}: {what}: {REMEDY}")
 
@@ -75,20 +109,20 @@ class Medium:
 class _Watched(bytes):
     """Data that pycdlib takes a directory's records from, each in its turn and in time."""
 
-    _check: Callable[[], None]
+    _medium: Medium
 
-    def __new__(cls, data: bytes, check: Callable[[], None]) -> _Watched:
+    def __new__(cls, data: bytes, medium: Medium) -> _Watched:
         made = super().__new__(cls, data)
-        made._check = check
+        made._medium = medium
         return made
 
     def __getitem__(self, key: Any) -> Any:
-        self._check()
-        return super().__getitem__(key)
+        found = super().__getitem__(key)
+        return self._medium.part(found) if isinstance(found, bytes) else found
 
 
 @contextmanager
-def open_medium(path: str) -> Iterator[Medium]:
+def open_medium(path: str, *, udf: bool = False) -> Iterator[Medium]:
     """Open it for reading; what the system refuses then and later is told as our error."""
     file = -1
     try:
@@ -96,7 +130,7 @@ def open_medium(path: str) -> Iterator[Medium]:
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
             raise InvalidInputError(f"{path}: neither a file nor a block device")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        yield Medium(path, file)
+        yield Medium(path, file, udf=udf)
     except CowcloopError:
         raise
     except OSError as error:
