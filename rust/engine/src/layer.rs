@@ -34,6 +34,34 @@ impl Extent {
 /// Where [`Layer::extents`] sends what it finds. `Break` ends the walk early.
 pub type ExtentSink<'a> = &'a mut dyn FnMut(Extent) -> ControlFlow<()>;
 
+/// Passes on what `walk` finds, with neighbouring extents of one kind joined.
+///
+/// # Errors
+/// Those of `walk`; what was found before is passed on.
+pub fn join_extents(
+    sink: ExtentSink<'_>,
+    walk: impl FnOnce(ExtentSink<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut run: Option<Extent> = None;
+    let walked = walk(&mut |extent| match &mut run {
+        Some(last) if last.kind == extent.kind => {
+            last.length += extent.length;
+            ControlFlow::Continue(())
+        }
+        _ => match run.replace(extent).map(&mut *sink) {
+            Some(ControlFlow::Break(())) => {
+                run = None;
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        },
+    });
+    if let Some(last) = run {
+        let _ = sink(last);
+    }
+    walked
+}
+
 /// What a layer has done since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LayerCounters {
@@ -107,5 +135,44 @@ pub trait Layer: Send + Sync {
             }
         })?;
         Ok(zero)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ExtentKind::{Data, Zero};
+
+    fn joined(found: &[(u64, u64, ExtentKind)], most: usize) -> Vec<(u64, u64, ExtentKind)> {
+        let mut runs = Vec::new();
+        let mut sink = |extent: Extent| {
+            runs.push((extent.offset, extent.length, extent.kind));
+            if runs.len() < most {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        join_extents(&mut sink, |sink| {
+            for &(offset, length, kind) in found {
+                if sink(Extent { offset, length, kind }).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+        runs
+    }
+
+    #[test]
+    fn neighbours_of_one_kind_become_one_run() {
+        let found = [(0, 10, Data), (10, 5, Data), (15, 1, Zero), (16, 4, Zero), (20, 2, Data)];
+        let runs = [(0, 15, Data), (15, 5, Zero), (20, 2, Data)];
+        for most in 1..=3 {
+            assert_eq!(joined(&found, most), runs[..most]);
+        }
+        assert_eq!(joined(&found[..2], 1), [(0, 15, Data)]);
+        assert_eq!(joined(&[], 1), []);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! device -> overlay (bitmap) -> cowfile                 a block that was written
-//!                            -> image -> cache -> codec -> storage   any other block
+//!                            -> image -> read -> codec, storage   any other block
 //! ```
 //!
 //! Nothing in here knows of Python, of nbdkit or of a terminal: events worth
@@ -14,7 +14,6 @@
 //! All sizes and offsets are in bytes unless a name says *blocks*.
 #![forbid(unsafe_code)]
 
-mod cache;
 pub mod codec;
 pub mod cowfile;
 pub mod cowtools;
@@ -25,6 +24,7 @@ pub mod layer;
 mod memory;
 pub mod overlay;
 pub mod pipeline;
+mod read;
 pub mod storage;
 
 pub use error::{Error, ErrorKind, Result};

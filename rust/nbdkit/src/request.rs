@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cowcloop_engine::device::Device;
-use cowcloop_engine::{Error, ErrorKind, ExtentKind, Result};
+use cowcloop_engine::layer::join_extents;
+use cowcloop_engine::{Error, ErrorKind, Extent, ExtentKind, Result};
 
 use crate::abi;
 use crate::host::ExtentList;
@@ -119,20 +120,23 @@ impl Connection {
         flags: u32,
         list: &mut ExtentList,
     ) -> Result<bool> {
-        let first_only = flags & abi::FLAG_REQ_ONE != 0;
+        let most = if flags & abi::FLAG_REQ_ONE == 0 { MAX_EXTENTS } else { 1 };
+        let mut left = most;
         let mut accepted = true;
-        let mut runs = Runs::new(|offset, length, kind| {
-            let kind = match kind {
+        let mut sink = |extent: Extent| {
+            let kind = match extent.kind {
                 ExtentKind::Data => 0,
                 ExtentKind::Zero => abi::EXTENT_ZERO_HOLE,
             };
-            accepted = list.add(offset, length, kind);
-            accepted && !first_only
-        });
-        self.reader().extents(offset, length, &mut |extent| {
-            runs.add(extent.offset, extent.length, extent.kind)
-        })?;
-        runs.finish();
+            accepted = list.add(extent.offset, extent.length, kind);
+            left -= 1;
+            if accepted && left > 0 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        join_extents(&mut sink, |sink| self.reader().extents(offset, length, sink))?;
         Ok(accepted)
     }
 
@@ -146,84 +150,5 @@ fn flush_if_asked(device: &Device, flags: u32) -> Result<()> {
     match flags & abi::FLAG_FUA != 0 {
         true => device.flush(),
         false => Ok(()),
-    }
-}
-
-/// Joins neighbouring extents of one kind, so that each run is passed on once.
-struct Runs<F> {
-    run: Option<(u64, u64, ExtentKind)>,
-    left: usize,
-    pass_on: F,
-}
-
-impl<F: FnMut(u64, u64, ExtentKind) -> bool> Runs<F> {
-    fn new(pass_on: F) -> Self {
-        Runs { run: None, left: MAX_EXTENTS, pass_on }
-    }
-
-    fn add(&mut self, offset: u64, length: u64, kind: ExtentKind) -> ControlFlow<()> {
-        if let Some(run) = &mut self.run {
-            if run.2 == kind {
-                run.1 += length;
-                return ControlFlow::Continue(());
-            }
-            let (start, length, kind) = *run;
-            self.run = None;
-            self.left -= 1;
-            if !(self.pass_on)(start, length, kind) || self.left == 0 {
-                self.left = 0;
-                return ControlFlow::Break(());
-            }
-        }
-        self.run = Some((offset, length, kind));
-        ControlFlow::Continue(())
-    }
-
-    /// Passes the last run on, unless the walk was ended before.
-    fn finish(mut self) {
-        if let Some((offset, length, kind)) = self.run.take() {
-            (self.pass_on)(offset, length, kind);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ExtentKind::{Data, Zero};
-
-    fn runs_of(
-        extents: &[(u64, u64, ExtentKind)],
-        first_only: bool,
-    ) -> Vec<(u64, u64, ExtentKind)> {
-        let mut found = Vec::new();
-        let mut runs = Runs::new(|offset, length, kind| {
-            found.push((offset, length, kind));
-            !first_only
-        });
-        for &(offset, length, kind) in extents {
-            if runs.add(offset, length, kind).is_break() {
-                break;
-            }
-        }
-        runs.finish();
-        found
-    }
-
-    #[test]
-    fn neighbours_of_one_kind_become_one_run() {
-        let extents = [(0, 10, Data), (10, 5, Data), (15, 1, Zero), (16, 4, Zero), (20, 2, Data)];
-        assert_eq!(runs_of(&extents, false), [(0, 15, Data), (15, 5, Zero), (20, 2, Data)]);
-        assert_eq!(runs_of(&extents, true), [(0, 15, Data)]);
-        assert_eq!(runs_of(&extents[..2], true), [(0, 15, Data)]);
-        assert_eq!(runs_of(&[], false), []);
-    }
-
-    #[test]
-    fn an_answer_has_an_end() {
-        let many: Vec<_> = (0..MAX_EXTENTS as u64 * 2)
-            .map(|i| (i, 1, if i % 2 == 0 { Data } else { Zero }))
-            .collect();
-        assert_eq!(runs_of(&many, false).len(), MAX_EXTENTS);
     }
 }

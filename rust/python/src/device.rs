@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use cowcloop_engine::cowfile::CowfileStatus;
 use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus};
 use cowcloop_engine::image::ImageOptions;
-use cowcloop_engine::layer::ExtentKind;
+use cowcloop_engine::layer::{join_extents, Extent, ExtentKind};
 use cowcloop_engine::{Error, ErrorKind};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -195,18 +195,13 @@ impl Device {
     /// gaps, neighbours of one kind joined.
     fn extents(&self, py: Python<'_>, offset: u64, length: u64) -> PyResult<Vec<(u64, u64, bool)>> {
         let engine = self.engine()?;
-        let mut found: Vec<(u64, u64, bool)> = Vec::new();
-        py.detach(|| {
-            engine.extents(offset, length, &mut |extent| {
-                let zero = extent.kind == ExtentKind::Zero;
-                match found.last_mut() {
-                    Some(last) if last.2 == zero => last.1 += extent.length,
-                    _ => found.push((extent.offset, extent.length, zero)),
-                }
-                ControlFlow::Continue(())
-            })
-        })
-        .map_err(to_python)?;
+        let mut found = Vec::new();
+        let mut sink = |extent: Extent| {
+            found.push((extent.offset, extent.length, extent.kind == ExtentKind::Zero));
+            ControlFlow::Continue(())
+        };
+        py.detach(|| join_extents(&mut sink, |sink| engine.extents(offset, length, sink)))
+            .map_err(to_python)?;
         Ok(found)
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use crate::codec::Codec;
 
-use super::extents::Look;
 use super::{CloopImage, Kind, Layout};
 
 /// What an image holds.
@@ -61,12 +60,12 @@ impl CloopImage {
     pub fn info(&self) -> CloopInfo {
         let mut codecs = BTreeMap::new();
         let mut zero_blocks = 0;
-        let mut look = Look::new(self, self.block_count());
+        let mut finder = self.zero_finder(self.block_count());
         let mut compressed_bytes = 0;
         let mut stored_end = 0;
         for block in 0..self.block_count() {
             let location = self.location(block);
-            zero_blocks += u64::from(look.is_zero(block));
+            zero_blocks += u64::from(finder.is_zero(block));
             if location.length == 0 {
                 continue;
             }
@@ -89,7 +88,7 @@ impl CloopImage {
             compressed_bytes,
             codecs,
             zero_blocks,
-            shared_blocks: self.index.shared_blocks(),
+            shared_blocks: self.decoder().index().shared_blocks(),
         }
     }
 }

@@ -36,8 +36,8 @@ fn a_small_read_decodes_a_part_and_a_second_one_the_rest() {
     let (builder, bytes) = image(BLOCK, 3);
     let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
     assert!(read(&image, BLOCK + 5000, 100).unwrap() == bytes[BLOCK + 5000..][..100]);
-    let part = image.cache.peek(1).unwrap();
-    assert!(matches!(part.data, entry::Data::Prefix(_, 8192)), "{part:?}");
+    let part = image.reader.cached(1).unwrap();
+    assert!(matches!(part.data, crate::read::Data::Prefix(_, 8192)), "{part:?}");
     // With nobody to check it later, the second read does.
     assert!(read(&image, BLOCK + 10, 100).unwrap() == bytes[BLOCK + 10..][..100]);
     let whole = image.counters();
@@ -103,7 +103,7 @@ fn damage_at_the_end_is_found_by_the_second_read() {
             failed += usize::from(read(&image, block_size, 100).is_err());
         }
         assert!(failed >= 15, "{failed} of 20 at {block_size}");
-        assert!(image.cache.peek(1).is_none(), "what is of no use takes no memory");
+        assert!(image.reader.cached(1).is_none(), "what is of no use takes no memory");
         assert!(read(&image, 2 * block_size - 1, 1).is_err());
         assert!(read(&image, block_size - 1, 1).unwrap() == bytes[block_size - 1..][..1]);
         assert!(read(&image, 2 * block_size, 1).unwrap() == bytes[2 * block_size..][..1]);
@@ -121,10 +121,10 @@ fn damage_at_the_end_is_found_in_the_background() {
             let offset = block * block_size;
             assert!(read(&image, offset, 100).unwrap() == bytes[offset..][..100]);
         }
-        let damaged = || image.states.get(1) == zeros::Known::Damaged;
+        let damaged = || image.reader.blocks().state(1) == crate::read::Known::Damaged;
         assert!(eventually(damaged), "block size {block_size}");
         assert!(read(&image, block_size, 100).is_err());
-        assert!(eventually(|| image.states.get(0) == zeros::Known::Data));
+        assert!(eventually(|| image.reader.blocks().state(0) == crate::read::Known::Data));
         assert!(read(&image, 0, 100).unwrap() == bytes[..100]);
     }
 }
@@ -141,7 +141,7 @@ fn a_large_block_grows_with_what_is_asked_for() {
         assert!(read(&image, at, 100).unwrap() == bytes[at..at + 100], "{at}");
     }
     assert_eq!(image.counters().cache_misses, 1, "one inflate did it all");
-    assert_eq!(image.states.get(0), zeros::Known::Data, "and it was checked");
+    assert_eq!(image.reader.blocks().state(0), crate::read::Known::Data, "and it was checked");
 }
 
 #[test]
@@ -205,8 +205,8 @@ fn read_ahead_follows_a_reader() {
     for block in 0..4 {
         read(&image, block * BLOCK, BLOCK).unwrap();
     }
-    assert!(eventually(|| image.cache.peek(10).is_some()));
-    assert!(image.cache.peek(40).is_none());
+    assert!(eventually(|| image.reader.cached(10).is_some()));
+    assert!(image.reader.cached(40).is_none());
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn prefetch_fills_the_cache() {
     image.prefetch(0, u64::MAX);
     image.start();
     image.prefetch(2 * BLOCK as u64 + 1, BLOCK as u64);
-    assert!(eventually(|| (2..4).all(|block| image.cache.peek(block).is_some())));
-    assert!(image.cache.peek(1).is_none() && image.cache.peek(4).is_none());
+    assert!(eventually(|| (2..4).all(|block| image.reader.cached(block).is_some())));
+    assert!(image.reader.cached(1).is_none() && image.reader.cached(4).is_none());
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn the_smallest_cache_and_damage_bear_many_readers() {
         built[end - 1] ^= 1;
         let options = ImageOptions { cache_bytes: 0, threads: 2, ..Default::default() };
         let image = CloopImage::open(storage(&built), &options).unwrap();
-        let most = 2 * entry::heaviest(block_size as u32) + 16;
+        let most = 2 * crate::read::heaviest(block_size) + 16;
         assert!(image.counters().cache_limit <= most);
         let found = AtomicUsize::new(0);
         std::thread::scope(|scope| {

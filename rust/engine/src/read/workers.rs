@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-/// A pool of threads, and how busy the image is.
+/// A pool of threads, and how many threads decode blocks now.
 #[derive(Debug)]
 pub(super) struct Workers {
     threads: usize,
@@ -17,7 +17,7 @@ pub(super) struct Workers {
     busy: AtomicUsize,
 }
 
-/// Somebody decodes while this lives.
+/// Counts a thread as one that decodes, for as long as this lives.
 pub(super) struct Busy<'a>(&'a AtomicUsize);
 
 impl Drop for Busy<'_> {
@@ -27,7 +27,7 @@ impl Drop for Busy<'_> {
 }
 
 impl Workers {
-    /// Up to `threads` threads; 0: one a core.
+    /// Up to `threads` threads; 0: one per core.
     pub(super) fn new(threads: usize) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Workers {
@@ -48,19 +48,19 @@ impl Workers {
         process != 0 && process == std::process::id()
     }
 
-    /// Counts the caller among those who decode.
+    /// Counts the caller among the threads that decode.
     pub(super) fn enter(&self) -> Busy<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(&self.busy)
     }
 
-    /// Those who decode now.
+    /// Threads that decode now.
     pub(super) fn busy(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Workers that a reader, who counts himself as busy, can put to use. One
-    /// thread in all is the reader's own: a worker would only take turns with it.
+    /// Workers that a reader, itself counted as busy, can put to use. Where there is
+    /// one thread in all, none: a worker would only take turns with the reader.
     pub(super) fn spare(&self) -> usize {
         match self.threads {
             2.. if self.started() => (self.threads + 1).saturating_sub(self.busy().max(1)),
@@ -81,7 +81,7 @@ impl Workers {
         self.started().then(|| self.pool.get_or_init(build).as_ref())?
     }
 
-    /// Has `work` done by a worker, or by nobody.
+    /// Has `work` done by a worker; drops it where there are none.
     pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         if let Some(pool) = self.pool() {
             pool.spawn_fifo(work);

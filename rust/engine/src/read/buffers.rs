@@ -1,6 +1,8 @@
 //! Memory for decoded blocks that is used again and again.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Buffers that are kept for the next blocks, while they take no more bytes
 /// than this.
@@ -21,7 +23,7 @@ impl Buffers {
 
     /// A buffer with whatever its last user left in it.
     pub(crate) fn take(self: &Arc<Self>) -> Buffer {
-        let spare = self.spare.lock().expect("no panic while locked").pop();
+        let spare = self.spare.lock().pop();
         let bytes = spare.unwrap_or_else(|| vec![0; self.length]);
         Buffer { bytes, home: Arc::clone(self) }
     }
@@ -50,7 +52,7 @@ impl std::ops::DerefMut for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut spare = self.home.spare.lock().expect("no panic while locked");
+        let mut spare = self.home.spare.lock();
         if (spare.len() + 1) * self.home.length <= SPARE_BYTES {
             spare.push(std::mem::take(&mut self.bytes));
         }

@@ -4,24 +4,26 @@
 //! the bytes, and a copy of a large image would push out what others come back to.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use crate::cache::{Loaded, Place};
+use parking_lot::Mutex;
+
+use crate::read::cache::{Admission, Loaded};
+use crate::read::entry::{Data, Entry};
 use crate::Result;
 
-use super::entry::{Data, Entry};
-use super::CloopImage;
+use super::BlockReader;
 
 /// Blocks from which on a request is worth being shared among threads.
 const WORTH_SHARING: usize = 4;
 
-impl CloopImage {
+impl BlockReader {
     /// Reads the whole blocks from `first` on.
     pub(super) fn read_run(&self, first: u64, buf: &mut [u8]) -> Result<()> {
         let _busy = self.workers.enter();
-        let block_size = self.block_size() as usize;
+        let block_size = self.block_size();
         let count = buf.len() / block_size;
-        let step = self.follow(first, first + count as u64);
+        let step = self.readahead.follow(first, first + count as u64);
         let helpers = self.workers.spare().saturating_sub(1).min(count / 2);
         let blocks = (first..).zip(buf.chunks_exact_mut(block_size));
         let shared = helpers > 0 && count >= WORTH_SHARING && !step.sequential;
@@ -39,7 +41,7 @@ impl CloopImage {
         }
     }
 
-    /// Has blocks read by the caller and `helpers` threads, whoever comes first.
+    /// Has blocks read by the caller and `helpers` threads, each taking the next one.
     fn share(
         &self,
         pool: &rayon_core::ThreadPool,
@@ -51,10 +53,10 @@ impl CloopImage {
         let failed = Mutex::new(None);
         let work = || {
             while let Some(place) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let taken = place.lock().expect("no panic while locked").take();
+                let taken = place.lock().take();
                 let Some((block, output)) = taken else { continue };
                 if let Err(error) = self.read_whole(block, output, false) {
-                    failed.lock().expect("no panic while locked").get_or_insert(error);
+                    failed.lock().get_or_insert(error);
                     next.store(blocks.len(), Ordering::Relaxed);
                 }
             }
@@ -68,16 +70,13 @@ impl CloopImage {
             }
             work();
         });
-        match failed.into_inner().expect("no panic while locked") {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
     /// A whole block, from the cache or decoded in place. `false`, only with
-    /// `expected`: a worker is at it, and will have it in the cache soon.
+    /// `expected`: a worker is decoding it, and will have it in the cache soon.
     fn read_whole(&self, block: u64, output: &mut [u8], expected: bool) -> Result<bool> {
-        if self.read_known(block, output)? {
+        if self.blocks.read(block, output)? {
             return Ok(true);
         }
         if let Some(entry) = self.cache.peek(block) {
@@ -87,15 +86,14 @@ impl CloopImage {
         } else if expected && self.cache.in_flight(block) {
             return Ok(false);
         }
-        let location = self.location(block);
         if self.history.note(block) {
             // Wanted again: it may be so once more.
-            let make = || Ok((Entry::new(self.make_whole(block, location)?), Place::Kept));
-            match self.cache.load(block, make)? {
+            let load = || Ok((Entry::new(self.load_whole(block)?), Admission::Kept));
+            match self.cache.load(block, load)? {
                 Loaded::Found(entry) if self.take_whole(block, &entry, output) => return Ok(true),
                 Loaded::Found(_) => {}
                 Loaded::Made(entry) => {
-                    self.counters.misses.fetch_add(1, Ordering::Relaxed);
+                    self.misses.fetch_add(1, Ordering::Relaxed);
                     if let Data::Whole(bytes) = &entry.data {
                         output.copy_from_slice(bytes);
                         return Ok(true);
@@ -103,8 +101,8 @@ impl CloopImage {
                 }
             }
         }
-        self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        self.load_whole(block, location, output)?;
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.load_into(block, output)?;
         Ok(true)
     }
 
@@ -113,13 +111,13 @@ impl CloopImage {
         let Data::Whole(bytes) = &entry.data else { return false };
         // The reader's step is told for the run as a whole.
         let first = entry.first_use();
-        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        self.hits.fetch_add(1, Ordering::Relaxed);
         output.copy_from_slice(bytes);
-        match entry.passing() {
-            true => self.cache.remove(block, entry),
-            // Who it was read ahead for is no second reader.
-            false if !first => self.cache.touch(block, entry),
-            false => {}
+        if entry.passing() {
+            self.cache.remove(block, entry);
+        } else if !first {
+            // The reader for which it was read ahead is no second reader.
+            self.cache.touch(block, entry);
         }
         true
     }

@@ -9,8 +9,6 @@
 //! decodes it and the others wait for it. No lock of the cache is held while a
 //! block is decoded or copied out.
 
-mod buffers;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +16,6 @@ use quick_cache::sync::{
     Cache, DefaultLifecycle, EntryAction, EntryResult, GuardResult, PlaceholderGuard,
 };
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-
-pub(crate) use buffers::{Buffer, Buffers};
 
 /// The part of the budget that new items have, ...
 const NEW_PART: u64 = 8;
@@ -49,16 +45,16 @@ impl<T: Weigh> Weighter<u64, Arc<T>> for ByWeight {
 }
 
 type Queue<T> = Cache<u64, Arc<T>, ByWeight>;
-/// Whoever has it makes the item.
+/// The right to make the item; one caller has it.
 type Turn<'a, T> =
     PlaceholderGuard<'a, u64, Arc<T>, ByWeight, DefaultHashBuilder, DefaultLifecycle<u64, Arc<T>>>;
 
-/// Where something comes that was made.
+/// The queue that a new item is admitted to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// Among what was wanted once.
-    New,
-    /// Among what is worth keeping.
+pub(crate) enum Admission {
+    /// That of what was wanted once.
+    Once,
+    /// That of what is worth keeping.
     Kept,
 }
 
@@ -119,12 +115,12 @@ impl<T: Weigh> BlockCache<T> {
         }
     }
 
-    /// The block, made by `make` when it is not there. Of those who come at the
-    /// same time one makes it, and the others wait.
+    /// The block, made by `make` when it is not there. Of the callers that come at
+    /// the same time one makes it, and the others wait.
     pub(crate) fn load<E>(
         &self,
         block: u64,
-        make: impl FnOnce() -> Result<(T, Place), E>,
+        make: impl FnOnce() -> Result<(T, Admission), E>,
     ) -> Result<Loaded<T>, E> {
         match self.new.get_value_or_guard(&block, None) {
             GuardResult::Value(found) => Ok(Loaded::Found(found)),
@@ -133,15 +129,15 @@ impl<T: Weigh> BlockCache<T> {
         }
     }
 
-    /// The same in place of a value that did not do.
+    /// The same in place of a value that holds too little.
     pub(crate) fn load_instead<E>(
         &self,
         block: u64,
         old: &Arc<T>,
-        make: impl FnOnce() -> Result<(T, Place), E>,
+        make: impl FnOnce() -> Result<(T, Admission), E>,
     ) -> Result<Loaded<T>, E> {
         self.kept.remove_if(&block, |held| Arc::ptr_eq(held, old));
-        // Those who waited for `old` have it before it is in its place, from
+        // Callers that waited for `old` have it before it is in its place, from
         // where it could be removed: here that is waited for, too.
         let entry = self.new.entry(&block, None, |_, held| match Arc::ptr_eq(held, old) {
             true => EntryAction::ReplaceWithGuard,
@@ -157,12 +153,12 @@ impl<T: Weigh> BlockCache<T> {
         }
     }
 
-    /// The same for one who has no use for the block yet: does nothing when
-    /// another is making it.
+    /// The same for a caller that has no use for the block yet: does nothing while
+    /// another one makes it.
     pub(crate) fn try_load<E>(
         &self,
         block: u64,
-        make: impl FnOnce() -> Result<(T, Place), E>,
+        make: impl FnOnce() -> Result<(T, Admission), E>,
     ) -> Result<(), E> {
         match self.new.get_value_or_guard(&block, Some(Duration::ZERO)) {
             GuardResult::Guard(turn) => self.fill(block, turn, make).map(|_| ()),
@@ -174,29 +170,29 @@ impl<T: Weigh> BlockCache<T> {
         &self,
         block: u64,
         turn: Turn<'_, T>,
-        make: impl FnOnce() -> Result<(T, Place), E>,
+        make: impl FnOnce() -> Result<(T, Admission), E>,
     ) -> Result<Loaded<T>, E> {
-        // Whoever had the turn before may have put it there.
+        // The caller that had the turn before may have put it there.
         if let Some(found) = self.kept.peek(&block) {
             return Ok(Loaded::Found(found));
         }
-        let (made, place) = make()?;
+        let (made, admission) = make()?;
         let made = Arc::new(made);
-        match place {
+        match admission {
             // Not admitted when it was removed meanwhile: then it serves once.
-            Place::New => drop(turn.insert(Arc::clone(&made))),
-            Place::Kept => self.kept.insert(block, Arc::clone(&made)),
+            Admission::Once => drop(turn.insert(Arc::clone(&made))),
+            Admission::Kept => self.kept.insert(block, Arc::clone(&made)),
         }
         Ok(Loaded::Made(made))
     }
 
-    /// Whether somebody is making the block now.
+    /// Whether a caller is making the block now.
     pub(crate) fn in_flight(&self, block: u64) -> bool {
         let found = self.new.get_value_or_guard(&block, Some(Duration::ZERO));
         matches!(found, GuardResult::Timeout)
     }
 
-    /// Takes out a value that did not do, unless another has taken its place.
+    /// Takes out a value, unless another has taken its place.
     pub(crate) fn remove(&self, block: u64, value: &Arc<T>) {
         for queue in [&self.new, &self.kept] {
             queue.remove_if(&block, |held| Arc::ptr_eq(held, value));

@@ -6,10 +6,14 @@
 //! lock, where others who need more wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
 
 use crate::codec::zlib::{Stream, STREAM_BYTES};
 use crate::codec::DecodeError;
+
+use super::decoder::BlockError;
 
 /// Segments of a block.
 const SEGMENTS: usize = 32;
@@ -18,7 +22,7 @@ const SEGMENTS: usize = 32;
 const CHUNK: usize = 64 << 10;
 
 /// Where a block stands.
-pub(super) struct Growing {
+pub(crate) struct Growing {
     block_size: usize,
     /// Bytes of compressed data.
     length: u64,
@@ -37,20 +41,6 @@ struct Inflating {
     stream: Stream,
     segment: Box<[u8]>,
     written: usize,
-}
-
-/// Why a block does not grow.
-pub(super) enum GrowError {
-    /// The storage said so.
-    Io(std::io::Error),
-    /// The stream is damaged.
-    Decode(DecodeError),
-}
-
-impl From<DecodeError> for GrowError {
-    fn from(error: DecodeError) -> Self {
-        GrowError::Decode(error)
-    }
 }
 
 impl std::fmt::Debug for Growing {
@@ -110,8 +100,8 @@ impl Growing {
         &self,
         end: usize,
         mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
-    ) -> Result<bool, GrowError> {
-        let mut place = self.stream.lock().expect("no panic while locked");
+    ) -> Result<bool, BlockError> {
+        let mut place = self.stream.lock();
         let Some(Inflating { stream, segment, written }) = &mut *place else { return Ok(true) };
         let mut input = Input { bytes: Vec::new(), at: 0, length: self.length };
         while self.available() < end {
@@ -158,7 +148,7 @@ impl Input {
         output: &mut [u8],
         written: &mut usize,
         read: &mut impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
-    ) -> Result<(), GrowError> {
+    ) -> Result<(), BlockError> {
         while *written < output.len() && !stream.ended() {
             let (consumed, wrote) = stream.step(&self.bytes[self.at..], &mut output[*written..])?;
             self.at += consumed;
@@ -169,7 +159,7 @@ impl Input {
                     return Err(DecodeError::truncated().into());
                 }
                 self.bytes.resize(rest.min(CHUNK as u64) as usize, 0);
-                read(&mut self.bytes, stream.consumed()).map_err(GrowError::Io)?;
+                read(&mut self.bytes, stream.consumed()).map_err(BlockError::Io)?;
                 self.at = 0;
             }
         }

@@ -2,26 +2,27 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::cache::{Buffer, Weigh};
 use crate::codec::zlib::STREAM_BYTES;
 
+use super::buffers::Buffer;
+use super::cache::Weigh;
 use super::growing::Growing;
 
 /// Bytes that an entry takes beside its data, about.
 const OVERHEAD: u64 = 256;
 
 /// Bytes that no entry exceeds.
-pub(super) fn heaviest(block_size: u32) -> u64 {
-    OVERHEAD + u64::from(block_size) + STREAM_BYTES
+pub(crate) fn heaviest(block_size: usize) -> u64 {
+    OVERHEAD + block_size as u64 + STREAM_BYTES
 }
 
 /// A block as the cache holds it.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) data: Data,
-    /// It was read ahead, and no reader came yet.
+pub(crate) struct Entry {
+    pub(crate) data: Data,
+    /// It was read ahead, and no reader has come yet.
     ahead: AtomicBool,
-    /// It is here for one reader, who goes through the image in order.
+    /// It is here for one reader, which goes through the image in order.
     passing: bool,
     /// Where in the block the last read ended.
     read_to: AtomicU32,
@@ -29,7 +30,7 @@ pub(super) struct Entry {
 
 /// What is there of a block.
 #[derive(Debug)]
-pub(super) enum Data {
+pub(crate) enum Data {
     /// All of it, and its checksum was right.
     Whole(Buffer),
     /// So many bytes of its beginning; the rest was never decoded.
@@ -55,7 +56,7 @@ impl Entry {
         matches!(self.data, Data::Prefix(..))
     }
 
-    /// Whether nobody is expected to want it again once it was read.
+    /// Whether no other reader is expected to want it.
     pub(super) fn passing(&self) -> bool {
         self.passing
     }

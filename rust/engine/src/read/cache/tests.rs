@@ -15,18 +15,18 @@ impl Weigh for Item {
     }
 }
 
-fn load(cache: &BlockCache<Item>, block: u64, place: Place) -> Loaded<Item> {
-    cache.load(block, || Ok::<_, ()>((Item(ITEM), place))).unwrap()
+fn load(cache: &BlockCache<Item>, block: u64, admission: Admission) -> Loaded<Item> {
+    cache.load(block, || Ok::<_, ()>((Item(ITEM), admission))).unwrap()
 }
 
 #[test]
 fn what_is_wanted_once_pushes_out_nothing_that_is_kept() {
     let cache = BlockCache::new(256 * ITEM, ITEM);
     for block in 0..50 {
-        load(&cache, block, Place::Kept);
+        load(&cache, block, Admission::Kept);
     }
     for block in 1000..5000 {
-        assert!(matches!(load(&cache, block, Place::New), Loaded::Made(_)));
+        assert!(matches!(load(&cache, block, Admission::Once), Loaded::Made(_)));
         assert!(cache.bytes() <= cache.limit());
     }
     assert!((0..50).all(|block| cache.peek(block).is_some()));
@@ -37,10 +37,10 @@ fn what_is_wanted_once_pushes_out_nothing_that_is_kept() {
 #[test]
 fn what_is_wanted_again_stays() {
     let cache = BlockCache::new(256 * ITEM, ITEM);
-    load(&cache, 7, Place::New);
+    load(&cache, 7, Admission::Once);
     let found = cache.peek(7).unwrap();
     cache.touch(7, &found);
-    (1000..2000).for_each(|block| drop(load(&cache, block, Place::New)));
+    (1000..2000).for_each(|block| drop(load(&cache, block, Admission::Once)));
     assert!(Arc::ptr_eq(&found, &cache.peek(7).unwrap()));
     cache.remove(7, &found);
     assert!(cache.peek(7).is_none());
@@ -53,11 +53,11 @@ fn the_smallest_cache_holds_the_heaviest_item_in_either_place() {
         // Each shard's part is rounded up by less than a byte.
         let limit = capacity + cache.kept.num_shards() as u64;
         assert!(cache.limit() <= limit, "{capacity}");
-        load(&cache, 1, Place::New);
-        load(&cache, 2, Place::Kept);
+        load(&cache, 1, Admission::Once);
+        load(&cache, 2, Admission::Kept);
         assert!(cache.peek(1).is_some() && cache.peek(2).is_some(), "{capacity}");
-        (10..2000).for_each(|block| drop(load(&cache, block, Place::Kept)));
-        (10..2000).for_each(|block| drop(load(&cache, block + 5000, Place::New)));
+        (10..2000).for_each(|block| drop(load(&cache, block, Admission::Kept)));
+        (10..2000).for_each(|block| drop(load(&cache, block + 5000, Admission::Once)));
         assert!(cache.bytes() <= limit, "{capacity}");
     }
 }
@@ -79,7 +79,7 @@ fn many_threads_over_a_small_cache() {
             for _ in 0..20_000 {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let (block, what) = ((seed >> 33) % 8, (seed >> 40) % 16);
-                let place = if what % 2 == 0 { Place::New } else { Place::Kept };
+                let place = if what % 2 == 0 { Admission::Once } else { Admission::Kept };
                 let made = cache.load(block, || {
                     let others = making[block as usize].fetch_add(1, Ordering::SeqCst);
                     std::hint::spin_loop();

@@ -7,10 +7,89 @@
 //! that nothing is left to do when the reader goes elsewhere: a few jumps that
 //! belong to no stream put all others to sleep until their readers come back.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, Weak};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
-use super::CloopImage;
+use parking_lot::Mutex;
+
+use super::workers::Workers;
+
+/// Hints that wait for a worker at most.
+const MOST_HINTS: usize = 256;
+
+/// What decodes the blocks that will be wanted.
+pub(super) trait LoadAhead: Send + Sync {
+    /// Decodes a block into the cache, unless it is there or on its way.
+    fn load_ahead(&self, block: u64);
+}
+
+/// Sends workers ahead of the readers of one image.
+#[derive(Debug)]
+pub(super) struct ReadAhead<L> {
+    streams: Streams,
+    blocks: u64,
+    hints: AtomicUsize,
+    workers: Arc<Workers>,
+    loader: Weak<L>,
+}
+
+impl<L: LoadAhead + 'static> ReadAhead<L> {
+    /// For an image of `blocks` blocks; `cache_bytes` bound how far ahead of a
+    /// reader the workers get.
+    pub(super) fn new(
+        blocks: u64,
+        block_size: usize,
+        cache_bytes: u64,
+        workers: Arc<Workers>,
+        loader: Weak<L>,
+    ) -> Arc<Self> {
+        let streams = Streams::new(block_size, cache_bytes);
+        Arc::new(ReadAhead { streams, blocks, hints: AtomicUsize::new(0), workers, loader })
+    }
+
+    /// A reader takes the blocks `[first, end)`: sees whether it reads in
+    /// order, and sends workers ahead of it.
+    pub(super) fn follow(self: &Arc<Self>, first: u64, end: u64) -> Step {
+        let step = self.streams.step(first, end, self.workers.spare());
+        if let Some(id) = step.wanted {
+            let this = self.clone();
+            self.workers.spawn(move || this.run(id));
+        }
+        step
+    }
+
+    /// Does a worker's part for a stream.
+    fn run(&self, id: u64) {
+        while let Some(loader) = self.loader.upgrade() {
+            let Some(block) = self.streams.take(id, self.blocks) else { return };
+            loader.load_ahead(block);
+        }
+    }
+
+    /// Has a range of blocks decoded by a worker. The hint is lost where there are no
+    /// workers yet, or where so many wait that they would fill the memory.
+    pub(super) fn hint(self: &Arc<Self>, blocks: Range<u64>) {
+        let hint = Hint(self.clone());
+        if self.hints.fetch_add(1, Ordering::AcqRel) < MOST_HINTS {
+            self.workers.spawn(move || {
+                for block in blocks {
+                    let Some(loader) = hint.0.loader.upgrade() else { return };
+                    loader.load_ahead(block);
+                }
+            });
+        }
+    }
+}
+
+/// A hint, followed or not: dropped, it waits no more.
+struct Hint<L>(Arc<ReadAhead<L>>);
+
+impl<L> Drop for Hint<L> {
+    fn drop(&mut self) {
+        self.0.hints.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// Streams that are followed at a time.
 const STREAMS: usize = 16;
@@ -23,7 +102,7 @@ const PATIENCE: u32 = 2;
 
 /// The readers that are followed.
 #[derive(Debug)]
-pub(super) struct Streams {
+struct Streams {
     table: Mutex<Vec<Stream>>,
     largest_window: u64,
     ids: AtomicU64,
@@ -34,7 +113,7 @@ struct Stream {
     id: u64,
     /// The block that its reader wants next.
     next: u64,
-    /// The first block that nobody was sent for.
+    /// The first block that no worker was sent for.
     ahead: u64,
     /// Blocks to be ahead of the reader.
     window: u64,
@@ -57,19 +136,19 @@ pub(super) struct Step {
 
 impl Streams {
     /// `cache_bytes` bound how far ahead a reader can be served.
-    pub(super) fn new(block_size: u32, cache_bytes: u64) -> Self {
+    fn new(block_size: usize, cache_bytes: u64) -> Self {
         let bytes = LARGEST_WINDOW.min(cache_bytes / 8);
         Streams {
             table: Mutex::new(Vec::with_capacity(STREAMS)),
-            largest_window: bytes / u64::from(block_size),
+            largest_window: bytes / block_size as u64,
             ids: AtomicU64::new(0),
         }
     }
 
     /// A reader takes the blocks `[first, end)`. `spare` is the number of
     /// workers that could be used.
-    pub(super) fn step(&self, first: u64, end: u64, spare: usize) -> Step {
-        let mut table = self.table.lock().expect("no panic while locked");
+    fn step(&self, first: u64, end: u64, spare: usize) -> Step {
+        let mut table = self.table.lock();
         // Requests of one reader may overtake each other a little.
         let reach = |stream: &Stream| stream.next + stream.window;
         let found = table.iter().position(|stream| (stream.next..=reach(stream)).contains(&first));
@@ -105,7 +184,7 @@ impl Streams {
 
     /// The next block to decode for a stream; `None`: the worker is not needed any more.
     fn take(&self, id: u64, blocks: u64) -> Option<u64> {
-        let mut table = self.table.lock().expect("no panic while locked");
+        let mut table = self.table.lock();
         let stream = table.iter_mut().find(|stream| stream.id == id)?;
         let end = (stream.next + stream.window).min(blocks);
         if stream.jumps >= PATIENCE || stream.ahead >= end {
@@ -114,35 +193,6 @@ impl Streams {
         }
         stream.ahead += 1;
         Some(stream.ahead - 1)
-    }
-}
-
-impl CloopImage {
-    /// A reader takes the blocks `[first, end)`: sees whether it reads in
-    /// order, and sends workers ahead of it.
-    pub(super) fn follow(&self, first: u64, end: u64) -> Step {
-        let spare = self.workers.spare();
-        let step = self.streams.step(first, end, spare);
-        if let Some(id) = step.wanted {
-            let image = self.me.clone();
-            self.workers.spawn(move || read_ahead(&image, id));
-        }
-        step
-    }
-}
-
-fn read_ahead(image: &Weak<CloopImage>, id: u64) {
-    while let Some(image) = Weak::upgrade(image) {
-        let Some(block) = image.streams.take(id, image.block_count()) else { return };
-        image.load_ahead(block);
-    }
-}
-
-/// Decodes a range of blocks into the cache, one after the other.
-pub(super) fn load_range(image: &Weak<CloopImage>, blocks: std::ops::Range<u64>) {
-    for block in blocks {
-        let Some(image) = Weak::upgrade(image) else { return };
-        image.load_ahead(block);
     }
 }
 
@@ -165,6 +215,51 @@ mod tests {
         let step = streams.step(12, 13, 2);
         assert_eq!((step.ahead, step.wanted), (14, Some(id)));
         assert_eq!([0; 3].map(|_| streams.take(id, 16)), [Some(14), Some(15), None]);
+    }
+
+    #[derive(Debug, Default)]
+    struct Loader(Mutex<Vec<u64>>);
+
+    impl LoadAhead for Loader {
+        fn load_ahead(&self, block: u64) {
+            self.0.lock().push(block);
+        }
+    }
+
+    fn ahead_of(loader: &Arc<Loader>) -> Arc<ReadAhead<Loader>> {
+        let workers = Arc::new(Workers::new(2));
+        workers.start();
+        ReadAhead::new(1000, 65536, 64 << 20, workers, Arc::downgrade(loader))
+    }
+
+    #[test]
+    fn a_reader_in_order_finds_its_next_blocks_loaded() {
+        let loader = Arc::new(Loader::default());
+        let ahead = ahead_of(&loader);
+        ahead.follow(10, 11);
+        assert!(ahead.follow(11, 12).sequential);
+        while loader.0.lock().len() < 2 {
+            std::thread::yield_now();
+        }
+        assert_eq!(*loader.0.lock(), [12, 13]);
+    }
+
+    #[test]
+    fn hints_beyond_a_number_are_lost() {
+        let loader = Arc::new(Loader::default());
+        let ahead = ahead_of(&loader);
+        let held = loader.0.lock();
+        for _ in 0..20 * MOST_HINTS {
+            ahead.hint(5..6);
+            assert!(ahead.hints.load(Ordering::SeqCst) <= MOST_HINTS);
+        }
+        drop(held);
+        while ahead.hints.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+        let loaded = loader.0.lock();
+        assert!((1..=MOST_HINTS).contains(&loaded.len()));
+        assert!(loaded.iter().all(|block| *block == 5));
     }
 
     #[test]

@@ -1,0 +1,297 @@
+//! What was found out about blocks: zeros, data, damage.
+//!
+//! Images of create_compressed_fs store a block of zeros as an ordinary stream,
+//! and every such stream of one encoder is the same bytes. So a block whose
+//! compressed length is suspiciously small is compared with streams that are
+//! known to be zeros; where none fits it is decoded once, and if zeros come out
+//! its stream joins the known ones. What was found is kept in two bits per block.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::RwLock;
+
+use crate::codec::{Codec, DecodeError};
+use crate::image::cloop::BlockLocation;
+use crate::{Error, ErrorKind, Result};
+
+use super::decoder::{BlockError, Decoder};
+use super::growing::Growing;
+
+/// Blocks whose bits are allocated together.
+const CHUNK: u64 = 16 << 10;
+const PER_BYTE: u64 = 4;
+
+/// Streams that are kept of each codec and length.
+const STREAMS_A_LENGTH: usize = 4;
+/// Bytes of streams that are kept in all.
+const STREAM_BYTES: usize = 4 << 20;
+
+/// What is known of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing yet.
+    Nothing,
+    /// It holds more than zeros.
+    Data,
+    /// It is all zeros.
+    Zero,
+    /// It does not decode, and this was logged.
+    Damaged,
+}
+
+/// The blocks of an image, and what was found out about each.
+#[derive(Debug)]
+pub(crate) struct KnownBlocks {
+    decoder: Decoder,
+    states: BlockStates,
+    zero_streams: ZeroStreams,
+}
+
+impl KnownBlocks {
+    /// Nothing is known yet.
+    pub(crate) fn new(decoder: Decoder) -> Self {
+        let states = BlockStates::new(decoder.block_count());
+        KnownBlocks { decoder, states, zero_streams: ZeroStreams::default() }
+    }
+
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// What is known of a block.
+    pub(crate) fn state(&self, block: u64) -> Known {
+        self.states.get(block)
+    }
+
+    /// Serves what is known without decoding: `true` when `piece`, a part of
+    /// the block, was filled with zeros.
+    ///
+    /// # Errors
+    /// `Damaged` when that is what is known.
+    pub(super) fn read(&self, block: u64, piece: &mut [u8]) -> Result<bool> {
+        self.refuse_damaged(block)?;
+        let zero = self.state(block) == Known::Zero || self.decoder.location(block).length == 0;
+        if zero {
+            piece.fill(0);
+        }
+        Ok(zero)
+    }
+
+    /// # Errors
+    /// `Damaged` when the block was found to be.
+    pub(super) fn refuse_damaged(&self, block: u64) -> Result<()> {
+        if self.state(block) == Known::Damaged {
+            return Err(self.damaged(block));
+        }
+        Ok(())
+    }
+
+    /// Whether a block's stream is so small that the block might be all zeros.
+    pub(super) fn may_be_zeros(&self, location: BlockLocation) -> bool {
+        ZeroStreams::candidate(location, self.decoder.block_size())
+    }
+
+    /// Decodes and checks a whole block, and remembers how that went.
+    ///
+    /// # Errors
+    /// `Damaged` or `Io`.
+    pub(super) fn load(&self, block: u64, output: &mut [u8]) -> Result<()> {
+        let location = self.decoder.location(block);
+        let loaded = self.decoder.with_compressed(location, |input| {
+            if !self.may_be_zeros(location) {
+                return self.decoder.decode(block, input, output).map(|()| Known::Data);
+            }
+            if self.zero_streams.find(location.codec, input).is_some() {
+                output.fill(0);
+                return Ok(Known::Zero);
+            }
+            self.decode_candidate(block, input, output)
+        });
+        let known = match loaded {
+            Ok(Ok(known)) => known,
+            Ok(Err(error)) => return Err(self.failed(block, error.into())),
+            Err(error) => return Err(self.failed(block, error.into())),
+        };
+        self.states.set(block, known);
+        Ok(())
+    }
+
+    /// Decodes the beginning of a block, as long as `prefix`; the checksum is not looked at.
+    ///
+    /// # Errors
+    /// `Damaged` or `Io`.
+    pub(super) fn load_prefix(&self, block: u64, prefix: &mut [u8]) -> Result<()> {
+        self.decoder.decode_prefix(block, prefix).map_err(|error| self.failed(block, error))
+    }
+
+    /// Has at least `end` bytes of a block inflated; the checksum is looked at with the last.
+    ///
+    /// # Errors
+    /// `Damaged` or `Io`.
+    pub(super) fn grow(&self, block: u64, growing: &Growing, end: usize) -> Result<()> {
+        let start = self.decoder.location(block).offset;
+        match growing.grow(end, |buf, at| self.decoder.read(buf, start + at)) {
+            Ok(true) => {
+                self.states.set(block, Known::Data);
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(self.failed(block, error)),
+        }
+    }
+
+    /// What a small stream, given as `input`, decodes to, by the streams that
+    /// are known or by decoding it; noted for the next time.
+    pub(super) fn look_at(&self, block: u64, input: &[u8], scratch: &mut Vec<u8>) -> Known {
+        let known = match self.known_zeros(block, input) {
+            Some(_) => Known::Zero,
+            None => {
+                scratch.resize(self.decoder.block_size(), 0);
+                self.decode_candidate(block, input, scratch).unwrap_or(Known::Nothing)
+            }
+        };
+        self.note(block, known);
+        known
+    }
+
+    /// The stream of zeros that `input` is, when it was learned.
+    pub(super) fn known_zeros(&self, block: u64, input: &[u8]) -> Option<Arc<[u8]>> {
+        self.zero_streams.find(self.decoder.location(block).codec, input)
+    }
+
+    /// Notes what a block was found to be.
+    pub(super) fn note(&self, block: u64, known: Known) {
+        if known != Known::Nothing {
+            self.states.set(block, known);
+        }
+    }
+
+    /// Decodes a block that may be zeros, and learns its stream where it is.
+    fn decode_candidate(
+        &self,
+        block: u64,
+        input: &[u8],
+        output: &mut [u8],
+    ) -> std::result::Result<Known, DecodeError> {
+        self.decoder.decode(block, input, output)?;
+        if output.iter().any(|byte| *byte != 0) {
+            return Ok(Known::Data);
+        }
+        // A stream that was allowed to be short is no model for others.
+        if !self.decoder.may_be_short(block) {
+            self.zero_streams.learn(self.decoder.location(block).codec, input);
+        }
+        Ok(Known::Zero)
+    }
+
+    /// The error for a block that cannot be had. Damage is noted, and logged once.
+    fn failed(&self, block: u64, error: BlockError) -> Error {
+        let offset = self.decoder.location(block).offset;
+        match error {
+            BlockError::Io(error) => {
+                let message = format!("cannot read block {block} at offset {offset}");
+                Error::io(self.decoder.name(), message, error)
+            }
+            BlockError::Decode(reason) => {
+                if self.states.set(block, Known::Damaged) {
+                    log::error!(
+                        "{}: block {block} at offset {offset} is damaged: {reason}",
+                        self.decoder.name()
+                    );
+                }
+                self.damaged(block)
+            }
+        }
+    }
+
+    fn damaged(&self, block: u64) -> Error {
+        let offset = self.decoder.location(block).offset;
+        let message = format!("block {block} at offset {offset} is damaged");
+        Error::new(ErrorKind::Damaged, self.decoder.name(), message)
+    }
+}
+
+/// Two bits per block, allocated where something is known.
+#[derive(Debug)]
+struct BlockStates(Vec<OnceLock<Box<[AtomicU8]>>>);
+
+impl BlockStates {
+    fn new(blocks: u64) -> Self {
+        BlockStates((0..blocks.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect())
+    }
+
+    fn get(&self, block: u64) -> Known {
+        let Some(chunk) = self.0[(block / CHUNK) as usize].get() else { return Known::Nothing };
+        let byte = chunk[(block % CHUNK / PER_BYTE) as usize].load(Ordering::Acquire);
+        match byte >> Self::shift(block) & 3 {
+            0 => Known::Nothing,
+            1 => Known::Data,
+            2 => Known::Zero,
+            _ => Known::Damaged,
+        }
+    }
+
+    /// Notes what was found; returns whether that is news. Damage is never taken back.
+    fn set(&self, block: u64, known: Known) -> bool {
+        let chunk = self.0[(block / CHUNK) as usize].get_or_init(|| {
+            (0..CHUNK / PER_BYTE).map(|_| AtomicU8::new(0)).collect::<Vec<_>>().into_boxed_slice()
+        });
+        let shift = Self::shift(block);
+        let value = match known {
+            Known::Nothing => 0,
+            Known::Data => 1,
+            Known::Zero => 2,
+            Known::Damaged => 3,
+        };
+        let cell = &chunk[(block % CHUNK / PER_BYTE) as usize];
+        let update = |byte: u8| {
+            let old = byte >> shift & 3;
+            (old != value && old != 3).then_some(byte & !(3 << shift) | value << shift)
+        };
+        cell.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).is_ok()
+    }
+
+    fn shift(block: u64) -> u32 {
+        (block % PER_BYTE) as u32 * 2
+    }
+}
+
+/// Streams that are known to decode to a block of zeros.
+#[derive(Debug, Default)]
+struct ZeroStreams(RwLock<HashMap<(Codec, u32), Streams>>);
+
+/// Streams of one codec and length.
+type Streams = Vec<Arc<[u8]>>;
+
+impl ZeroStreams {
+    /// Whether a block of this compressed length might be all zeros.
+    ///
+    /// A long run costs one byte in 128 to 255 with LZ4, LZO and deflate's
+    /// fixed codes, and much less elsewhere. Stored blocks are not looked at: to
+    /// compare them is to read them.
+    fn candidate(location: BlockLocation, block_size: usize) -> bool {
+        location.codec != Codec::Stored && location.length as usize <= block_size / 128 + 128
+    }
+
+    /// This very stream, when it was learned.
+    fn find(&self, codec: Codec, stream: &[u8]) -> Option<Arc<[u8]>> {
+        let known = self.0.read();
+        let streams = known.get(&(codec, stream.len() as u32))?;
+        streams.iter().find(|known| ***known == *stream).cloned()
+    }
+
+    /// Remembers a stream that decoded to zeros, while there is room.
+    fn learn(&self, codec: Codec, stream: &[u8]) {
+        let mut known = self.0.write();
+        let held: usize = known.values().flatten().map(|stream| stream.len()).sum();
+        if held + stream.len() > STREAM_BYTES {
+            return;
+        }
+        let streams = known.entry((codec, stream.len() as u32)).or_default();
+        if streams.len() < STREAMS_A_LENGTH && !streams.iter().any(|known| **known == *stream) {
+            streams.push(stream.into());
+        }
+    }
+}

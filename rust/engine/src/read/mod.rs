@@ -1,0 +1,36 @@
+//! Reading blocks that are compressed: each part has its own state and knows
+//! only those before it.
+//!
+//! ```text
+//! decoder     a block from the storage through its codec; stateless
+//! known       what was found out about blocks: zeros, data, damage
+//! zeros       which ranges are zeros, asked of the index and of `known`
+//! cache       decoded blocks, within a budget of bytes
+//! workers     threads for the work that no reader waits for
+//! readahead   which block a reader will want next
+//! checker     blocks that were served in part and are to be checked
+//! reader      a request: from the cache, else decoded into it or past it
+//! ```
+
+mod buffers;
+mod cache;
+mod checker;
+mod decoder;
+mod entry;
+mod growing;
+mod history;
+mod known;
+mod readahead;
+mod reader;
+mod workers;
+mod zeros;
+
+pub use decoder::BadBlock;
+pub(crate) use decoder::Decoder;
+pub(crate) use reader::{BlockReader, ReaderOptions};
+pub(crate) use zeros::ZeroFinder;
+
+#[cfg(test)]
+pub(crate) use entry::{heaviest, Data};
+#[cfg(test)]
+pub(crate) use known::Known;

@@ -1,0 +1,157 @@
+//! Reads of an image: from the cache, or through a codec into it or past it.
+//!
+//! A request is cut into pieces of blocks ([`piece`]) and a run of whole blocks
+//! ([`run`]); [`load`] decodes what the cache does not have.
+
+mod load;
+mod piece;
+mod run;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use crate::{LayerCounters, Result};
+
+use super::buffers::Buffers;
+use super::cache::BlockCache;
+use super::checker::Checker;
+use super::decoder::Decoder;
+use super::entry::{self, Entry};
+use super::history::History;
+use super::known::KnownBlocks;
+use super::readahead::ReadAhead;
+use super::workers::Workers;
+
+/// How blocks are read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReaderOptions {
+    /// Bytes of decompressed blocks to keep at most.
+    pub(crate) cache_bytes: u64,
+    /// Threads that inflate ahead of readers; 0: one per core.
+    pub(crate) threads: usize,
+    /// Inflate and check a whole block before any byte of it is given out.
+    pub(crate) strict: bool,
+}
+
+/// Reads the blocks of one image, for any number of threads.
+#[derive(Debug)]
+pub(crate) struct BlockReader {
+    blocks: KnownBlocks,
+    strict: bool,
+    cache: BlockCache<Entry>,
+    history: History,
+    buffers: Arc<Buffers>,
+    workers: Arc<Workers>,
+    readahead: Arc<ReadAhead<BlockReader>>,
+    checker: Arc<Checker<BlockReader>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl BlockReader {
+    pub(crate) fn new(decoder: Decoder, options: ReaderOptions) -> Arc<Self> {
+        let (block_size, count) = (decoder.block_size(), decoder.block_count());
+        // A cache that cannot hold two blocks would decode one again for each small read.
+        let heaviest = entry::heaviest(block_size);
+        // One that is twice as large as the image holds all of it, whatever comes first.
+        let most = count.saturating_mul(2 * heaviest);
+        let cache_bytes = options.cache_bytes.min(most).max(2 * heaviest);
+        let workers = Arc::new(Workers::new(options.threads));
+        Arc::new_cyclic(|me: &Weak<BlockReader>| BlockReader {
+            blocks: KnownBlocks::new(decoder),
+            strict: options.strict,
+            cache: BlockCache::new(cache_bytes, heaviest),
+            history: History::new(cache_bytes / block_size as u64),
+            buffers: Buffers::new(block_size),
+            readahead: ReadAhead::new(count, block_size, cache_bytes, workers.clone(), me.clone()),
+            checker: Checker::new(me.clone()),
+            workers,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
+    }
+
+    /// The blocks, and what is known of them.
+    pub(crate) fn blocks(&self) -> &KnownBlocks {
+        &self.blocks
+    }
+
+    /// Lets threads be used from now on.
+    pub(crate) fn start(&self) {
+        self.workers.start();
+    }
+
+    /// Fills `buf` from `offset` on, within the image.
+    ///
+    /// # Errors
+    /// `Damaged` or `Io`; `buf` is then unspecified.
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let block_size = self.block_size();
+        let first = offset / block_size as u64;
+        let within = (offset % block_size as u64) as usize;
+        if within + buf.len() < block_size {
+            return self.read_piece(first, within, buf);
+        }
+        let head = (block_size - within) % block_size;
+        let (head, rest) = buf.split_at_mut(head);
+        let (run, tail) = rest.split_at_mut(rest.len() / block_size * block_size);
+        let after_head = first + u64::from(!head.is_empty());
+        let after_run = after_head + (run.len() / block_size) as u64;
+        if !head.is_empty() {
+            self.read_piece(first, within, head)?;
+        }
+        if !run.is_empty() {
+            self.read_run(after_head, run)?;
+        }
+        if !tail.is_empty() {
+            self.read_piece(after_run, 0, tail)?;
+        }
+        Ok(())
+    }
+
+    /// Has the blocks of a range decoded into the cache by a worker, as far as they
+    /// fit it well. Does nothing before [`start`](Self::start).
+    pub(crate) fn prefetch(&self, offset: u64, length: u64) {
+        let block_size = self.block_size() as u64;
+        let first = offset / block_size;
+        let room = (self.cache.limit() / 2 / block_size).max(1);
+        let count = self.blocks.decoder().block_count();
+        let end = offset.saturating_add(length).div_ceil(block_size).min(count);
+        self.readahead.hint(first..end.min(first + room));
+    }
+
+    /// What was done so far.
+    pub(crate) fn counters(&self) -> LayerCounters {
+        let (base_reads, base_read_bytes) = self.blocks.decoder().reads();
+        LayerCounters {
+            base_reads,
+            base_read_bytes,
+            cache_hits: self.hits.load(Ordering::Relaxed),
+            cache_misses: self.misses.load(Ordering::Relaxed),
+            cache_bytes: self.cache.bytes(),
+            cache_limit: self.cache.limit(),
+        }
+    }
+
+    fn block_size(&self) -> usize {
+        self.blocks.decoder().block_size()
+    }
+
+    /// Lets go of what the cache has of a block.
+    fn forget(&self, block: u64) {
+        if let Some(entry) = self.cache.peek(block) {
+            self.cache.remove(block, &entry);
+        }
+    }
+}
+
+#[cfg(test)]
+impl BlockReader {
+    /// What the cache has of a block.
+    pub(crate) fn cached(&self, block: u64) -> Option<Arc<Entry>> {
+        self.cache.peek(block)
+    }
+}
