@@ -30,6 +30,7 @@ test dosfstools /usr/sbin/mkfs.vfat /sbin/mkfs.vfat
 test xfsprogs /usr/sbin/mkfs.xfs /sbin/mkfs.xfs
 test exfatprogs /usr/sbin/mkfs.exfat /sbin/mkfs.exfat
 test exfat-fuse /usr/sbin/mount.exfat-fuse /sbin/mount.exfat-fuse
+test fusefat /usr/bin/fusefat
 test nbd-client /usr/sbin/nbd-client /sbin/nbd-client
 test qemu-utils /usr/bin/qemu-io
 test fio /usr/bin/fio

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from cowcloop.cli import app
-from support.programs import cowcloop, cowcloop_path, finding, one_line, program, run
+from support import users
+from support.programs import cowcloop, cowcloop_path, finding, one_line, run
 
 COMMANDS = list(app.COMMANDS)
 
@@ -197,10 +198,7 @@ def test_a_file_that_may_not_be_read(root: None, runtime: Path) -> None:
     secret = runtime / "secret"
     secret.touch(0o000)
     runtime.chmod(0o755)
-    setpriv = program("setpriv", "util-linux")
-    user = (setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", cowcloop_path())
-    if run(*user, "--version", expect=None).returncode:
-        pytest.skip(f"another user cannot run {cowcloop_path()}")
+    users.require()
     for words in (["info"], ["verify"], ["map"], ["extract", "-"]):
-        done = run(*user, words[0], secret, *words[1:], expect=1)
+        done = run(*users.as_nobody(cowcloop_path(), words[0], secret, *words[1:]), expect=1)
         one_line(done.stderr.decode(), ("secret", "Permission denied"))

@@ -38,7 +38,7 @@ def test_the_changes_are_in_the_new_image(image: Path, tmp_path: Path, layout: s
 
 
 def test_it_equals_extract_and_create(chicken: Path, tmp_path: Path) -> None:
-    """Also as Debian's own tool reads it."""
+    """Also as other programs read it."""
     cow, raw = tmp_path / "c", tmp_path / "raw"
     with serving(chicken, cow) as server:
         handle = nbdclient.connect(server.uri)
@@ -46,14 +46,14 @@ def test_it_equals_extract_and_create(chicken: Path, tmp_path: Path) -> None:
         handle.zero(300_000, 3_000_000)
         handle.pwrite(b"end", handle.get_size() - 3)
         handle.shutdown()
-    new, again, plain = tmp_path / "new", tmp_path / "again", tmp_path / "plain"
+    new, again = tmp_path / "new", tmp_path / "again"
     cowcloop("commit", chicken, cow, new)
     cowcloop("extract", chicken, cow, raw)
     cowcloop("create", raw, again)
     assert cowcloop("extract", new, "-").stdout == raw.read_bytes()
     assert cowcloop("extract", again, "-").stdout == raw.read_bytes()
-    images.decompress(new, plain)
-    assert plain.read_bytes() == raw.read_bytes()
+    for name, found in images.read_by_others(new, tmp_path).items():
+        assert found == raw.read_bytes(), name
 
 
 def test_a_stack_of_cowfiles(image: Path, cow: Path, tmp_path: Path) -> None:

@@ -37,10 +37,8 @@ def _read_by_all(image: Path, want: bytes, tmp_path: Path) -> None:
     out = tmp_path / "read"
     cowcloop("extract", image, out)
     assert out.read_bytes() == want
-    images.qemu_decompress(image, out)
-    assert out.read_bytes() == want
-    images.decompress(image, out)
-    assert out.read_bytes() == want
+    for name, found in images.read_by_others(image, tmp_path).items():
+        assert found == want, name
     cowcloop("verify", image)
 
 
@@ -100,12 +98,13 @@ def test_levels(raw: Path, tmp_path: Path) -> None:
     assert sizes["1"] > sizes["best"]
 
 
-def test_no_larger_than_debians(ext2: Path, chicken: Path, tmp_path: Path) -> None:
-    out = tmp_path / "i.img"
+def test_no_larger_than_debians(ext2: Path, tmp_path: Path) -> None:
+    out, theirs = tmp_path / "i.img", tmp_path / "theirs"
+    images.compress(ext2, theirs)
     cowcloop("create", ext2, out)
-    assert out.stat().st_size <= chicken.stat().st_size
+    assert out.stat().st_size <= theirs.stat().st_size
     # Their best takes seconds a megabyte.
-    part, theirs = tmp_path / "part", tmp_path / "theirs"
+    part = tmp_path / "part"
     part.write_bytes(ext2.read_bytes()[22 * BLOCK : 38 * BLOCK])
     images.compress(part, theirs, level=-2)
     cowcloop("create", "--level", "best", part, out)

@@ -359,9 +359,10 @@ def test_permission(disc: Path, tmp_path: Path, root: None) -> None:
     folder.mkdir(mode=0o700)
     shutil.copy(disc, folder / "cd.iso")
     script = (
-        "import os, sys; os.setuid(65534)\n"
+        "import os, sys\n"
         "from cowcloop.source import locate\n"
         "from cowcloop import AccessError\n"
+        "os.setuid(65534)\n"
         "try: locate(sys.argv[1])\n"
         "except AccessError as error: print(error)\n"
     )

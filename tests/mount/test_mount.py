@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import cowfile
+from support import cowfile, users
 from support.mounts import DONE, WAYS, kill, mkfs, mounted_options, sha
 from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import attach, listed, wait_until
@@ -234,24 +234,18 @@ def test_odd_names(
 def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
     """Without root: nbdfuse and fuse2fs, all of it in the user's own name."""
     program("fuse2fs", "fuse2fs")
-    setpriv, unshare = program("setpriv", "util-linux"), program("unshare", "util-linux")
+    users.require()
     home = runtime / "home"
     (home / "d").mkdir(parents=True)
     shutil.copy(chicken, home / "i")
     (home / "zeros").write_bytes(bytes(1 << 20))
     for path in (runtime, home, *home.iterdir()):
-        os.chown(path, 65534, 65534)
-    reachable = run(
-        setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", cowcloop_path(), "--version",
-        expect=None,
-    )  # fmt: skip
-    if reachable.returncode:
-        pytest.skip(f"another user cannot run {cowcloop_path()}")
+        os.chown(path, users.NOBODY, users.NOBODY)
     # Everybody's /dev/fuse, as on most machines, in a mount namespace of its own.
     as_root = (
         'mkdir "$1/dev" && mount -t tmpfs tmpfs "$1/dev" && mknod -m 666 "$1/dev/fuse" c 10 229 && '
         'mount --bind "$1/dev/fuse" /dev/fuse && cd "$1/home" && shift && '
-        'exec setpriv --reuid=65534 --regid=65534 --clear-groups bash -euxc "$@"'
+        f'exec setpriv {users.BECOME} bash -euxc "$@"'
     )
     as_user = r"""
         test $(id -u) = 65534
@@ -277,11 +271,11 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
         test -d d/etc
         $1 umount d
     """
+    words = ("bash", "-euc", as_root, "bash", runtime, as_user, "bash", cowcloop_path())
     done = run(
-        unshare, "--mount", "bash", "-euc", as_root, "bash", runtime, as_user, "bash",
-        cowcloop_path(),
+        *users.reachable(*words),
         env={"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)},
-    )  # fmt: skip
+    )
     said = done.stderr.decode()
     assert '"via": "fuse2fs"' in done.stdout.decode()
     assert "mine" in done.stdout.decode()

@@ -1,4 +1,4 @@
-"""Real images, made by Debian's own tools, once a test session."""
+"""Real images, made once a test session: by Debian's own tools where there are any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from support.programs import program, run
+from support import cloop
+from support.programs import find, program, run
 
 UUID = "5c6b6e4f-8a33-4a30-9c07-c0c100b0c0de"
 FAKE_TIME = {"E2FSPROGS_FAKE_TIME": "1000000000", "SOURCE_DATE_EPOCH": "1000000000"}
@@ -84,6 +85,14 @@ def compress(source: Path, out: Path, block_size: int = 65536, level: int = 9) -
     run(tool, "-q", "-B", str(block_size), "-L", str(level), source, out)
 
 
+def make_chicken(source: Path, out: Path) -> None:
+    """A V2.0 image by Debian's compressor; where there is none, by the tests' builder."""
+    if find("create_compressed_fs"):
+        compress(source, out)
+    else:
+        out.write_bytes(cloop.build(source.read_bytes()))
+
+
 def decompress(source: Path, out: Path) -> None:
     """What Debian's extract_compressed_fs makes of an image (of 10 blocks or more)."""
     run(program("extract_compressed_fs", "cloop-utils"), source, out)
@@ -92,3 +101,17 @@ def decompress(source: Path, out: Path) -> None:
 def qemu_decompress(source: Path, out: Path) -> None:
     """What qemu makes of a V2.0 image."""
     run(program("qemu-img", "qemu-utils"), "convert", "-f", "cloop", "-O", "raw", source, out)
+
+
+def read_by_others(source: Path, folder: Path, *, debian: bool = True) -> dict[str, bytes]:
+    """What other programs make of a V2.0 image: qemu, and Debian's where there is one."""
+    readers = {"qemu": qemu_decompress}
+    if debian and find("extract_compressed_fs"):
+        readers["extract_compressed_fs"] = decompress
+    found = {}
+    for name, read in readers.items():
+        out = folder / f"as-{name}-reads"
+        read(source, out)
+        found[name] = out.read_bytes()
+        out.unlink()
+    return found
