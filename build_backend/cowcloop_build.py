@@ -125,10 +125,10 @@ def find_maturin() -> None:
 
 def need_rust() -> str:
     """The path of a cargo that is new enough, or the end with one line that says which is."""
-    wanted = re.search(r'^rust-version = "1\.(\d+)"', (ROOT / "Cargo.toml").read_text(), re.M)
-    assert wanted is not None
+    manifest = (ROOT / "Cargo.toml").read_text()
+    (wanted,) = re.findall(r'^rust-version = "1\.(\d+)"', manifest, re.MULTILINE)
     remedy = (
-        f"Rust 1.{wanted[1]} or newer is needed: on Debian and Ubuntu from the packages cargo and "
+        f"Rust 1.{wanted} or newer is needed: on Debian and Ubuntu from the packages cargo and "
         "rustc where they are new enough, on Debian 12 and 13 from cargo-web and rustc-web, "
         "elsewhere from https://rustup.rs"
     )
@@ -138,9 +138,9 @@ def need_rust() -> str:
         version = re.match(rf"{program} 1\.(\d+)\.", said.stdout)
         if version is None:
             raise SystemExit(f"cowcloop: {path} does not run: {said.stderr.strip()}")
-        if int(version[1]) < int(wanted[1]):
+        if int(version[1]) < int(wanted):
             if Path(path).parent == Path.home() / ".cargo" / "bin":
-                remedy = f"Rust 1.{wanted[1]} or newer is needed: run rustup update"
+                remedy = f"Rust 1.{wanted} or newer is needed: run rustup update"
             raise SystemExit(f"cowcloop: {path} is version 1.{version[1]}, too old: {remedy}")
     return path
 

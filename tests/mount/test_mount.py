@@ -271,9 +271,9 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
         test -d d/etc
         $1 umount d
     """
-    words = ("bash", "-euc", as_root, "bash", runtime, as_user, "bash", cowcloop_path())
+    command = ("bash", "-euc", as_root, "bash", runtime, as_user, "bash", cowcloop_path())
     done = run(
-        *users.reachable(*words),
+        *users.reachable(*command),
         env={"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)},
     )
     said = done.stderr.decode()
