@@ -11,11 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import users
 from support.mounts import WAYS, kill, mkfs
 from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
+
+
+def test_a_mount_that_another_user_may_have_made() -> None:
+    users.require()
+    umount = users.as_nobody(cowcloop_path(), "umount", "/proc")
+    done = run(*umount, env={"XDG_RUNTIME_DIR": ""}, expect=1)
+    one_line(done.stderr.decode(), ("no mount of this user's", "sudo"))
 
 
 @pytest.mark.parametrize("via", WAYS)

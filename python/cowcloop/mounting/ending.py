@@ -46,6 +46,11 @@ def mounted_on(directory: str) -> runtime.Entry:
             return entry
     if mounts.at(place) is None:
         raise MountError(f"{directory}: nothing is mounted there")
+    if os.geteuid() != 0:
+        raise MountError(
+            f"{directory} is no mount of this user's cowcloop: where root has mounted it, root "
+            "unmounts it (sudo); otherwise use umount(8)"
+        )
     raise MountError(f"{directory} is not a mount of cowcloop's: use umount(8)")
 
 
