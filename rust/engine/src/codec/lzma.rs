@@ -1,8 +1,8 @@
 //! .xz and .lzma ("alone") streams, by liblzma within a memory limit.
 
-use liblzma::stream::{Action, Error, Status, Stream};
+use liblzma::stream::{Action, Check, Error, Filters, LzmaOptions, Status, Stream, PRESET_EXTREME};
 
-use super::{DecodeError, LZMA_MEMORY_LIMIT};
+use super::{Codec, DecodeError, Encode, EncodeError, Level, LZMA_MEMORY_LIMIT};
 
 /// What an .xz stream begins with, and no .lzma one: its first byte is below 225.
 const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
@@ -62,4 +62,57 @@ fn refused(error: Error) -> DecodeError {
         Error::Mem => "lzma: out of memory",
         _ => "lzma: refused",
     })
+}
+
+/// Writes .xz streams.
+pub(super) struct XzEncoder {
+    /// The parameters to try; the smallest result is kept. Never empty.
+    candidates: Vec<Filters>,
+    spare: Vec<u8>,
+}
+
+impl XzEncoder {
+    pub(super) fn new(level: Level, block_size: u32) -> Self {
+        let preset = level.number().map_or(9 | PRESET_EXTREME, u32::from);
+        let filters = |literal_context, position| {
+            let mut options = LzmaOptions::new_preset(preset).expect("a preset of 1 to 9");
+            // A larger dictionary than the data costs memory in every decoder.
+            options.dict_size(block_size.max(4096));
+            options.literal_context_bits(literal_context).position_bits(position);
+            let mut filters = Filters::new();
+            filters.lzma2(&options);
+            filters
+        };
+        if level.number().is_some() {
+            return XzEncoder { candidates: vec![filters(3, 2)], spare: Vec::new() };
+        }
+        // Machine code and tables; text.
+        let candidates = vec![filters(3, 2), filters(4, 0)];
+        XzEncoder { candidates, spare: vec![0; Codec::Xz.bound(block_size)] }
+    }
+}
+
+impl Encode for XzEncoder {
+    fn encode(&mut self, block: &[u8], output: &mut [u8]) -> Result<usize, EncodeError> {
+        let (first, others) = self.candidates.split_first().expect("never empty");
+        let mut length = encode_xz(first, block, output)?;
+        for filters in others {
+            let other = encode_xz(filters, block, &mut self.spare)?;
+            if other < length {
+                length = other;
+                output[..length].copy_from_slice(&self.spare[..length]);
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// One .xz stream with CRC32, the only check that the kernel driver knows.
+fn encode_xz(filters: &Filters, block: &[u8], output: &mut [u8]) -> Result<usize, EncodeError> {
+    let mut stream = Stream::new_stream_encoder(filters, Check::Crc32).map_err(EncodeError::new)?;
+    match stream.process(block, output, Action::Finish) {
+        Ok(Status::StreamEnd) => Ok(stream.total_out() as usize),
+        Ok(status) => Err(EncodeError::new(status)),
+        Err(reason) => Err(EncodeError::new(reason)),
+    }
 }

@@ -4,7 +4,7 @@
 //! instructions that copy bytes from the input (literals) or from the output
 //! (matches), where the last match also says how many literals, 0 to 3, follow it.
 
-use super::DecodeError;
+use super::{DecodeError, Encode, EncodeError};
 
 /// A literal run of four or more came last, so that the meaning of a short
 /// instruction changes.
@@ -132,5 +132,17 @@ impl Output<'_> {
             self.length += step;
         }
         Ok(())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Encoder(Box<lzokay_native::Dict>);
+
+impl Encode for Encoder {
+    fn encode(&mut self, block: &[u8], output: &mut [u8]) -> Result<usize, EncodeError> {
+        let result =
+            lzokay_native::compress_with_dict(block, &mut self.0).map_err(EncodeError::new)?;
+        output[..result.len()].copy_from_slice(&result);
+        Ok(result.len())
     }
 }

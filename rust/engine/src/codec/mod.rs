@@ -3,8 +3,10 @@
 //! Each codec is one file with a `decode(input, output)` that never writes
 //! beyond `output`, never allocates by a size that the input claims (liblzma
 //! within [`LZMA_MEMORY_LIMIT`]), ignores what follows the stream's end, and
-//! says in one phrase what is wrong with a stream that it refuses.
+//! says in one phrase what is wrong with a stream that it refuses; and with an
+//! [`Encode`]r where images of ours may have the codec.
 
+mod level;
 mod lz4;
 mod lzma;
 mod lzo;
@@ -14,6 +16,8 @@ mod zstd;
 
 use std::borrow::Cow;
 use std::fmt;
+
+pub use level::Level;
 
 /// Bytes that the decoder of an xz or lzma block may take: what `xz -9` asks
 /// for (a dictionary of 64 MiB), and some more.
@@ -39,8 +43,27 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The codecs that a V4.0 index entry can name, by the number that it has there.
-    pub const FLAGS: [Codec; 5] = [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo];
+    /// Every codec.
+    pub const ALL: [Codec; 7] =
+        [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
+
+    /// The number by which an index entry of a V4.0 image names the codec, where one can:
+    /// as the driver cloop 4 and 5 has them.
+    pub const fn v4_flag(self) -> Option<u64> {
+        match self {
+            Codec::Zlib => Some(0),
+            Codec::Stored => Some(1),
+            Codec::Xz => Some(2),
+            Codec::Lz4 => Some(3),
+            Codec::Lzo => Some(4),
+            Codec::Lzma | Codec::Zstd => None,
+        }
+    }
+
+    /// The codec that an index entry of a V4.0 image names by `flag`.
+    pub fn from_v4_flag(flag: u64) -> Option<Codec> {
+        Self::ALL.into_iter().find(|codec| codec.v4_flag() == Some(flag))
+    }
 
     /// Its name, as the command line has it.
     pub fn name(self) -> &'static str {
@@ -92,6 +115,55 @@ impl Codec {
             output[length..].fill(0);
         }
         Ok(())
+    }
+}
+
+impl Codec {
+    /// An encoder of blocks of `block_size` bytes at most; `None` for a codec
+    /// that images of ours cannot have.
+    pub(crate) fn encoder(self, level: Level, block_size: u32) -> Option<Encoder> {
+        Some(match self {
+            Codec::Zlib => Box::new(zlib::Encoder::new(level)),
+            Codec::Stored => Box::new(stored::Encoder),
+            Codec::Xz => Box::new(lzma::XzEncoder::new(level, block_size)),
+            Codec::Lz4 => Box::new(lz4::Encoder::default()),
+            Codec::Lzo => Box::new(lzo::Encoder::default()),
+            Codec::Lzma | Codec::Zstd => return None,
+        })
+    }
+
+    /// The longest result of encoding a block of `block_size` bytes.
+    pub(crate) fn bound(self, block_size: u32) -> usize {
+        let size = block_size as usize;
+        match self {
+            Codec::Stored => size,
+            Codec::Lz4 => lz4::bound(size),
+            // Stored parts of deflate add 5 bytes in 5000 or more, of LZMA2 3 in
+            // 65536, LZO's literals 1 in 255; each has a frame of its own.
+            Codec::Zlib | Codec::Xz | Codec::Lzo | Codec::Lzma | Codec::Zstd => {
+                size + size / 16 + 512
+            }
+        }
+    }
+}
+
+/// Compresses blocks one after the other; the result depends on the block alone.
+pub(crate) type Encoder = Box<dyn Encode>;
+
+/// One codec's way to compress a block.
+pub(crate) trait Encode {
+    /// Compresses `block` into `output`, which is [`Codec::bound`] bytes or more,
+    /// and returns the length of the result.
+    fn encode(&mut self, block: &[u8], output: &mut [u8]) -> Result<usize, EncodeError>;
+}
+
+/// A block that could not be compressed, in one phrase.
+#[derive(Debug)]
+pub(crate) struct EncodeError(pub(crate) String);
+
+impl EncodeError {
+    fn new(reason: impl fmt::Debug) -> Self {
+        EncodeError(format!("{reason:?}"))
     }
 }
 

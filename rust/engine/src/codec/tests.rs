@@ -2,9 +2,6 @@ use std::io::Write;
 
 use super::*;
 
-const ALL: [Codec; 7] =
-    [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
-
 /// Text that repeats itself, with some noise in it.
 pub(crate) fn sample(length: usize) -> Vec<u8> {
     let mut state = 12345_u32;
@@ -60,7 +57,7 @@ fn self_ending(codec: Codec) -> bool {
 
 #[test]
 fn each_codec_gives_back_what_went_in() {
-    for codec in ALL {
+    for codec in Codec::ALL {
         for data in [sample(65536), vec![0; 65536], sample(512), sample(100_000)] {
             let mut output = vec![0xaa; data.len()];
             codec.decode_block(&encode(codec, &data), &mut output, false).unwrap();
@@ -95,7 +92,7 @@ fn noise_survives_lzo() {
 #[test]
 fn bytes_after_a_stream_are_ignored() {
     let data = sample(4096);
-    for codec in ALL.into_iter().filter(|codec| self_ending(*codec)) {
+    for codec in Codec::ALL.into_iter().filter(|codec| self_ending(*codec)) {
         for padding in [vec![0; 511], vec![0xff; 7]] {
             let mut input = encode(codec, &data);
             input.extend(padding);
@@ -109,7 +106,7 @@ fn bytes_after_a_stream_are_ignored() {
 #[test]
 fn a_short_stream_is_refused_or_filled_with_zeros() {
     let data = sample(4096);
-    for codec in ALL {
+    for codec in Codec::ALL {
         let input = encode(codec, &data);
         let mut output = vec![0xaa; 8192];
         let error = codec.decode_block(&input, &mut output, false).unwrap_err();
@@ -122,7 +119,7 @@ fn a_short_stream_is_refused_or_filled_with_zeros() {
 
 #[test]
 fn an_over_long_stream_is_refused() {
-    for codec in ALL {
+    for codec in Codec::ALL {
         for length in [4097, 8192, 1 << 16] {
             let input = encode(codec, &sample(length));
             let error = codec.decode_block(&input, &mut [0; 4096], true).unwrap_err();
@@ -137,7 +134,7 @@ fn an_over_long_stream_is_refused() {
 
 #[test]
 fn a_bomb_is_refused_without_growing() {
-    for codec in ALL.into_iter().filter(|codec| *codec != Codec::Stored) {
+    for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::Stored) {
         let input = encode(codec, &vec![0; 1 << 20]);
         assert!(codec.decode_block(&input, &mut [0; 4096], true).is_err(), "{codec}");
     }
@@ -146,7 +143,7 @@ fn a_bomb_is_refused_without_growing() {
 #[test]
 fn a_truncated_stream_is_refused_at_every_length() {
     let data = sample(2048);
-    for codec in ALL {
+    for codec in Codec::ALL {
         let input = encode(codec, &data);
         for length in 0..input.len() {
             let mut output = vec![0; data.len()];
@@ -159,7 +156,7 @@ fn a_truncated_stream_is_refused_at_every_length() {
 #[test]
 fn corruption_is_an_error_or_other_bytes_never_a_panic() {
     let data = sample(2048);
-    for codec in ALL {
+    for codec in Codec::ALL {
         let input = encode(codec, &data);
         for at in 0..input.len() {
             for flip in [0x01, 0x80, 0xff] {

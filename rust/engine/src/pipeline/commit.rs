@@ -7,13 +7,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::encode::{EncodeError, Encoder, Level, Scheme};
+use super::encode::Scheme;
 use super::output::Output;
 use super::pool::Pool;
 use super::progress::check;
 use super::writer::CloopWriter;
 use super::{ordered, thread_count, window, Format, Progress};
-use crate::codec::Codec;
+use crate::codec::{Codec, EncodeError, Encoder, Level};
 use crate::cowfile::head::MAPUNIT;
 use crate::device::Device;
 use crate::image::cloop::{Kind, Layout};

@@ -1,13 +1,13 @@
 //! Compressing a device image into a cloop image.
 
-use super::encode::{EncodeError, Level, Scheme};
+use super::encode::Scheme;
 use super::input::{fill, Input, Source};
 use super::output::Output;
 use super::pool::Pool;
 use super::progress::check;
 use super::writer::CloopWriter;
 use super::{ordered, thread_count, window, Progress};
-use crate::codec::Codec;
+use crate::codec::{Codec, EncodeError, Level};
 use crate::image::cloop::MAX_BLOCK_SIZE;
 use crate::{Error, ErrorKind, Result};
 

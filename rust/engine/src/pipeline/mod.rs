@@ -23,9 +23,9 @@ mod turns;
 mod verify;
 mod writer;
 
+pub use crate::codec::Level;
 pub use commit::{commit, CommitOptions, CommitSummary};
 pub use create::{create, CreateOptions, CreateSummary, Format};
-pub use encode::Level;
 pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::Input;
 pub use map::{map, Cell, MAX_CELLS};

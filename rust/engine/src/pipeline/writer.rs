@@ -266,14 +266,10 @@ impl<'a> CloopWriter<'a> {
     }
 
     fn flags(&self, codec: Codec) -> u64 {
-        let number: u64 = match codec {
-            Codec::Stored => 1,
-            Codec::Xz => 2,
-            Codec::Lz4 => 3,
-            Codec::Lzo => 4,
-            _ => 0,
-        };
-        number << V4_OFFSET_BITS
+        match self.format {
+            Format::V2 => 0,
+            Format::V4 => codec.v4_flag().expect("a codec of V4.0") << V4_OFFSET_BITS,
+        }
     }
 }
 

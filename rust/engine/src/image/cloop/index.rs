@@ -17,6 +17,19 @@ use super::header::{Header, Kind};
 const OFFSET_BITS: u32 = 60;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 
+/// The flags below this one name a codec.
+const V4_CODECS: u64 = {
+    let mut count = 0;
+    let mut codec = 0;
+    while codec < Codec::ALL.len() {
+        if Codec::ALL[codec].v4_flag().is_some() {
+            count += 1;
+        }
+        codec += 1;
+    }
+    count
+};
+
 /// Bytes of index that are read at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -152,7 +165,7 @@ fn quick_look(header: &Header, blocks: &[u64]) -> Option<u64> {
     let (mask, codecs) = match kind.codec() {
         _ if kind.shares_blocks() => return None,
         Some(_) => (u64::MAX, u64::MAX),
-        None => (OFFSET_MASK, Codec::FLAGS.len() as u64),
+        None => (OFFSET_MASK, V4_CODECS),
     };
     let data = header.data_range();
     let max_length = max_compressed_length(header.block_size);
@@ -171,10 +184,7 @@ fn quick_look(header: &Header, blocks: &[u64]) -> Option<u64> {
 fn split(kind: Kind, entry: u64) -> (u64, Option<Codec>) {
     match kind.codec() {
         Some(codec) => (entry, Some(codec)),
-        None => {
-            let codec = Codec::FLAGS.get((entry >> OFFSET_BITS) as usize).copied();
-            (entry & OFFSET_MASK, codec)
-        }
+        None => (entry & OFFSET_MASK, Codec::from_v4_flag(entry >> OFFSET_BITS)),
     }
 }
 

@@ -50,14 +50,7 @@ impl Builder {
 
     fn block(mut self, codec: Codec, data: &[u8]) -> Self {
         let flag = match self.signature {
-            b"V4.0" => match codec {
-                Codec::Zlib => 0,
-                Codec::Stored => 1,
-                Codec::Xz => 2,
-                Codec::Lz4 => 3,
-                Codec::Lzo => 4,
-                other => panic!("V4.0 has no {other}"),
-            },
+            b"V4.0" => codec.v4_flag().expect("a codec of V4.0"),
             _ => 0,
         };
         self.blocks.push((encode(codec, data), flag));
