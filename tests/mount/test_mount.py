@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 from support import cowfile, users
 from support.mounts import DONE, WAYS, kill, mkfs, mounted_options, sha
-from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
+from support.programs import (
+    cowcloop,
+    cowcloop_path,
+    find,
+    missing,
+    one_line,
+    program,
+    refused,
+    run,
+)
 from support.server import attach, listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -146,8 +155,11 @@ def test_xfs(place: Path, tmp_path: Path) -> None:
     disk.touch()
     os.truncate(disk, 320 << 20)
     run(mkfs_xfs, "-q", disk)
+    modprobe = find("modprobe")
+    if modprobe:
+        run(modprobe, "xfs", expect=None)
     if "xfs" not in Path("/proc/filesystems").read_text():
-        pytest.skip("the kernel has no xfs")
+        missing("the kernel has no xfs")
     one_line(cowcloop("mount", disk, cow, place).stderr.decode(), ("warning", "xfs", "journal"))
     (place / "new").write_text("x")
     cowcloop("umount", place)
