@@ -45,7 +45,7 @@ def attempt(*command: str) -> bool:
         return subprocess.run(words, stdin=subprocess.DEVNULL).returncode == 0
     except FileNotFoundError:
         raise DemoError(
-            f"{words[0]} is not installed: scripts/install-deps.sh installs it"
+            f"{words[0]} is not installed: scripts/install-deps.sh demo installs it"
         ) from None
 
 

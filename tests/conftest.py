@@ -112,6 +112,4 @@ def tiny_tmpfs(root: None, tmp_path: Path) -> Iterator[Path]:
     if programs.run(mount, "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder, expect=None).returncode:
         programs.missing("a tmpfs cannot be mounted")
     yield folder
-    server.wait_until(
-        lambda: programs.run("umount", folder, expect=None).returncode == 0, "umount", 30
-    )
+    server.wait_until(lambda: programs.run("umount", folder, expect=None).returncode == 0, "umount")

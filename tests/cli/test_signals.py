@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cowcloop
 import pytest
-from support.programs import cowcloop_path, finding, run
+from support.programs import PATIENCE, cowcloop_path, finding, run
 
 PACKAGE = Path(cowcloop.__file__).parents[1]
 
@@ -68,7 +68,7 @@ def test_an_interrupt_is_told_on_one_line(tmp_path: Path) -> None:
     os.write(writer, bytes(1 << 16))
     os.write(writer, bytes(1 << 16))
     child.send_signal(signal.SIGINT)
-    assert child.communicate(timeout=60)[1] == b"cowcloop: interrupted\n"
+    assert child.communicate(timeout=PATIENCE)[1] == b"cowcloop: interrupted\n"
     assert child.returncode == 130
     os.close(writer)
     assert list(tmp_path.iterdir()) == []
@@ -87,5 +87,5 @@ def test_nohup(image: Path) -> None:
         assert ignored >> (signal.SIGHUP - 1) & 1
     finally:
         server.terminate()
-        server.communicate(timeout=60)
+        server.communicate(timeout=PATIENCE)
     assert server.returncode == 0

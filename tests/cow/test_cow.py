@@ -14,6 +14,7 @@ import pytest
 from support import cloop, cowfile, nbdclient
 from support.interrupted import stopped_half_way
 from support.programs import (
+    PATIENCE,
     cowcloop,
     cowcloop_path,
     finding,
@@ -313,7 +314,7 @@ def test_watch_waits_until_space_falls_below(tiny_tmpfs: Path) -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(2.5)
         (tiny_tmpfs / "fill").write_bytes(b"x" * (3 << 20))
-        out, err = waiting.communicate(timeout=60)
+        out, err = waiting.communicate(timeout=PATIENCE)
     finally:
         waiting.kill()
     assert (waiting.returncode, err) == (0, b"")

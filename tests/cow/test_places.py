@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
+from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import attach, wait_until
 
 PLAIN = cloop.sample(6 << 20, 4096)
@@ -41,8 +41,8 @@ def exfat(root: None, loop: None, fuse: None, tmp_path: Path) -> Iterator[Path]:
     device = run("losetup", "-f", "--show", stick).stdout.decode().strip()
     run(mount, device, folder)
     yield folder
-    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
-    wait_until(lambda: run("losetup", "-d", device, expect=None).returncode == 0, "losetup", 30)
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount")
+    wait_until(lambda: run("losetup", "-d", device, expect=None).returncode == 0, "losetup")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def ext2_with_small_blocks(root: None, loop: None, tmp_path: Path) -> Iterator[P
     run(program("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext2", "-b", "1024", disk)
     run("mount", "-o", "loop", disk, folder)
     yield folder
-    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount")
 
 
 def _exercise(image: Path, cow: Path) -> None:
@@ -152,10 +152,10 @@ def test_the_cost_without_holes_is_told(
     folder.mkdir()
     run(mkfs, stick)
     subprocess.run(
-        [fusefat, "-o", "rw+", stick, folder], check=True, capture_output=True, timeout=30
+        [fusefat, "-o", "rw+", stick, folder], check=True, capture_output=True, timeout=PATIENCE
     )
     try:
-        wait_until(lambda: os.path.ismount(folder), "fusefat", 30)
+        wait_until(lambda: os.path.ismount(folder), "fusefat")
         time.sleep(0.1)
         done = cowcloop("attach", image, folder / "c.cow", expect=None)
         warning = done.stderr.decode().splitlines()[0]
@@ -165,4 +165,4 @@ def test_the_cost_without_holes_is_told(
         assert done.stderr == b""
     finally:
         cowcloop("detach", "--all")
-        wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+        wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount")

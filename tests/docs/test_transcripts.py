@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from support import pages, programs
-from support.programs import ROOT, cowcloop_path, program
+from support.programs import PATIENCE, ROOT, cowcloop_path, program
 
-PATIENCE = 120
 _MARK = "\x1e"
 
 PAGES = [path for path in pages.pages() if pages.read(path).steps()]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.interrupted import stopped_half_way
 from support.mounts import mkfs
-from support.programs import cowcloop, cowcloop_path, one_line, program, run
+from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, run
 from support.server import wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -38,11 +38,11 @@ def test_ctrl_c_leaves_nothing(
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        wait_until(lambda: any((runtime / "cowcloop").glob("*")), "the registry's entry", 30)
+        wait_until(lambda: any((runtime / "cowcloop").glob("*")), "the registry's entry")
         time.sleep(step * 0.005)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
-        error = process.communicate(timeout=60)[1].decode()
+        error = process.communicate(timeout=PATIENCE)[1].decode()
         codes.append(process.returncode)
         if process.returncode == 0:
             cowcloop("umount", place) if command == "mount" else cowcloop("detach", "--all")

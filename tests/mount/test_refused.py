@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.mounts import WAYS, mkfs
-from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
+from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import listed
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -77,7 +77,7 @@ def test_two_at_one_place(
         )
         for number in range(3)
     ]
-    said = [process.communicate(timeout=60)[1].decode() for process in running]
+    said = [process.communicate(timeout=PATIENCE)[1].decode() for process in running]
     assert sorted(process.returncode for process in running) == [0, 1, 1], said
     assert len(listed()) == 1
     cowcloop("umount", place)

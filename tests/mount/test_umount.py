@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import users
 from support.mounts import WAYS, kill, mkfs
-from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
+from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -168,7 +168,7 @@ def test_umount_names_a_stopped_server(
         assert select.select([umount.stderr], [], [], 30)[0], "nothing is said"
     finally:
         os.kill(pid, signal.SIGCONT)
-        said = umount.communicate(timeout=60)[1].decode().splitlines()
+        said = umount.communicate(timeout=PATIENCE)[1].decode().splitlines()
     assert f"its server (process {pid}) is stopped" in said[0]
     assert umount.returncode == 0
     assert left() == []
@@ -208,6 +208,6 @@ def test_in_another_namespace(
     assert process.stdout is not None
     process.stdout.readline()
     refused("umount", place, says="another mount namespace")
-    process.communicate(b"go on\n", timeout=60)
+    process.communicate(b"go on\n", timeout=PATIENCE)
     assert process.returncode == 0
     assert left() == []

@@ -27,7 +27,7 @@ def disk(loop: None, tmp_path: Path) -> Iterator[Path]:
     losetup = program("losetup", "mount")
     device = Path(run(losetup, "--find", "--show", backing).stdout.decode().strip())
     yield device
-    wait_until(lambda: run(losetup, "-d", device, expect=None).returncode == 0, "losetup", 30)
+    wait_until(lambda: run(losetup, "-d", device, expect=None).returncode == 0, "losetup")
 
 
 def _words(command: tuple[str, ...], tmp_path: Path, disk: Path) -> list[str]:

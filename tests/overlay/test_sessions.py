@@ -351,7 +351,7 @@ def ramfs(root: None, tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     run(program("mount", "mount"), "-t", "ramfs", "ramfs", folder)
     yield folder
-    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount")
 
 
 def test_requests_are_served_side_by_side() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cowcloop
 import pytest
 from support import cloop
+from support.programs import PATIENCE
 
 SIZE = 40 * 4096
 PLAIN = cloop.sample(SIZE, 4096)
@@ -43,7 +44,7 @@ def image(tmp_path: Path) -> Path:
 def test_a_child_that_ends_writes_nothing(image: Path, tmp_path: Path, end: str) -> None:
     cow = tmp_path / "c"
     words = [sys.executable, "-c", _PARENT, str(image), str(cow), end]
-    done = subprocess.run(words, capture_output=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, timeout=PATIENCE)
     assert done.returncode == (-signal.SIGKILL if end == "killed" else 0), done.stderr
     assert done.stderr == b""
     with cowcloop.open(image, cow, read_only=True) as disk:

@@ -14,6 +14,7 @@ import cowcloop
 import pytest
 from cowcloop import _core
 from support import cloop
+from support.programs import PATIENCE
 
 BLOCK = 65536
 SIZE = 64 * BLOCK
@@ -138,7 +139,7 @@ def test_ctrl_c_ends_the_work_and_leaves_nothing(tmp_path: Path) -> None:
             assert work.stdout is not None
             assert work.stdout.readline() == ".\n"
             work.send_signal(signal.SIGINT)
-            _, errors = work.communicate(timeout=60)
+            _, errors = work.communicate(timeout=PATIENCE)
         finally:
             work.kill()
             os.close(holder)

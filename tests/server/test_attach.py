@@ -15,7 +15,7 @@ import pytest
 from cowcloop.cli import console, waiting
 from cowcloop.runtime import find
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, cowcloop_path, one_line, refused, run
+from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, refused, run
 from support.server import alive, attach, listed, serving, socket_of, wait_until
 
 PLAIN = cloop.PLAIN
@@ -225,7 +225,7 @@ def test_a_stopped_server_is_named(image: Path, command: str) -> None:
         assert select.select([waiting.stderr], [], [], 30)[0], "nothing is said"
     finally:
         os.kill(pid, signal.SIGCONT)
-        said = waiting.communicate(timeout=60)[1].decode()
+        said = waiting.communicate(timeout=PATIENCE)[1].decode()
     one_line(said, ("warning: nbd+unix:", f"its server (process {pid}) is stopped"))
     assert waiting.returncode == 0
     assert len(listed()) == (command == "sync")

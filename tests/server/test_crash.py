@@ -163,7 +163,7 @@ def _round(image: Path, cow: Path, model: Model, rng: random.Random) -> int:
             server.stop(signal.SIGKILL)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("layout", ["64-little", "32-big"])
 def test_a_hundred_kills(tmp_path: Path, layout: str) -> None:
     seed = random.SystemRandom().getrandbits(32)

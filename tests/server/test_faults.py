@@ -179,7 +179,7 @@ def small_disk(request: pytest.FixtureRequest, loop: None, tmp_path: Path) -> It
     if mounted.returncode:
         missing(f"{kind} cannot be mounted")
     yield folder
-    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount")
     if kind != "tmpfs":
         run(program("e2fsck", "e2fsprogs"), "-fn", disk)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from .programs import Argument, cowcloop_path, one_line
+from .programs import PATIENCE, Argument, cowcloop_path, one_line
 from .server import wait_until
 
 
@@ -22,7 +22,7 @@ def stopped_half_way(
     )
     wait_until(lambda: child.poll() is not None or _makes_a_file(child.pid, folder), "an output")
     os.killpg(child.pid, how)
-    stderr = child.communicate(timeout=60)[1].decode()
+    stderr = child.communicate(timeout=PATIENCE)[1].decode()
     if child.returncode > 0:
         one_line(stderr, "interrupted" if how == signal.SIGINT else f"interrupted by {how.name}")
     return child.returncode

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: With this, whatever a machine lacks is a failure and not a reason to skip.
 REQUIRE_ALL = os.environ.get("CI") == "true" or os.environ.get("COWCLOOP_REQUIRE_ALL") == "1"
 #: Seconds after which a program that should have ended is taken to hang.
-PATIENCE = 120
+PATIENCE = 300
 
 Argument = Union[str, "os.PathLike[str]"]
 
