@@ -30,6 +30,8 @@ UNIT = cowfile.UNIT
 PLAIN = cloop.sample(160 * UNIT, 4096)
 CHANGED = {0: b"a" * UNIT, 8: b"b" * UNIT, 9: b"\0" * UNIT, 159: b"c" * UNIT}
 
+DATA = Path(__file__).parent.parent / "data"
+
 layouts = pytest.mark.parametrize("layout", cowfile.LAYOUTS)
 
 
@@ -223,13 +225,48 @@ def test_pack_and_unpack(cow: Path, tmp_path: Path, layout: str, zipped: bool) -
     packed, back = tmp_path / "p", tmp_path / "b"
     cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
     data = packed.read_bytes()
-    expected = cowfile.build(PLAIN, CHANGED, layout, packed=True)
+    expected = cowfile.build(PLAIN, CHANGED, layout, packed=True, compact=zipped)
     assert (gzip.decompress(data) if zipped else data) == expected
     # What cowpack wrote is read, and what came out of it is the file as it was.
     packed.write_bytes(gzip.compress(expected) if zipped else expected)
     cowcloop("cow", "unpack", packed, back)
     assert back.read_bytes() == plain
+    # So is what gunzip left, and what early versions of this program wrote.
+    early = cowfile.build(PLAIN, CHANGED, layout, packed=True)
+    for other in (expected, gzip.compress(early)):
+        packed.write_bytes(other)
+        cowcloop("cow", "unpack", packed, back)
+        assert back.read_bytes() == plain
     assert cow.read_bytes() == plain
+
+
+def test_unpack_a_file_of_the_original_cowpack(tmp_path: Path) -> None:
+    """And it packs again to the bytes that the original compressed."""
+    packed, base = DATA / "cowpack31-64bit.packed.gz", DATA / "cowbase.raw"
+    cow, again = tmp_path / "c.cow", tmp_path / "again.gz"
+    cowcloop("cow", "unpack", packed, cow)
+    assert cowfile.original_refuses(cow, base.read_bytes()) is None
+    found = cowfile.parse(cow)
+    assert found.used == 7
+    merged = cowfile.merged(base.read_bytes(), found.blocks)
+    assert cowcloop("extract", base, cow, "-").stdout == merged
+    cowcloop("cow", "pack", "-z", cow, again)
+    assert gzip.decompress(again.read_bytes()) == gzip.decompress(packed.read_bytes())
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_packing_keeps_to_which_base_it_belongs(raw: Path, tmp_path: Path, zipped: bool) -> None:
+    """Our mark is in neither of the original's layouts, and there afterwards."""
+    cow, packed, other = tmp_path / "m.cow", tmp_path / "p", tmp_path / "other.raw"
+    cowcloop("detach", attach(raw, cow))
+    before = cow.read_bytes()
+    cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
+    cow.unlink()
+    cowcloop("cow", "unpack", packed, cow)
+    assert cow.read_bytes() == before
+    # Another base that the original's fingerprint takes for this one.
+    other.write_bytes(PLAIN[:-1] + b"!")
+    refused("extract", other, cow, "-", says="another base")
 
 
 def test_packed_and_unpacked_files_are_private(cow: Path, tmp_path: Path) -> None:
@@ -247,18 +284,21 @@ def test_pack_through_a_pipe(cow: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_unpack_refuses_what_goes_on_behind_the_end(
+def test_unpack_leaves_out_what_goes_on_behind_the_end(
     cow: Path, tmp_path: Path, zipped: bool
 ) -> None:
+    """The original never cuts a file that it packs into, and does not mind either."""
     packed, back = tmp_path / "p", tmp_path / "b"
     cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
     whole = packed.read_bytes()
-    for more in (b"\0", b"junk\n", b"garbage" * 100, gzip.compress(b"x")):
+    for more in (b"", b"\0", b"junk\n", b"garbage" * 100, gzip.compress(b"x")):
         packed.write_bytes(whole + more)
-        refused("cow", "unpack", packed, back, says=("p: ", "goes on behind"))
-        assert not back.exists()
-    packed.write_bytes(whole)
-    cowcloop("cow", "unpack", packed, back)
+        done = cowcloop("cow", "unpack", packed, back)
+        assert back.read_bytes() == cow.read_bytes()
+        if more:
+            one_line(done.stderr.decode(), ("p: ", "goes on behind", "left out"))
+        else:
+            assert done.stderr == b""
 
 
 def test_unpack_to_a_block_device_is_refused(cow: Path, tmp_path: Path, loop: None) -> None:

@@ -88,9 +88,13 @@ def build(
     flags: int = 0,
     version: int = 1,
     packed: bool = False,
+    compact: bool = False,
     head: Head | None = None,
 ) -> bytes:
-    """A cowfile over ``base`` that holds the 1 KiB blocks ``changed`` (number -> bytes)."""
+    """A cowfile over ``base`` that holds the 1 KiB blocks ``changed`` (number -> bytes).
+
+    ``packed``: as `cowpack -p` writes it; with ``compact``, as it does so inside of gzip.
+    """
     head = head or head_for(base, layout)
     head.cowused = len(changed)
     head.flags = flags | (PACKED if packed else 0)
@@ -108,6 +112,8 @@ def build(
             end = (number + 1) * UNIT
             data.extend(b"\0" * (end - len(data)))
             data[number * UNIT : end] = block
+    if compact:
+        return head.pack() + bytes(bitmap) + bytes(data)
     front = head.pack().ljust(UNIT, b"\0") + bytes(bitmap)
     return front.ljust(head.doffset, b"\0") + bytes(data)
 

@@ -70,19 +70,115 @@ fn a_packed_cowfile_comes_back_the_same() {
     assert!(content(&open(&files.base, &back).unwrap()) == files.device);
 }
 
+/// What is compressed in a gzip file.
+fn unzipped(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn zip(bytes: &[u8], system: u8) -> Vec<u8> {
+    let mut gzip = flate2::GzBuilder::new()
+        .operating_system(system)
+        .write(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// The compact layout of a cowfile that was packed without gzip.
+fn compact(padded: &[u8], fields: usize, mapsize: usize, doffset: usize) -> Vec<u8> {
+    [&padded[..fields], &padded[1024..1024 + mapsize], &padded[doffset..]].concat()
+}
+
 #[test]
-fn gzip_is_the_same_stream_compressed() {
+fn gzip_has_the_compact_layout_and_keeps_the_mark() {
     let files = files();
     let (plain, gzipped, back) = (files.path("p"), files.path("p.gz"), files.path("back.cow"));
     pack(&files.cow, &plain, false, &NoProgress).unwrap();
-    pack(&files.cow, &gzipped, true, &NoProgress).unwrap();
-    let mut unzipped = Vec::new();
-    flate2::read::GzDecoder::new(fs::File::open(&gzipped).unwrap())
-        .read_to_end(&mut unzipped)
-        .unwrap();
-    assert!(unzipped == fs::read(&plain).unwrap());
+    let summary = pack(&files.cow, &gzipped, true, &NoProgress).unwrap();
+    let padded = fs::read(&plain).unwrap();
+    assert!(unzipped(&gzipped) == compact(&padded, 56, 5120, 8192));
+    assert_eq!(summary.bytes, 56 + 5120 + 18 * 1024);
     unpack(&gzipped, &back, &NoProgress).unwrap();
     assert!(fs::read(&back).unwrap() == fs::read(&files.cow).unwrap());
+    // The original leaves no mark, and other programs may compress the stream anew.
+    fs::write(&gzipped, zip(&compact(&padded, 56, 5120, 8192), 3)).unwrap();
+    unpack(&gzipped, &back, &NoProgress).unwrap();
+    let mut bare = fs::read(&files.cow).unwrap();
+    bare[128..256].fill(0);
+    assert!(fs::read(&back).unwrap() == bare);
+}
+
+#[test]
+fn both_layouts_are_read_however_they_are_compressed() {
+    let files = files();
+    let (plain, gzipped, back) = (files.path("p"), files.path("p.gz"), files.path("back.cow"));
+    pack(&files.cow, &plain, false, &NoProgress).unwrap();
+    let mut padded = fs::read(&plain).unwrap();
+    let mut want = fs::read(&files.cow).unwrap();
+    for mark in [true, false] {
+        if !mark {
+            padded[128..256].fill(0);
+            want[128..256].fill(0);
+        }
+        // 255: as early versions of this program wrote it.
+        for bytes in [zip(&padded, 255), zip(&padded, 3), padded.clone()] {
+            fs::write(&gzipped, bytes).unwrap();
+            unpack(&gzipped, &back, &NoProgress).unwrap();
+            assert!(fs::read(&back).unwrap() == want);
+        }
+    }
+    let compact = compact(&padded, 56, 5120, 8192);
+    for bytes in [zip(&compact, 255), zip(&compact, 3), compact] {
+        fs::write(&gzipped, bytes).unwrap();
+        unpack(&gzipped, &back, &NoProgress).unwrap();
+        assert!(fs::read(&back).unwrap() == want);
+    }
+}
+
+#[test]
+fn layouts_that_fit_both_ways_are_told_by_their_maker() {
+    // One block of zeros far behind: its bit is set wherever the bitmap is taken to begin.
+    let dir = tempfile::tempdir().unwrap();
+    let (base, cow) = (dir.path().join("base"), dir.path().join("my.cow"));
+    fs::write(&base, vec![7; SIZE as usize]).unwrap();
+    let device = open(&base, &cow).unwrap();
+    device.write_zeroes(20 << 20, 1024, false).unwrap();
+    device.close().unwrap();
+    drop(device);
+    let (packed, back) = (dir.path().join("p"), dir.path().join("back.cow"));
+    pack(&cow, &packed, false, &NoProgress).unwrap();
+    let mut padded = fs::read(&packed).unwrap();
+    padded[128..256].fill(0);
+    let mut want = fs::read(&cow).unwrap();
+    want[128..256].fill(0);
+    for bytes in [zip(&padded, 255), zip(&compact(&padded, 56, 5120, 8192), 3)] {
+        fs::write(&packed, bytes).unwrap();
+        unpack(&packed, &back, &NoProgress).unwrap();
+        assert!(fs::read(&back).unwrap() == want);
+    }
+}
+
+#[test]
+fn a_gzip_stream_may_have_members_and_must_have_its_sums() {
+    let files = files();
+    let (gzipped, back) = (files.path("p.gz"), files.path("back.cow"));
+    pack(&files.cow, &gzipped, true, &NoProgress).unwrap();
+    let whole = fs::read(&gzipped).unwrap();
+    let content = unzipped(&gzipped);
+    let members = [zip(&content[..30], 3), zip(&content[30..9000], 3), zip(&content[9000..], 3)];
+    fs::write(&gzipped, members.concat()).unwrap();
+    unpack(&gzipped, &back, &NoProgress).unwrap();
+    assert!(fs::read(&back).unwrap()[256..] == fs::read(&files.cow).unwrap()[256..]);
+    fs::remove_file(&back).unwrap();
+    let mut bad = whole.clone();
+    let at = bad.len() - 6;
+    bad[at] ^= 1;
+    for bytes in [&bad[..], &whole[..whole.len() - 1], &whole[..whole.len() - 8]] {
+        fs::write(&gzipped, bytes).unwrap();
+        assert_eq!(unpack(&gzipped, &back, &NoProgress).unwrap_err().kind(), ErrorKind::Damaged);
+        assert!(!back.exists());
+    }
 }
 
 #[test]

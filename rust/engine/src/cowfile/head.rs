@@ -91,6 +91,11 @@ impl Layout {
         }
     }
 
+    /// Bytes of the original driver's fields, from the head's first on.
+    pub(crate) fn field_bytes(self) -> usize {
+        LONGS_AT + LONGS * self.word_bytes()
+    }
+
     /// The largest value that a `long` field holds.
     fn max_long(self) -> u64 {
         match self.word {

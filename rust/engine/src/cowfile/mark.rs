@@ -32,8 +32,10 @@ pub struct Mark {
     pub merging: bool,
 }
 
-const MARK_AT: usize = 128;
-const MARK_END: usize = 256;
+/// Where the mark lies in the head.
+pub(crate) const MARK_AT: usize = 128;
+/// The byte after its last.
+pub(crate) const MARK_END: usize = 256;
 const MAGIC: &[u8; 8] = b"cowcloop";
 const VERSION: u32 = 1;
 

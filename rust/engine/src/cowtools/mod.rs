@@ -1,10 +1,15 @@
 //! What the original package's tools did with cowfiles, done on files that
 //! nobody has in use: repair, merge, pack and unpack.
 
+mod beginning;
+mod members;
 mod merge;
 mod pack;
+mod packed;
 mod repair;
+mod unpack;
 
 pub use merge::{merge, MergeSummary};
-pub use pack::{pack, unpack, PackSummary};
+pub use pack::{pack, PackSummary};
 pub use repair::{repair, RepairOptions, RepairReport};
+pub use unpack::{packed_head, unpack};

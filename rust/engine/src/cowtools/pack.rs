@@ -1,28 +1,21 @@
-//! Packed cowfiles: the used blocks one after the other, for keeping or sending.
-//!
-//! Layout, as the original `cowpack` has it: the head with its packed flag, the
-//! bitmap at 1024, and from `doffset` on the used 1 KiB blocks without gaps, in
-//! the order of the blocks; with gzip, all of this as one gzip stream.
+//! Packing a cowfile: see `packed` for what comes of it.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
-use flate2::Compression;
+use flate2::{Compression, GzBuilder};
+
+use super::packed::{self, GZIP_SYSTEM};
 
 use crate::cowfile::bitmap::Bitmap;
-use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
-use crate::cowfile::{check_bitmap, check_bits, files, read_head, refuse_dirty, Access};
+use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
+use crate::cowfile::{check_bitmap, files, read_head, refuse_dirty, Access};
 use crate::pipeline::{check, FileIdentity, Output, Progress};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of data that are moved in one go.
 const CHUNK: u64 = 1 << 20;
-
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// What was packed or unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +57,17 @@ pub fn pack(
     let mut output =
         Appender { output: Output::open_private(target, &[identity])?, progress, error: None };
     progress.total(bitmap.count() * MAPUNIT);
+    let (storage, blocks) = (&*storage, &bitmap);
     let written = if gzip {
-        let mut gzip = GzEncoder::new(&mut output, Compression::default());
-        write_packed(&*storage, &head, &sector, &bitmap, &mut gzip, progress)
+        let mut gzip = GzBuilder::new().operating_system(GZIP_SYSTEM);
+        if let Some(mark) = packed::extra_of(&sector) {
+            gzip = gzip.extra(mark);
+        }
+        let mut gzip = gzip.write(&mut output, Compression::default());
+        write_compact(storage, &head, &sector, blocks, &mut gzip, progress)
             .and_then(|bytes| gzip.finish().map(|_| bytes))
     } else {
-        write_packed(&*storage, &head, &sector, &bitmap, &mut output, progress)
+        write_padded(storage, &head, &sector, blocks, &mut output, progress)
     };
     if let Some(error) = output.error {
         return Err(error);
@@ -80,7 +78,8 @@ pub fn pack(
     Ok(PackSummary { blocks: bitmap.count(), bytes })
 }
 
-fn write_packed(
+/// Head, bitmap and blocks where a file has them.
+fn write_padded(
     storage: &dyn Storage,
     head: &Head,
     sector: &[u8; HEAD_SECTOR],
@@ -91,13 +90,45 @@ fn write_packed(
     let mut first = [0; HEAD_BYTES as usize];
     first[..HEAD_SECTOR].copy_from_slice(sector);
     writer.write_all(&first)?;
+    write_bitmap(head, bitmap, writer)?;
+    write_zeros(writer, head.doffset - HEAD_BYTES - head.mapsize)?;
+    write_blocks(storage, head, bitmap, writer, progress)?;
+    Ok(head.doffset + bitmap.count() * MAPUNIT)
+}
+
+/// The head's fields, bitmap and blocks, and nothing between them.
+fn write_compact(
+    storage: &dyn Storage,
+    head: &Head,
+    sector: &[u8; HEAD_SECTOR],
+    bitmap: &Bitmap,
+    writer: &mut dyn Write,
+    progress: &dyn Progress,
+) -> io::Result<u64> {
+    let fields = head.layout.field_bytes();
+    writer.write_all(&sector[..fields])?;
+    write_bitmap(head, bitmap, writer)?;
+    write_blocks(storage, head, bitmap, writer, progress)?;
+    Ok(fields as u64 + head.mapsize + bitmap.count() * MAPUNIT)
+}
+
+fn write_bitmap(head: &Head, bitmap: &Bitmap, writer: &mut dyn Write) -> io::Result<()> {
     let mut at = HEAD_BYTES;
     for page in bitmap.pages() {
         write_zeros(writer, page.offset - at)?;
         writer.write_all(&page.bytes)?;
         at = page.offset + page.bytes.len() as u64;
     }
-    write_zeros(writer, head.doffset - at)?;
+    write_zeros(writer, HEAD_BYTES + head.mapsize - at)
+}
+
+fn write_blocks(
+    storage: &dyn Storage,
+    head: &Head,
+    bitmap: &Bitmap,
+    writer: &mut dyn Write,
+    progress: &dyn Progress,
+) -> io::Result<()> {
     let mut buf = vec![0; CHUNK as usize];
     for (first, length) in bitmap.runs() {
         let (mut at, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
@@ -109,7 +140,7 @@ fn write_packed(
             at += piece.len() as u64;
         }
     }
-    Ok(head.doffset + bitmap.count() * MAPUNIT)
+    Ok(())
 }
 
 fn write_zeros(writer: &mut dyn Write, length: u64) -> io::Result<()> {
@@ -139,118 +170,4 @@ impl Write for Appender<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Unpacks `source`, gzipped or not (`-`: standard input), into the cowfile `target`.
-///
-/// # Errors
-/// `Format` for what is no packed cowfile, `Damaged` for one that is cut short
-/// or contradicts itself; nothing is left at `target` then.
-pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<PackSummary> {
-    let standard_input = source == Path::new("-");
-    let shown = if standard_input { "standard input".into() } else { source.display().to_string() };
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => {
-            Error::new(ErrorKind::Damaged, &shown, "the packed cowfile ends too early")
-        }
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
-            Error::new(ErrorKind::Damaged, &shown, format!("damaged gzip stream: {error}"))
-        }
-        _ => Error::io(&shown, "cannot read the packed cowfile", error),
-    };
-    let (raw, inputs): (Box<dyn Read>, Vec<FileIdentity>) = match standard_input {
-        true => (Box::new(io::stdin()), Vec::new()),
-        false => {
-            let file = File::open(source).map_err(failed)?;
-            let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
-            (Box::new(file), vec![identity])
-        }
-    };
-    // A block device goes on with what it held before.
-    let has_end = !matches!(inputs[..], [FileIdentity::BlockDevice(_)]);
-    let mut raw = BufReader::with_capacity(CHUNK as usize, raw);
-    let mut magic = [0; GZIP_MAGIC.len()];
-    let read = read_up_to(&mut raw, &mut magic).map_err(failed)?;
-    let whole = io::Cursor::new(magic).take(read as u64).chain(raw);
-    let mut reader: Box<dyn Read> = match magic == GZIP_MAGIC {
-        true => Box::new(MultiGzDecoder::new(whole)),
-        false => Box::new(whole),
-    };
-
-    let mut first = [0; HEAD_BYTES as usize];
-    let read = read_up_to(&mut *reader, &mut first).map_err(failed)?;
-    if read < first.len() {
-        let message = format!("not a packed cowfile: it has only {read} bytes");
-        return Err(Error::new(ErrorKind::Format, &shown, message));
-    }
-    let sector = first[..HEAD_SECTOR].try_into().expect("the head is longer than a sector");
-    let mut head = Head::parse(&shown, sector)?;
-    if !head.packed || head.version == VERSION_OPEN {
-        return Err(Error::new(ErrorKind::Format, &shown, "this cowfile is not packed"));
-    }
-    refuse_dirty(&shown, &head)?;
-    let bitmap = Bitmap::read_from(&mut *reader, head.mapsize).map_err(failed)?;
-    check_bits(&shown, &head, &bitmap)?;
-    let gap = head.doffset - HEAD_BYTES - head.mapsize;
-    let skipped = io::copy(&mut reader.by_ref().take(gap), &mut io::sink()).map_err(failed)?;
-    if skipped < gap {
-        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
-    }
-
-    head.packed = false;
-    let sector: &mut [u8; HEAD_SECTOR] =
-        (&mut first[..HEAD_SECTOR]).try_into().expect("the head is longer than a sector");
-    head.encode_into(sector);
-    let output = Output::open_private(target, &inputs)?;
-    if output.is_stream() || output.is_block_device() {
-        let message = "a cowfile is a sparse file, no stream or block device: name a file";
-        return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));
-    }
-    progress.total(bitmap.count() * MAPUNIT);
-    output.set_size(head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT))?;
-    output.write_at(&first, 0)?;
-    for page in bitmap.pages() {
-        output.write_at(&page.bytes, page.offset)?;
-    }
-    let mut buf = vec![0; CHUNK as usize];
-    for (first, length) in bitmap.runs() {
-        let (mut at, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
-        while at < end {
-            check(progress, output.name())?;
-            let piece = &mut buf[..CHUNK.min(end - at) as usize];
-            reader.read_exact(piece).map_err(failed)?;
-            for (i, block) in piece.chunks(MAPUNIT as usize).enumerate() {
-                // A block of zeros stays a hole.
-                if block.iter().any(|byte| *byte != 0) {
-                    output.write_at(block, head.doffset + at + i as u64 * MAPUNIT)?;
-                }
-            }
-            progress.advance(piece.len() as u64);
-            at += piece.len() as u64;
-        }
-    }
-    // What follows a gzip stream and is none itself is an error of the decoder.
-    if has_end && !matches!(read_up_to(&mut *reader, &mut [0]), Ok(0)) {
-        let message = "goes on behind the last block of the packed cowfile: it is damaged, or \
-                       something was appended to it";
-        return Err(Error::new(ErrorKind::Damaged, &shown, message));
-    }
-    let target = output.name().to_string();
-    output.finish(&|| check(progress, &target))?;
-    let bytes = head.doffset + bitmap.count() * MAPUNIT;
-    Ok(PackSummary { blocks: bitmap.count(), bytes })
-}
-
-/// Reads until `buf` is full or the stream ends.
-fn read_up_to(reader: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buf.len() {
-        match reader.read(&mut buf[done..]) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }
