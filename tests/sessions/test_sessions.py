@@ -1,39 +1,52 @@
-"""Sessions: each export name a device of its own, over one base."""
+"""Sessions: the export name picks the cowfile; all share the base and nothing else."""
 
 from __future__ import annotations
 
-import json
+import os
+import signal
 import threading
 from pathlib import Path
-from urllib.parse import quote
 
-import pytest
-from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, one_line, program, refused, run
-from support.server import Server, attach, listed, serving
-
-UNIT = cowfile.UNIT
-BLOCK = 4096
-PLAIN = cloop.sample(64 * BLOCK, BLOCK)
+from support import cowfile, nbdclient
+from support.programs import cowcloop
+from support.server import Server, attach, listed, serving, wait_until
+from support.sessions import PLAIN, join
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
-    path = tmp_path / "i.img"
-    path.write_bytes(cloop.build(PLAIN, BLOCK))
-    return path
+def test_a_session_is_made_by_its_first_write(image: Path, folder: Path) -> None:
+    with serving(image, "--sessions", folder) as server:
+        looker = join(server, "anna")
+        assert not looker.is_read_only()
+        assert nbdclient.read_all(looker) == PLAIN
+        looker.flush()
+        assert list(folder.iterdir()) == []
+        looker.pwrite(b"anna was here", 100)
+        assert [path.name for path in folder.iterdir()] == ["anna.cow"]
+        looker.shutdown()
+    assert cowfile.original_refuses(folder / "anna.cow", PLAIN) is None
+    assert (folder / "anna.cow").stat().st_mode & 0o777 == 0o600
+    # It is an ordinary cowfile.
+    assert cowcloop("extract", image, folder / "anna.cow", "-").stdout[100:113] == b"anna was here"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "sessions"
-    path.mkdir()
-    return path
+def test_the_empty_name_is_the_base(image: Path, folder: Path) -> None:
+    with serving(image, "--sessions", folder) as server:
+        writer = join(server, "x")
+        writer.pwrite(b"!" * 1000, 0)
+        base = join(server, "")
+        assert base.is_read_only()
+        assert nbdclient.read_all(base) == PLAIN
+        for handle in (writer, base):
+            handle.shutdown()
 
 
-def _uri(server: Server, name: str) -> str:
-    scheme, _, rest = server.uri.partition("///")
-    return f"{scheme}///{quote(name)}{rest}"
+def test_a_session_goes_on_tomorrow(image: Path, folder: Path) -> None:
+    for day in range(3):
+        with serving(image, "--sessions", folder) as server:
+            handle = join(server, "diary.2026_a-b")
+            assert handle.pread(day + 1, 0) == b"d" * day + PLAIN[day : day + 1]
+            handle.pwrite(b"d", day)
+            handle.shutdown()
 
 
 def test_fifty_sessions_write_at_once_and_see_their_own(image: Path, folder: Path) -> None:
@@ -41,9 +54,9 @@ def test_fifty_sessions_write_at_once_and_see_their_own(image: Path, folder: Pat
     expected: dict[str, bytearray] = {}
     failures: list[str] = []
 
-    def work(name: str, uri: str) -> None:
+    def work(server: Server, name: str) -> None:
         mine = bytearray(PLAIN)
-        handle = nbdclient.connect(uri)
+        handle = join(server, name)
         for step in range(12):
             text = f"{name} {step};".encode() * 40
             at = (step * 17_001) % (len(PLAIN) - len(text))
@@ -57,13 +70,13 @@ def test_fifty_sessions_write_at_once_and_see_their_own(image: Path, folder: Pat
         handle.shutdown()
 
     with serving(image, "--sessions", folder) as server:
-        threads = [threading.Thread(target=work, args=(n, _uri(server, n))) for n in names]
+        threads = [threading.Thread(target=work, args=(server, name)) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert failures == []
-        base = nbdclient.connect(server.uri)
+        base = join(server, "")
         assert base.is_read_only()
         assert nbdclient.read_all(base) == PLAIN
         base.shutdown()
@@ -74,235 +87,62 @@ def test_fifty_sessions_write_at_once_and_see_their_own(image: Path, folder: Pat
         assert cowfile.merged(PLAIN, cowfile.parse(path).blocks) == device
 
 
-def test_a_cowfile_is_made_by_the_first_write(image: Path, folder: Path) -> None:
+def test_two_clients_of_one_session_see_each_other(image: Path, folder: Path) -> None:
     with serving(image, "--sessions", folder) as server:
-        handle = nbdclient.connect(_uri(server, "anna"))
-        assert nbdclient.read_all(handle) == PLAIN
-        assert list(folder.iterdir()) == []
-        handle.pwrite(b"!", 5)
-        assert [path.name for path in folder.iterdir()] == ["anna.cow"]
-        handle.shutdown()
-    # The next day.
-    with serving(image, "--sessions", folder) as server:
-        handle = nbdclient.connect(_uri(server, "anna"))
-        assert handle.pread(1, 5) == b"!"
-        handle.shutdown()
-        handle = nbdclient.connect(_uri(server, "ben"))
-        assert handle.pread(1, 5) == PLAIN[5:6]
-        handle.shutdown()
+        one, two = join(server, "both"), join(server, "both")
+        one.pwrite(b"one", 0)
+        two.pwrite(b"two", 3)
+        assert one.pread(6, 0) == two.pread(6, 0) == b"onetwo"
+        one.shutdown()
+        two.flush()
+        two.shutdown()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../x",
-        "a/b",
-        ".hidden",
-        "..",
-        ".",
-        "x" * 201,
-        "x" * 4096,
-        "a b",
-        "n\u00e4me",
-        "\udcff",
-        "a\nb",
-    ],
-)
-def test_hostile_names_are_refused(image: Path, folder: Path, name: str) -> None:
-    nbd = nbdclient.module()
-    with serving(image, "--sessions", folder, quiet=False) as server:
-        handle = nbd.NBD()
-        with pytest.raises((nbd.Error, UnicodeEncodeError)):  # noqa: PT012
-            handle.set_export_name(name)
-            handle.connect_unix(str(server.socket))
-            handle.pwrite(b"x", 0)
-        good = nbdclient.connect(_uri(server, "x" * 200))
-        good.pwrite(b"x", 0)
-        good.shutdown()
-    assert [path.name for path in folder.iterdir()] == ["x" * 200 + ".cow"]
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["i.img", "sessions"]
-
-
-def test_there_are_no_more_sessions_than_allowed(image: Path, folder: Path) -> None:
-    with serving(image, "--sessions", folder, "--max-sessions", "2", quiet=False) as server:
-        for name in ("a", "b"):
-            handle = nbdclient.connect(_uri(server, name))
-            handle.pwrite(b"x", 0)
-            handle.shutdown()
-        with pytest.raises(nbdclient.module().Error):  # noqa: PT012
-            handle = nbdclient.connect(_uri(server, "c"))
-            handle.pwrite(b"x", 0)
-        # Those that are there go on.
-        handle = nbdclient.connect(_uri(server, "a"))
-        handle.pwrite(b"y", 1)
-        handle.shutdown()
-    assert sorted(path.name for path in folder.iterdir()) == ["a.cow", "b.cow"]
-
-
-def test_a_session_has_no_more_space_than_its_quota(image: Path, folder: Path) -> None:
-    with serving(image, "--sessions", folder, "--session-quota", "64K", quiet=False) as server:
-        handle = nbdclient.connect(_uri(server, "greedy"))
-        with pytest.raises(nbdclient.module().Error) as caught:  # noqa: PT012
-            for at in range(0, len(PLAIN), BLOCK):
-                handle.pwrite(b"g" * BLOCK, at)
-        assert caught.value.errno == "ENOSPC"
-        assert handle.pread(BLOCK, 0) == b"g" * BLOCK
-        other = nbdclient.connect(_uri(server, "modest"))
-        other.pwrite(b"m" * BLOCK, 0)
-        other.shutdown()
-        handle.shutdown()
-    for name in ("greedy", "modest"):
-        assert cowfile.original_refuses(folder / f"{name}.cow", PLAIN) is None
-
-
-def test_nbdinfo_and_list_show_them(image: Path, folder: Path) -> None:
+def test_an_idle_session_is_closed_cleanly(image: Path, folder: Path) -> None:
+    """When its last client is gone the cowfile is whole, while the server lives on."""
     uri = attach(image, "--sessions", folder)
-    head, _, rest = uri.partition("///")
-    handle = nbdclient.connect(f"{head}///anna{rest}")
-    handle.pwrite(b"x" * 2000, 0)
-    shown = json.loads(run(program("nbdinfo", "libnbd-bin"), "--list", "--json", uri).stdout)
-    assert {"", "anna"} <= {export["export-name"] for export in shown["exports"]}
-    (device,) = listed()
-    (anna,) = [session for session in device["sessions"] if session["name"] == "anna"]
-    assert anna["path"] == str(folder / "anna.cow")
-    assert anna["connections"] == 1
-    assert anna["blocks_used"] == 2
-    assert "anna.cow" in cowcloop("list").stdout.decode()
+    handle = nbdclient.module().NBD()
+    handle.set_export_name("idle")
+    handle.connect_unix(str(listed()[0]["socket"]))
+    handle.pwrite(b"z", 0)
     handle.shutdown()
+    wait_until(
+        lambda: cowfile.original_refuses(folder / "idle.cow", PLAIN) is None, "a clean close"
+    )
+    assert len(listed()) == 1
     cowcloop("detach", uri)
 
 
-def test_a_device_without_a_session_yet(image: Path, folder: Path) -> None:
-    """It is not read-only: a session can be written."""
+def test_the_end_of_the_server_closes_sessions_in_use(image: Path, folder: Path) -> None:
     with serving(image, "--sessions", folder) as server:
-        assert b"read-only" not in cowcloop("list").stdout
-        cowcloop("suspend", server.uri)
-        assert b"  suspended  " in cowcloop("list").stdout
-        cowcloop("resume", server.uri)
+        handles = [join(server, f"user{number}") for number in range(20)]
+        for handle in handles:
+            handle.pwrite(b"x", 5000)
+        looker = join(server, "looker")
+    for number in range(20):
+        assert cowfile.original_refuses(folder / f"user{number}.cow", PLAIN) is None
+    assert not (folder / "looker.cow").exists()
+    del handles, looker
 
 
-def test_a_session_in_use_elsewhere_is_refused(image: Path, folder: Path) -> None:
-    cow = folder / "anna.cow"
-    with (
-        serving(image, cow),
-        serving(image, "--sessions", folder, quiet=False) as server,
-        pytest.raises(nbdclient.module().Error),
-    ):
-        nbdclient.connect(_uri(server, "anna")).pwrite(b"x", 0)
-
-
-def test_snapshot_and_reopen_of_one_session(image: Path, folder: Path, tmp_path: Path) -> None:
-    copy, again = tmp_path / "copy.cow", tmp_path / "again.cow"
-    with serving(image, "--sessions", folder, quiet=False) as server:
-        anna, ben = (nbdclient.connect(_uri(server, name)) for name in ("anna", "ben"))
-        anna.pwrite(b"anna", 0)
-        ben.pwrite(b"ben!", 0)
-        refused("cow", "snapshot", server.uri, copy, says="session")
-        cowcloop("cow", "snapshot", server.uri, copy, "--session", "anna")
-        cowcloop("cow", "snapshot", folder / "ben.cow", again)
-        cowcloop("reopen", "--read-only", server.uri, "--session", "anna")
-        assert cowfile.original_refuses(folder / "anna.cow", PLAIN) is None
-        with pytest.raises(nbdclient.module().Error):
-            anna.pwrite(b"more", 0)
-        ben.pwrite(b"more", 4)
-        assert anna.pread(4, 0) == b"anna"
-        anna.shutdown()
-        ben.shutdown()
-    assert cowcloop("extract", image, copy, "-").stdout[:4] == b"anna"
-    assert cowcloop("extract", image, again, "-").stdout[:8] == b"ben!" + PLAIN[4:8]
-
-
-def test_reopen_read_only(image: Path, tmp_path: Path) -> None:
-    cow = tmp_path / "c"
-    with serving(image, cow, quiet=False) as server:
-        handle = nbdclient.connect(server.uri)
-        handle.pwrite(b"kept", 0)
-        assert cowfile.original_refuses(cow, PLAIN) is not None
-        cowcloop("reopen", "--read-only", server.uri)
-        assert cowfile.original_refuses(cow, PLAIN) is None
-        with pytest.raises(nbdclient.module().Error):
-            handle.pwrite(b"lost", 0)
-        assert handle.pread(4, 0) == b"kept"
-        handle.shutdown()
-
-
-def test_suspend_and_resume_with_the_medium_changed(image: Path, tmp_path: Path) -> None:
-    data = image.read_bytes()
-    with serving(image, tmp_path / "c", "--cache", "64K", quiet=False) as server:
-        handle = nbdclient.connect(server.uri)
-        assert handle.pread(4, 0) == PLAIN[:4]
-        cowcloop("suspend", server.uri)
-        assert b"  clean, suspended  " in cowcloop("list").stdout
-        image.unlink()
-        refused("resume", server.uri, says="i.img")
-        image.write_bytes(cloop.build(b"\x55" * len(PLAIN), BLOCK))
-        refused("resume", server.uri, says="i.img")
-        image.write_bytes(data)
-        cowcloop("resume", server.uri)
-        assert b"suspended" not in cowcloop("list").stdout
-        assert nbdclient.read_all(handle) == PLAIN
-        handle.shutdown()
-
-
-def test_wrong_arguments(image: Path, folder: Path, tmp_path: Path) -> None:
-    for words in (
-        (image, "--sessions"),
-        (image, tmp_path / "c", "--sessions", folder),
-        (image, "--max-sessions", "3"),
-        (image, "--session-quota", "1M"),
-        (image, "--sessions", folder, "--max-sessions", "0"),
-    ):
-        for command in ("serve", "attach"):
-            done = cowcloop(command, *words, expect=2)
-            assert len(done.stderr.splitlines()) == 1
-    refused("serve", image, "--sessions", image, says="i.img")
-    refused("suspend", "nobody", says="nobody")
-    refused("resume", "nobody", says="nobody")
-    refused("reopen", "--read-only", "nobody", says="nobody")
-    for line in ("suspend", "resume", "reopen nobody", "reopen --read-only"):
-        assert len(cowcloop(*line.split(), expect=2).stderr.splitlines()) == 1
-
-
-def test_print_command(image: Path, tmp_path: Path) -> None:
-    done = cowcloop(
-        "serve", "--print-command", image, tmp_path / "my c", "--", "--exit-with-parent"
-    )
-    (line,) = done.stdout.decode().splitlines()
-    assert "nbdkit" in line.split()[0]
-    assert f"image={image}" in line
-    assert f"'cow={tmp_path / 'my c'}'" in line
-    assert line.endswith(" --exit-with-parent")
-    assert not (tmp_path / "my c").exists()
-
-
-def test_a_uri_with_a_session_s_name(image: Path, folder: Path, tmp_path: Path) -> None:
-    """It means that session alone: what concerns all of them is refused."""
-    with serving(image, "--sessions", folder) as server:
-        handles = {name: nbdclient.connect(_uri(server, name)) for name in ("anna", "bert")}
-        for name, handle in handles.items():
-            handle.pwrite(name.encode() * UNIT, 0)
-            handle.flush()
-        anna = _uri(server, "anna").replace("///anna", "///%61nna")
-        for command in ("detach", "sync", "suspend", "resume"):
-            refused(command, anna, says=("session anna", "leave the name out"))
-        cowcloop("sync", server.uri)
-
-        cowcloop("cow", "snapshot", anna, tmp_path / "one")
-        assert cowcloop("extract", image, tmp_path / "one", "-").stdout.startswith(b"anna")
-        cowcloop("cow", "snapshot", anna, tmp_path / "two", "--session", "anna")
-        cowcloop("reopen", "--read-only", anna)
-        (device,) = listed()
-        assert {session["name"]: session["state"] for session in device["sessions"]} == {
-            "anna": "read-only",
-            "bert": "dirty",
-        }
-        for arguments in (
-            ("cow", "snapshot", anna, tmp_path / "three"),
-            ("cow", "snapshot", folder / "anna.cow", tmp_path / "three"),
-            ("reopen", "--read-only", anna),
-        ):
-            done = cowcloop(*arguments, "--session", "bert", expect=2)
-            one_line(done.stderr.decode(), ("--session bert", "anna"))
-        assert not (tmp_path / "three").exists()
-        for handle in handles.values():
+def test_a_killed_server_keeps_every_session(image: Path, folder: Path) -> None:
+    server = Server(image, "--sessions", folder)
+    handles = [join(server, f"s{number}") for number in range(8)]
+    for number, handle in enumerate(handles):
+        handle.pwrite(b"flushed %d" % number, 2000)
+        handle.flush()
+    os.kill(server.nbdkit_pid(), signal.SIGKILL)
+    assert server.wait() == 1
+    with serving(image, "--sessions", folder) as again:
+        for number in range(8):
+            handle = join(again, f"s{number}")
+            assert handle.pread(9, 2000) == b"flushed %d" % number
             handle.shutdown()
+
+
+def test_a_missing_directory_is_made(image: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "fresh"
+    with serving(image, "--sessions", folder) as server:
+        join(server, "a").pwrite(b"z", 0)
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "a.cow").exists()
