@@ -11,7 +11,7 @@ use crate::cowtools::{repair, RepairOptions};
 use crate::image::{self, ImageOptions};
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::Overlay;
-use crate::pipeline::NoProgress;
+use crate::progress::NoProgress;
 use crate::storage::{FileStorage, MemoryStorage, Slice, Slot, Storage};
 use crate::{memory, Error, ErrorKind, Layer, Result};
 

@@ -24,6 +24,7 @@ pub mod layer;
 mod memory;
 pub mod overlay;
 pub mod pipeline;
+pub mod progress;
 mod read;
 pub mod storage;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cowcloop_engine::cowfile;
 use cowcloop_engine::cowtools::{merge, pack, unpack};
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::{NoProgress, Progress};
+use cowcloop_engine::progress::{NoProgress, Progress};
 use cowcloop_engine::ErrorKind;
 
 const SIZE: u64 = 40 << 20;

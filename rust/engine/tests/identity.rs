@@ -4,7 +4,8 @@ use std::fs;
 
 use cowcloop_engine::codec::Codec;
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::{create, CreateOptions, Format, Input, NoProgress, Output};
+use cowcloop_engine::pipeline::{create, CreateOptions, Format, Input, Output};
+use cowcloop_engine::progress::NoProgress;
 use cowcloop_engine::ErrorKind;
 
 /// Two copies of a cowfile go on apart, by as many sessions each: what was made for one does

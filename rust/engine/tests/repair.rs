@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use cowcloop_engine::cowtools::{repair, RepairOptions};
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::{NoProgress, Progress};
+use cowcloop_engine::progress::{NoProgress, Progress};
 use cowcloop_engine::ErrorKind;
 
 const SIZE: u64 = 300 << 10;

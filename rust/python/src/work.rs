@@ -6,7 +6,7 @@ use std::sync::mpsc::{sync_channel, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use cowcloop_engine::pipeline::Progress;
+use cowcloop_engine::progress::Progress;
 use cowcloop_engine::Result;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;

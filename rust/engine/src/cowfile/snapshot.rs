@@ -14,7 +14,7 @@ use super::files::{self, Unfinished};
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
 use super::{check_bitmap, read_head, refuse_dirty, Access, Cowfile};
-use crate::pipeline::{check, Progress};
+use crate::progress::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 

@@ -8,7 +8,7 @@ use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_O
 use crate::cowfile::mark::Mark;
 use crate::cowfile::{check_bitmap, files, fingerprint, read_head, refuse_dirty, Access};
 use crate::image::{Image, ImageOptions};
-use crate::pipeline::{check, Progress};
+use crate::progress::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 

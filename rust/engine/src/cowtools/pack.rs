@@ -10,7 +10,8 @@ use super::packed::{self, GZIP_SYSTEM};
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use crate::cowfile::{check_bitmap, files, read_head, refuse_dirty, Access};
-use crate::pipeline::{check, FileIdentity, Output, Progress};
+use crate::pipeline::{FileIdentity, Output};
+use crate::progress::{check, Progress};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 

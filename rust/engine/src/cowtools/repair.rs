@@ -14,7 +14,7 @@ use crate::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::mark::Mark;
 use crate::cowfile::{files, read_head, Access};
-use crate::pipeline::{check, Progress};
+use crate::progress::{check, Progress};
 use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};

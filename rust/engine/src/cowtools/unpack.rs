@@ -6,7 +6,8 @@ use super::pack::PackSummary;
 use super::packed::{Blocks, Opened};
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
-use crate::pipeline::{check, Output, Progress};
+use crate::pipeline::Output;
+use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of data that are moved in one go.

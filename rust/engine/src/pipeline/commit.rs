@@ -10,15 +10,15 @@ use std::sync::Arc;
 use super::encode::Scheme;
 use super::output::Output;
 use super::pool::Pool;
-use super::progress::check;
 use super::writer::CloopWriter;
-use super::{ordered, thread_count, window, Format, Progress};
+use super::{ordered, thread_count, window, Format};
 use crate::codec::{Codec, EncodeError, Encoder, Level};
 use crate::cowfile::head::MAPUNIT;
 use crate::device::Device;
 use crate::image::cloop::{Kind, Layout};
 use crate::image::{CloopImage, Image};
 use crate::overlay::Overlay;
+use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// How much of the device is worked on in one piece, in bytes, unless one

@@ -4,11 +4,11 @@ use super::encode::Scheme;
 use super::input::{fill, Input, Source};
 use super::output::Output;
 use super::pool::Pool;
-use super::progress::check;
 use super::writer::CloopWriter;
-use super::{ordered, thread_count, window, Progress};
+use super::{ordered, thread_count, window};
 use crate::codec::{Codec, EncodeError, Level};
 use crate::image::cloop::MAX_BLOCK_SIZE;
+use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
 /// How much is read and compressed in one piece, in bytes, unless one block is more.

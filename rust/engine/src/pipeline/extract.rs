@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::output::Output;
 use super::pool::Pool;
-use super::progress::check;
 use super::turns::Turns;
-use super::{is_zero, ordered, thread_count, window, Progress};
+use super::{is_zero, ordered, thread_count, window};
+use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, Result};
 
 /// How much is read at once where the device does not ask for more, in bytes.

@@ -2,11 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use super::progress::check;
-use super::Progress;
 use crate::cowfile::head::MAPUNIT;
 use crate::device::Device;
 use crate::image::{CloopImage, Image};
+use crate::progress::{check, Progress};
 use crate::{ExtentKind, Layer, Result};
 
 /// How finely a device can be divided.

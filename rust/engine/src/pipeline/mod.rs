@@ -16,7 +16,6 @@ mod ordered;
 mod output;
 mod pending;
 mod pool;
-mod progress;
 mod spool;
 mod stream;
 mod turns;
@@ -30,8 +29,6 @@ pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::Input;
 pub use map::{map, Cell, MAX_CELLS};
 pub use output::{FileIdentity, Output};
-pub(crate) use progress::check;
-pub use progress::{NoProgress, Progress};
 pub use verify::{verify, VerifyReport, MAX_BAD};
 
 /// The number of threads to use when `wanted` are asked for; 0: one a core.

@@ -1,9 +1,9 @@
 //! Reading every block of an image, to find those that cannot be read.
 
-use super::progress::check;
-use super::{ordered, thread_count, Progress};
+use super::{ordered, thread_count};
 use crate::image::cloop::BadBlock;
 use crate::image::CloopImage;
+use crate::progress::{check, Progress};
 use crate::Result;
 
 /// How many decoded bytes one thread checks before it asks for more, unless

@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use tempfile::TempDir;
 
 use super::*;
+use crate::progress::{NoProgress, Progress};
 use crate::Result;
 
 /// Bytes that look like data to compressors: words from a small vocabulary,
