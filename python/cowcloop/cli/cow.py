@@ -87,7 +87,8 @@ def merge_command(raw: str, cow: str, yes: bool, as_json: bool) -> None:
     """Write the changes in COW into RAW, the image that it was made for.
 
     RAW is changed for good: it is asked first, or --yes is given. COW stays as it is. A merge that
-    was interrupted is completed by running it again. For a compressed image there is "commit".
+    was interrupted is completed by running it again, with the same RAW; until then COW serves for
+    nothing else. For a compressed image there is "commit"; for a COW on other cowfiles, "extract".
 
     \b
     Examples:

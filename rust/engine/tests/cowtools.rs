@@ -206,7 +206,7 @@ fn packed_and_plain_are_told_apart() {
     let packed = files.path("packed");
     pack(&files.cow, &packed, false, &NoProgress).unwrap();
     let error = pack(&packed, &files.path("twice"), false, &NoProgress).unwrap_err();
-    assert!(error.to_string().contains("packed already"));
+    assert!(error.to_string().contains("is packed"));
     let error = unpack(&files.cow, &files.path("back"), &NoProgress).unwrap_err();
     assert!(error.to_string().contains("not packed"));
     let error = open(&files.base, &packed).err().unwrap();
@@ -248,6 +248,91 @@ fn an_interrupted_merge_is_completed_by_another() {
     assert!(fs::read(&files.base).unwrap() == files.device);
 }
 
+/// Interrupts a merge; the base and the cowfile are left as that does.
+fn interrupted() -> Files {
+    let files = files();
+    let stop = Stop(AtomicU64::new(8 << 10));
+    assert_eq!(merge(&files.base, &files.cow, &stop).unwrap_err().kind(), ErrorKind::Cancelled);
+    files
+}
+
+#[test]
+fn an_interrupted_merge_is_completed_with_its_own_base_alone() {
+    let files = interrupted();
+    let half = fs::read(&files.base).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut other = half.clone();
+        other[at] = byte;
+        other
+    };
+    let others = [
+        vec![5; half.len()],
+        // In a block that the merge leaves alone, near the beginning.
+        with(50_000, 1),
+        // In a sector that it replaces, and has replaced already.
+        with(1030, 3),
+    ];
+    let other = files.path("other");
+    for bytes in others {
+        fs::write(&other, &bytes).unwrap();
+        let error = merge(&other, &files.cow, &NoProgress).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+        assert!(fs::read(&other).unwrap() == bytes);
+    }
+    // Whatever its name, and whichever of the sectors have reached the medium.
+    fs::rename(&files.base, &other).unwrap();
+    let mut torn = half;
+    torn[1024..1536].fill(1);
+    fs::write(&other, torn).unwrap();
+    assert!(merge(&other, &files.cow, &NoProgress).unwrap().resumed);
+    assert!(fs::read(&other).unwrap() == files.device);
+}
+
+#[test]
+fn a_cowfile_whose_merge_was_interrupted_is_left_to_the_merge() {
+    let files = interrupted();
+    let errors = [
+        open(&files.base, &files.cow).map(|_| ()),
+        pack(&files.cow, &files.path("packed"), false, &NoProgress).map(|_| ()),
+        cowfile::copy(&files.cow, &files.path("copy"), &NoProgress).map(|_| ()),
+    ];
+    for error in errors {
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Dirty);
+        assert!(error.to_string().contains("cow merge"), "{error}");
+    }
+}
+
+#[test]
+fn an_upper_cowfile_is_not_merged_without_the_lower_one() {
+    let files = files();
+    let before = fs::read(&files.base).unwrap();
+    let upper = files.path("upper.cow");
+    let options = DeviceOptions { create: true, ..DeviceOptions::default() };
+    let cows = [files.cow.clone(), upper.clone()];
+    let device = Device::open(&files.base, &cows, &options).unwrap();
+    device.write_at(&[9; 1024], 4096).unwrap();
+    device.close().unwrap();
+    drop(device);
+    let error = merge(&files.base, &upper, &NoProgress).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.to_string().contains("a lower cowfile is missing"), "{error}");
+    assert!(fs::read(&files.base).unwrap() == before);
+}
+
+/// The original fingerprint is that of the first blocks alone.
+#[test]
+fn a_merge_refuses_a_base_of_the_same_fingerprint() {
+    let files = files();
+    let mut other = fs::read(&files.base).unwrap();
+    let last = other.len() - 100;
+    other[last] ^= 1;
+    fs::write(files.path("other"), &other).unwrap();
+    let error = merge(&files.path("other"), &files.cow, &NoProgress).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(fs::read(files.path("other")).unwrap() == other);
+}
+
 #[test]
 fn a_merge_refuses_another_base_and_changes_nothing() {
     let files = files();
@@ -255,7 +340,7 @@ fn a_merge_refuses_another_base_and_changes_nothing() {
     fs::write(&other, vec![5; SIZE as usize]).unwrap();
     let error = merge(&other, &files.cow, &NoProgress).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
-    assert!(error.to_string().contains("fingerprint"), "{error}");
+    assert!(error.to_string().contains("identity"), "{error}");
     assert!(fs::read(&other).unwrap().iter().all(|byte| *byte == 5));
     fs::write(&other, vec![5; 1 << 20]).unwrap();
     assert_eq!(merge(&other, &files.cow, &NoProgress).unwrap_err().kind(), ErrorKind::Mismatch);

@@ -260,6 +260,7 @@ pub fn mapsize(rdoblocks: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mark::Merging;
     use super::*;
 
     fn mark() -> Mark {
@@ -268,7 +269,7 @@ mod tests {
             generation: 3,
             base_size: 123_456,
             base_identity: [9; 32],
-            merging: true,
+            merging: Some(Merging { untouched: [5; 14], before: [0x1234; 16] }),
         }
     }
 

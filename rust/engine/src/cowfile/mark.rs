@@ -11,7 +11,8 @@
 //! | 168 | 8 | size of the base in bytes |
 //! | 176 | 32 | strong identity of the base |
 //! | 208 | 1 | 1: being merged into its base |
-//! | 209 | 47 | zero |
+//! | 209 | 46 | while it is: what the base is known by, see [`Merging`] |
+//! | 255 | 1 | zero |
 
 use super::head::HEAD_SECTOR;
 use crate::{Error, Result};
@@ -28,21 +29,35 @@ pub struct Mark {
     /// The base's [`Layer::identity`](crate::Layer::identity).
     pub base_identity: [u8; 32],
     /// A merge into the base has begun, and not ended: the base holds some of
-    /// the blocks already, and may have another fingerprint.
-    pub merging: bool,
+    /// the blocks already, and has another identity and fingerprint.
+    pub merging: Option<Merging>,
 }
 
 /// Where the mark lies in the head.
 pub(crate) const MARK_AT: usize = 128;
 /// The byte after its last.
 pub(crate) const MARK_END: usize = 256;
+
+/// What the base of a merge under way is known by: the sizes of what is noted are those of the
+/// room that is left in the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merging {
+    /// Hash of samples of what the merge leaves alone.
+    pub untouched: [u8; 14],
+    /// Checksums of some of the sectors that it replaces, as they were before.
+    pub before: [u16; WITNESSES],
+}
+
+/// Sectors that a merge replaces and that are noted.
+pub const WITNESSES: usize = 16;
+
 const MAGIC: &[u8; 8] = b"cowcloop";
 const VERSION: u32 = 1;
 
 impl Mark {
     /// The mark of a cowfile that begins its life on this base, of `base_size` bytes.
     pub fn new(base_size: u64, base_identity: [u8; 32]) -> Result<Mark> {
-        Ok(Mark { id: random()?, generation: 0, base_size, base_identity, merging: false })
+        Ok(Mark { id: random()?, generation: 0, base_size, base_identity, merging: None })
     }
 
     /// The mark of the same cowfile with other content.
@@ -61,7 +76,7 @@ impl Mark {
             generation: u64::from_le_bytes(field(&bytes, 32)),
             base_size: u64::from_le_bytes(field(&bytes, 40)),
             base_identity: field(&bytes, 48),
-            merging: bytes[80] == 1,
+            merging: (bytes[80] == 1).then(|| Merging::parse(field(&bytes, 81))),
         })
     }
 
@@ -75,9 +90,28 @@ impl Mark {
         bytes[32..40].copy_from_slice(&self.generation.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.base_size.to_le_bytes());
         bytes[48..80].copy_from_slice(&self.base_identity);
-        bytes[80] = u8::from(self.merging);
+        if let Some(merging) = &self.merging {
+            bytes[80] = 1;
+            bytes[81..127].copy_from_slice(&merging.encode());
+        }
         let sum = libdeflater::crc32(bytes);
         bytes[12..16].copy_from_slice(&sum.to_le_bytes());
+    }
+}
+
+impl Merging {
+    fn parse(bytes: [u8; 46]) -> Merging {
+        let before = std::array::from_fn(|i| u16::from_le_bytes(field(&bytes, 14 + 2 * i)));
+        Merging { untouched: field(&bytes, 0), before }
+    }
+
+    fn encode(&self) -> [u8; 46] {
+        let mut bytes = [0; 46];
+        bytes[..14].copy_from_slice(&self.untouched);
+        for (place, sum) in bytes[14..].chunks_mut(2).zip(self.before) {
+            place.copy_from_slice(&sum.to_le_bytes());
+        }
+        bytes
     }
 }
 

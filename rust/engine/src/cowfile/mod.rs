@@ -9,6 +9,7 @@
 //!    before, so that a bit on the medium always has its data there too;
 //! 3. a clean close flushes, and then only writes the head of version 1.
 
+mod at_rest;
 pub mod bitmap;
 mod change;
 pub mod files;
@@ -37,10 +38,11 @@ use ranges::RangeLocks;
 use rounds::Rounds;
 use snapshot::Snapshot;
 
+pub use at_rest::read_head;
+pub(crate) use at_rest::{check_bits, refuse_dirty, AtRest};
 pub use change::Change;
 pub use fingerprint::fingerprint;
-pub(crate) use open::{check_bitmap, check_bits, refuse_dirty};
-pub use open::{read_head, Access};
+pub use open::Access;
 pub use snapshot::{copy, SnapshotSummary};
 
 /// What may be done with a cowfile.

@@ -9,14 +9,15 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use super::at_rest::AtRest;
 use super::bitmap::Bitmap;
-use super::files::{self, Unfinished};
+use super::files::Unfinished;
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use super::mark::Mark;
-use super::{check_bitmap, read_head, refuse_dirty, Access, Cowfile};
+use super::{Access, Cowfile};
 use crate::progress::{check, Progress};
 use crate::storage::{FileStorage, Storage};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// Blocks that are copied under one lock.
 const STEP: u64 = 1024;
@@ -136,22 +137,10 @@ impl Snapshot {
 /// original driver did not close it, or a merge of it was interrupted;
 /// `Cancelled`; the system's. No file is left then.
 pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<SnapshotSummary> {
-    let source = files::open(path, Access::ReadOnly)?;
-    let (head, sector) = read_head(&*source)?;
+    let cow = AtRest::open(path, Access::ReadOnly)?;
+    cow.refuse_merging()?;
+    let AtRest { storage: source, head, sector, bitmap: taken } = cow;
     let name = source.name().to_string();
-    if head.packed {
-        let message = "this cowfile is packed; a plain copy of the file is a copy of it";
-        return Err(Error::new(ErrorKind::Unsupported, name, message));
-    }
-    refuse_dirty(&name, &head)?;
-    if head.mark.as_ref().is_some_and(|mark| mark.merging) {
-        let message = "a merge of this cowfile was interrupted; complete it with \
-                       `cowcloop cow merge`";
-        return Err(Error::new(ErrorKind::Dirty, name, message));
-    }
-    let failed = |error| Error::io(&name, "cannot read the cowfile's bitmap", error);
-    let taken = Bitmap::load(&*source, head.mapsize).map_err(failed)?;
-    check_bitmap(&*source, &head, &taken)?;
     let (unfinished, target) = begin(new)?;
     let shared = source.share_blocks_with(&target).is_ok();
     let snapshot = Snapshot::new(source, target, &head, taken);

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::merging;
 use crate::cowfile::bitmap::Bitmap;
-use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
-use crate::cowfile::mark::Mark;
-use crate::cowfile::{check_bitmap, files, fingerprint, read_head, refuse_dirty, Access};
-use crate::image::{Image, ImageOptions};
+use crate::cowfile::head::{Head, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use crate::cowfile::mark::{Mark, Merging};
+use crate::cowfile::{Access, AtRest};
+use crate::image::{Image, ImageOptions, RawImage};
 use crate::progress::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
@@ -28,103 +29,94 @@ pub struct MergeSummary {
 
 /// Writes every block of the cowfile into the raw file or block device `base`.
 ///
-/// The cowfile says durably that a merge is under way before the first block is
-/// written, and says so no more once all of them are durable: an interrupted
-/// merge is completed by running it again. A base that is the cowfile's no longer, but
-/// holds all of its blocks, has been merged into before.
+/// The cowfile says durably that a merge is under way, and what its base is known by, before the
+/// first block is written, and says so no more once all of them are durable: an interrupted
+/// merge is completed by running it again, with that base alone. A base that is the cowfile's no
+/// longer, but holds all of its blocks, has been merged into before.
 ///
 /// # Errors
-/// `Mismatch` when size or fingerprint of the base are not the cowfile's;
+/// `Mismatch` when the base is not the cowfile's;
 /// `Unsupported` for a compressed base or a packed cowfile; `Dirty`, `Busy`.
 pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSummary> {
-    let storage = files::open(cow, Access::Writable)?;
-    let name = storage.name();
-    let (head, sector) = read_head(&*storage)?;
-    if head.packed {
-        let message = "this cowfile is packed; unpack it first with `cowcloop cow unpack`";
-        return Err(Error::new(ErrorKind::Unsupported, name, message));
-    }
-    refuse_dirty(name, &head)?;
-    let failed = |error| Error::io(name, "cannot read the cowfile", error);
-    let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-    check_bitmap(&*storage, &head, &bitmap)?;
-
-    let base_name = base.display().to_string();
-    let base_failed = |error| Error::io(&base_name, "cannot open the base for writing", error);
-    let target = Arc::new(FileStorage::open_alone(base).map_err(base_failed)?);
-    if !target.try_lock(true).map_err(base_failed)? {
-        return Err(Error::new(ErrorKind::Busy, base_name, "the base is in use"));
-    }
-    let raw = match Image::open(target.clone(), &ImageOptions::default())? {
-        Image::Raw(raw) => raw,
-        Image::Cloop(_) => {
-            let message = "a compressed image cannot be merged into; make a new one with \
-                           `cowcloop commit`";
-            return Err(Error::new(ErrorKind::Unsupported, base_name, message));
-        }
-    };
-    let resumed = head.mark.as_ref().is_some_and(|mark| mark.merging);
-    if let Err(mismatch) = check_base(name, &head, &*raw, resumed) {
-        let same_size = head.rdoblocks == raw.size() / MAPUNIT;
-        return match same_size && holds(&*raw, &*storage, &head, &bitmap, progress)? {
+    let mut cow = AtRest::open(cow, Access::Writable)?;
+    let (target, raw) = open_base(base)?;
+    let begun = cow.head.mark.as_ref().and_then(|mark| mark.merging);
+    let resumed = begun.is_some();
+    if let Err(mismatch) = check_base(&cow, &*raw, begun) {
+        let same_size = cow.head.rdoblocks == raw.size() / MAPUNIT;
+        let merged = mismatch.kind() == ErrorKind::Mismatch && !resumed && same_size;
+        return match merged && holds(&*raw, &cow, progress)? {
             true => Ok(MergeSummary { blocks: 0, already: true, resumed }),
             false => Err(mismatch),
         };
     }
-
-    let mut file = MergedFile { storage: &*storage, sector };
-    let mut open = head.clone();
-    let mark = match open.mark.take() {
-        Some(mark) => mark,
+    let mark = match &cow.head.mark {
+        Some(mark) => Mark { merging: None, ..mark.clone() },
         None => Mark::new(raw.size(), raw.identity()?)?,
     };
-    open.mark = Some(Mark { merging: true, ..mark.clone() });
-    (open.version, open.dirty) = (VERSION_OPEN, true);
-    file.write_head(&open)?;
-
-    progress.total(bitmap.count() * MAPUNIT);
-    let mut buf = vec![0; CHUNK as usize];
-    for (at, length) in pieces(&bitmap) {
-        if progress.cancelled() {
-            let message = "stopped before the merge was complete; run it again to complete it";
-            return Err(Error::new(ErrorKind::Cancelled, base_name, message));
-        }
-        let piece = &mut buf[..length];
-        storage.read_exact_at(piece, head.doffset + at).map_err(failed)?;
-        target
-            .write_all_at(piece, at)
-            .map_err(|error| Error::io(&base_name, format!("cannot write at {at}"), error))?;
-        progress.advance(length as u64);
+    if !resumed {
+        let merging = Some(merging::note(&cow, &*raw)?);
+        let mark = Some(Mark { merging, ..mark.clone() });
+        cow.write_head(Head { version: VERSION_OPEN, dirty: true, mark, ..cow.head.clone() })?;
     }
-    target.sync().map_err(|error| Error::io(&base_name, "sync failed", error))?;
-
-    let closed = Head {
+    write_blocks(&cow, &target, progress)?;
+    cow.write_head(Head {
         version: VERSION_CLOSED,
         dirty: false,
-        cowused: bitmap.count(),
-        mark: Some(Mark { merging: false, ..mark }),
-        ..head
-    };
-    file.write_head(&closed)?;
-    Ok(MergeSummary { blocks: bitmap.count(), already: false, resumed })
+        cowused: cow.bitmap.count(),
+        mark: Some(mark),
+        ..cow.head.clone()
+    })?;
+    Ok(MergeSummary { blocks: cow.bitmap.count(), already: false, resumed })
+}
+
+/// The base, alone: as what is written to, and as what it holds.
+fn open_base(base: &Path) -> Result<(Arc<FileStorage>, Arc<RawImage>)> {
+    let name = base.display().to_string();
+    let failed = |error| Error::io(&name, "cannot open the base for writing", error);
+    let target = Arc::new(FileStorage::open_alone(base).map_err(failed)?);
+    if !target.try_lock(true).map_err(failed)? {
+        return Err(Error::new(ErrorKind::Busy, name, "the base is in use"));
+    }
+    match Image::open(target.clone(), &ImageOptions::default())? {
+        Image::Raw(raw) => Ok((target, raw)),
+        Image::Cloop(_) => {
+            let message = "a compressed image cannot be merged into; make a new one with \
+                           `cowcloop commit`";
+            Err(Error::new(ErrorKind::Unsupported, name, message))
+        }
+    }
+}
+
+/// Copies what lives in the cowfile, durably.
+fn write_blocks(cow: &AtRest, target: &FileStorage, progress: &dyn Progress) -> Result<()> {
+    let name = target.name();
+    progress.total(cow.bitmap.count() * MAPUNIT);
+    let mut buf = vec![0; CHUNK as usize];
+    for (at, length) in pieces(&cow.bitmap) {
+        if progress.cancelled() {
+            let message = "stopped before the merge was complete; run it again to complete it";
+            return Err(Error::new(ErrorKind::Cancelled, name, message));
+        }
+        let piece = &mut buf[..length];
+        cow.read_at(piece, at)?;
+        target
+            .write_all_at(piece, at)
+            .map_err(|error| Error::io(name, format!("cannot write at {at}"), error))?;
+        progress.advance(length as u64);
+    }
+    target.sync().map_err(|error| Error::io(name, "sync failed", error))
 }
 
 /// Whether the base has the cowfile's bytes in each block that lives in the cowfile. Zeros
 /// alone are not taken for a proof of that.
-fn holds(
-    base: &dyn Layer,
-    storage: &dyn Storage,
-    head: &Head,
-    bitmap: &Bitmap,
-    progress: &dyn Progress,
-) -> Result<bool> {
-    let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
+fn holds(base: &dyn Layer, cow: &AtRest, progress: &dyn Progress) -> Result<bool> {
     let mut told = false;
     let mut buffers = (vec![0; CHUNK as usize], vec![0; CHUNK as usize]);
-    for (at, length) in pieces(bitmap) {
-        check(progress, storage.name())?;
+    for (at, length) in pieces(&cow.bitmap) {
+        check(progress, cow.name())?;
         let (ours, theirs) = (&mut buffers.0[..length], &mut buffers.1[..length]);
-        storage.read_exact_at(ours, head.doffset + at).map_err(failed)?;
+        cow.read_at(ours, at)?;
         base.read_at(theirs, at)?;
         if ours != theirs {
             return Ok(false);
@@ -142,47 +134,24 @@ fn pieces(bitmap: &Bitmap) -> impl Iterator<Item = (u64, usize)> + '_ {
     })
 }
 
-/// By size and fingerprint; a base that holds a part of the blocks already has
-/// no fingerprint to go by.
-fn check_base(name: &str, head: &Head, base: &dyn Layer, resumed: bool) -> Result<()> {
-    let blocks = base.size() / MAPUNIT;
-    let mismatch = |message: String| {
-        let message = format!("this cowfile belongs to another base ({message}); use that one");
-        Err(Error::new(ErrorKind::Mismatch, name, message))
-    };
-    let size = head.device_size();
-    if size > base.size() && head.mark.as_ref().is_some_and(|mark| mark.base_size == base.size()) {
+/// Refuses a base that is not the cowfile's; one of a merge that has `begun` is another by now.
+fn check_base(cow: &AtRest, base: &dyn Layer, begun: Option<Merging>) -> Result<()> {
+    let size = cow.head.device_size();
+    if size > base.size()
+        && cow.head.mark.as_ref().is_some_and(|mark| mark.base_size == base.size())
+    {
         let message = format!(
             "its device was made larger than this base, {size} instead of {} bytes, and merge \
              leaves the size as it is: make a new image with `cowcloop extract`",
             base.size()
         );
-        return Err(Error::new(ErrorKind::Unsupported, name, message));
+        return Err(Error::new(ErrorKind::Unsupported, cow.name(), message));
     }
-    if head.rdoblocks != blocks {
-        return mismatch(format!("of {} blocks, not {blocks}", head.rdoblocks));
-    }
-    if resumed {
+    let Some(begun) = begun else {
+        return cow.belongs_to(base).map(|_| ());
+    };
+    if cow.head.rdoblocks == base.size() / MAPUNIT && merging::is_of(&begun, cow, base)? {
         return Ok(());
     }
-    let found = fingerprint(base, blocks)?;
-    if head.fingerprint != found {
-        let stored = head.fingerprint;
-        return mismatch(format!("with fingerprint {stored:#010x}, not {found:#010x}"));
-    }
-    Ok(())
-}
-
-struct MergedFile<'a> {
-    storage: &'a dyn Storage,
-    sector: [u8; HEAD_SECTOR],
-}
-
-impl MergedFile<'_> {
-    fn write_head(&mut self, head: &Head) -> Result<()> {
-        head.encode_into(&mut self.sector);
-        self.storage.write_all_at(&self.sector, 0).and_then(|()| self.storage.sync()).map_err(
-            |error| Error::io(self.storage.name(), "cannot write the cowfile's head", error),
-        )
-    }
+    Err(cow.mismatch("a merge of it was interrupted, and not into this one"))
 }

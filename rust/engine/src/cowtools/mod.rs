@@ -4,6 +4,7 @@
 mod beginning;
 mod members;
 mod merge;
+mod merging;
 mod pack;
 mod packed;
 mod repair;

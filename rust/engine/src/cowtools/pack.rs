@@ -9,11 +9,11 @@ use super::packed::{self, GZIP_SYSTEM};
 
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
-use crate::cowfile::{check_bitmap, files, read_head, refuse_dirty, Access};
+use crate::cowfile::{Access, AtRest};
 use crate::pipeline::{FileIdentity, Output};
 use crate::progress::{check, Progress};
 use crate::storage::Storage;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// Bytes of data that are moved in one go.
 const CHUNK: u64 = 1 << 20;
@@ -38,16 +38,10 @@ pub fn pack(
     gzip: bool,
     progress: &dyn Progress,
 ) -> Result<PackSummary> {
-    let storage = files::open(source, Access::ReadOnly)?;
-    let name = storage.name();
-    let (mut head, mut sector) = read_head(&*storage)?;
-    if head.packed {
-        return Err(Error::new(ErrorKind::Unsupported, name, "this cowfile is packed already"));
-    }
-    refuse_dirty(name, &head)?;
-    let failed = |error| Error::io(name, "cannot read the cowfile", error);
-    let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-    check_bitmap(&*storage, &head, &bitmap)?;
+    let cow = AtRest::open(source, Access::ReadOnly)?;
+    cow.refuse_merging()?;
+    let AtRest { storage, mut head, mut sector, bitmap } = cow;
+    let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
     head.version = VERSION_CLOSED;
     head.dirty = false;
     head.packed = true;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cowcloop_engine::codec::Codec;
 use cowcloop_engine::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
-use cowcloop_engine::cowfile::mark::Mark;
+use cowcloop_engine::cowfile::mark::{Mark, Merging, WITNESSES};
 use cowcloop_engine::cowfile::{Access, Cowfile};
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::overlay::Overlay;
@@ -133,7 +133,8 @@ pub fn cowfile(data: &[u8]) {
             generation: field(160),
             base_size: field(168),
             base_identity: sector[176..208].try_into().expect("32 bytes"),
-            merging: sector[208] == 1,
+            merging: (sector[208] == 1)
+                .then_some(Merging { untouched: [0; 14], before: [0; WITNESSES] }),
         };
         mark.encode_into(sector);
     }

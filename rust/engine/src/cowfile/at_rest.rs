@@ -1,0 +1,193 @@
+//! A cowfile at rest: opened, and checked before anything of it is believed. Every command that
+//! takes a cowfile begins here, but for a repair, whose files need not be sound.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::bitmap::Bitmap;
+use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
+use super::{files, fingerprint, Access};
+use crate::storage::Storage;
+use crate::{Error, ErrorKind, Layer, Result};
+
+/// A cowfile whose head, bitmap and length agree, with nothing of it changed yet.
+#[derive(Debug)]
+pub(crate) struct AtRest {
+    pub storage: Arc<dyn Storage>,
+    pub head: Head,
+    /// What the head was read from: what is no field of ours is kept.
+    pub sector: [u8; HEAD_SECTOR],
+    pub bitmap: Bitmap,
+}
+
+impl AtRest {
+    /// Opens the cowfile at `path` under its lock and checks it.
+    ///
+    /// # Errors
+    /// `Busy` when it is in use, and those of [`check`](Self::check).
+    pub fn open(path: &Path, access: Access) -> Result<AtRest> {
+        AtRest::check(files::open(path, access)?)
+    }
+
+    /// Checks the cowfile in `storage`.
+    ///
+    /// # Errors
+    /// `Format` and `Unsupported` for what is no cowfile or is packed; `Dirty` when the original
+    /// driver did not close it; `Damaged` when head, bitmap and length contradict each other.
+    pub fn check(storage: Arc<dyn Storage>) -> Result<AtRest> {
+        let (head, sector) = read_head(&*storage)?;
+        let name = storage.name();
+        if head.packed {
+            let message = "this cowfile is packed; unpack it first with `cowcloop cow unpack`";
+            return Err(Error::new(ErrorKind::Unsupported, name, message));
+        }
+        refuse_dirty(name, &head)?;
+        let failed = |error| Error::io(name, "cannot read the cowfile's bitmap", error);
+        let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
+        check_bitmap(&*storage, &head, &bitmap)?;
+        Ok(AtRest { storage, head, sector, bitmap })
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        self.storage.name()
+    }
+
+    /// Reads bytes of the device that live in the cowfile.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.storage
+            .read_exact_at(buf, self.head.doffset + offset)
+            .map_err(|error| Error::io(self.name(), "cannot read the cowfile", error))
+    }
+
+    /// Refuses a cowfile whose merge into its base has begun and not ended: the base is another
+    /// one by now, and whoever wrote more blocks would leave nothing to complete the merge by.
+    pub fn refuse_merging(&self) -> Result<()> {
+        if self.head.mark.as_ref().is_some_and(|mark| mark.merging.is_some()) {
+            let message = "a merge of this cowfile was interrupted; complete it with \
+                           `cowcloop cow merge`";
+            return Err(Error::new(ErrorKind::Dirty, self.name(), message));
+        }
+        Ok(())
+    }
+
+    /// Checks that the cowfile was made for `base`, and returns that one's identity.
+    ///
+    /// Our mark in the head knows the base by its strong identity: that of a lower cowfile is
+    /// part of it. A file without the mark is taken by the original driver's rule, size and
+    /// fingerprint.
+    ///
+    /// # Errors
+    /// `Mismatch`.
+    pub fn belongs_to(&self, base: &dyn Layer) -> Result<[u8; 32]> {
+        let identity = base.identity()?;
+        let size = base.size();
+        let Some(mark) = &self.head.mark else {
+            self.has_fingerprint_of(base)?;
+            return Ok(identity);
+        };
+        if mark.base_size != size {
+            return Err(self.mismatch(&format!("of {} bytes, not {size}", mark.base_size)));
+        }
+        if mark.base_identity != identity {
+            let message = "its identity differs: another content, or a lower cowfile is missing";
+            return Err(self.mismatch(message));
+        }
+        Ok(identity)
+    }
+
+    fn has_fingerprint_of(&self, base: &dyn Layer) -> Result<()> {
+        let Head { rdoblocks, fingerprint: stored, .. } = self.head;
+        let blocks = base.size() / MAPUNIT;
+        if rdoblocks != blocks {
+            return Err(self.mismatch(&format!("of {rdoblocks} blocks, not {blocks}")));
+        }
+        let found = fingerprint(base, blocks)?;
+        if stored != found {
+            let message = format!("with fingerprint {stored:#010x}, not {found:#010x}");
+            return Err(self.mismatch(&message));
+        }
+        Ok(())
+    }
+
+    /// The error of a base that is not this cowfile's.
+    pub fn mismatch(&self, how: &str) -> Error {
+        let message = format!("this cowfile belongs to another base ({how}); use that one");
+        Error::new(ErrorKind::Mismatch, self.name(), message)
+    }
+
+    /// Writes a new head, durably. What follows it is as it was.
+    pub fn write_head(&mut self, head: Head) -> Result<()> {
+        head.encode_into(&mut self.sector);
+        self.storage
+            .write_all_at(&self.sector, 0)
+            .and_then(|()| self.storage.sync())
+            .map_err(|error| Error::io(self.name(), "cannot write the cowfile's head", error))?;
+        self.head = head;
+        Ok(())
+    }
+}
+
+/// Reads and checks a cowfile's head.
+pub fn read_head(storage: &dyn Storage) -> Result<(Head, [u8; HEAD_SECTOR])> {
+    let name = storage.name();
+    let mut sector = [0; HEAD_SECTOR];
+    let n = storage
+        .read_at(&mut sector, 0)
+        .map_err(|error| Error::io(name, "cannot read the cowfile's head", error))?;
+    let length = storage.len().map_err(|error| Error::io(name, "cannot read the length", error))?;
+    if n < HEAD_SECTOR || length < HEAD_BYTES {
+        let message = format!("not a cowfile: it has only {length} bytes");
+        return Err(Error::new(ErrorKind::Format, name, message));
+    }
+    Ok((Head::parse(name, &sector)?, sector))
+}
+
+/// Refuses a cowfile that the original driver did not close: its bitmap is stale.
+pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
+    if head.version == VERSION_CLOSED && head.dirty {
+        let message = "the original cowloop driver did not close this cowfile, so its bitmap is \
+                       not up to date; repair it first with `cowcloop cow repair` (or --repair of \
+                       serve, attach and mount)";
+        return Err(Error::new(ErrorKind::Dirty, name, message));
+    }
+    Ok(())
+}
+
+/// Refuses a cowfile whose head, bitmap and length contradict each other.
+fn check_bitmap(storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> Result<()> {
+    let name = storage.name();
+    check_bits(name, head, bitmap)?;
+    let Some(last) = bitmap.last() else { return Ok(()) };
+    let needed = head.doffset + (last + 1) * MAPUNIT;
+    let length = storage.len().map_err(|error| Error::io(name, "cannot read the length", error))?;
+    if length < needed {
+        let message = format!(
+            "the cowfile is {length} bytes long, but block {last} ends at {needed}: a cut copy? \
+             Take a whole one"
+        );
+        return Err(Error::new(ErrorKind::Damaged, name, message));
+    }
+    Ok(())
+}
+
+/// Refuses a bitmap that is not the head's.
+pub(crate) fn check_bits(name: &str, head: &Head, bitmap: &Bitmap) -> Result<()> {
+    if let Some(last) = bitmap.last().filter(|last| *last >= head.rdoblocks) {
+        let message = format!(
+            "cowfile bitmap: block {last} is set, but the device has {} blocks",
+            head.rdoblocks
+        );
+        return Err(Error::new(ErrorKind::Damaged, name, message));
+    }
+    let bits = bitmap.count();
+    if head.version == VERSION_CLOSED && head.cowused != bits {
+        let message = format!(
+            "cowfile head: cowused is {}, but its bitmap has {bits} blocks; repair it with \
+             `cowcloop cow repair --force`",
+            head.cowused
+        );
+        return Err(Error::new(ErrorKind::Damaged, name, message));
+    }
+    Ok(())
+}
