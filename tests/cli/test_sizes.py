@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cowcloop.server.options import parse_tcp
 from cowcloop.sizes import format_size, parse_size
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -38,6 +38,7 @@ def test_no_sizes(text: str) -> None:
         parse_size(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, (1 << 63) - 1))
 def test_a_plain_number_is_itself(size: int) -> None:
     assert parse_size(str(size)) == size

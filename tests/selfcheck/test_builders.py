@@ -12,7 +12,7 @@ from pathlib import Path
 import lz4.block
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import cloop, cowfile, images, lzo
 from support.programs import program, run
@@ -110,6 +110,7 @@ def test_deduplicated_images_share_and_leave_out() -> None:
     assert len(image) % 512 == 0
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=9000))
 def test_fingerprint_is_a_signed_number_of_up_to_four_sums(base: bytes) -> None:
     value = cowfile.fingerprint(base)
