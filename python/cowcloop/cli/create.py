@@ -112,7 +112,7 @@ def create_command(
     if os.path.isdir(src):
         from cowcloop.ext2 import filesystem_of
 
-        with filesystem_of(src, place_beside(out)) as source:
+        with filesystem_of(src, place_beside(out), warn=console.warning) as source:
             done = compress(source)
     else:
         done = compress(src)

@@ -14,6 +14,8 @@ from cowcloop.server.errors import ServerError
 # has to be woken for each request.
 _READ_AHEAD_KIB = 1024
 
+_ERROR = "Error: "
+
 
 def check(device: str) -> None:
     """Refuse a device that cannot be used, before anything is started."""
@@ -62,7 +64,9 @@ def _run(command: list[str], device: str) -> None:
     )
     if done.returncode != 0:
         lines = done.stdout.decode(errors="replace").strip().splitlines()
-        said = lines[-1] if lines else f"exit status {done.returncode}"
+        # Warnings come before the error, and "Exiting." behind it.
+        errors = [line for line in lines if line.startswith(_ERROR)] or lines[-1:]
+        said = errors[0].removeprefix(_ERROR) if errors else f"exit status {done.returncode}"
         raise ServerError(f"{device}: nbd-client: {said}")
 
 
