@@ -75,6 +75,7 @@ def extract(
     *,
     threads: int | None = None,
     sparse: bool = True,
+    force: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def create(
@@ -87,6 +88,7 @@ def create(
     codec: str = "zlib",
     footer: bool = False,
     threads: int | None = None,
+    force: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def commit(
@@ -97,6 +99,7 @@ def commit(
     level: int | str | None = None,
     block_size: int = 65536,
     threads: int | None = None,
+    force: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def verify(
@@ -105,7 +108,10 @@ def verify(
     threads: int | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
-def write_output(out: StrPath, data: bytes) -> None: ...
+def check_output(out: StrPath, *, image: bool = False, force: bool = False) -> None: ...
+def kept(path: StrPath) -> str | None: ...
+def write_output(out: StrPath, data: bytes, *, force: bool = False) -> None: ...
+def take_place(whole: StrPath, place: StrPath) -> None: ...
 def cow_repair(
     path: StrPath,
     *,
@@ -124,12 +130,14 @@ def cow_pack(
     target: StrPath,
     *,
     gzip: bool = False,
+    force: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def cow_unpack(
     source: StrPath,
     target: StrPath,
     *,
+    force: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def cow_snapshot(

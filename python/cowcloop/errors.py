@@ -17,6 +17,7 @@ __all__ = [
     "CowcloopError",
     "DamagedError",
     "DirtyError",
+    "ExistsError",
     "ImageFormatError",
     "InvalidInputError",
     "MismatchError",
@@ -53,6 +54,10 @@ class NotFoundError(StorageError, FileNotFoundError):
 
 class AccessError(StorageError, PermissionError):
     """The file's permissions do not allow it."""
+
+
+class ExistsError(StorageError, FileExistsError):
+    """What lies where a file is to be made would be lost: a cowfile, or a compressed image."""
 
 
 class ImageFormatError(CowcloopError, ValueError):
@@ -111,6 +116,7 @@ _SYSTEM: dict[str, type[_SystemError]] = {
     "unsupported": UnsupportedError,
     "damaged": DamagedError,
     "busy": BusyError,
+    "exists": ExistsError,
     "no-space": NoSpaceError,
     "read-only": ReadOnlyError,
     "poisoned": PoisonedError,

@@ -235,7 +235,7 @@ def test_pack_and_unpack(cow: Path, tmp_path: Path, layout: str, zipped: bool) -
     early = cowfile.build(PLAIN, CHANGED, layout, packed=True)
     for other in (expected, gzip.compress(early)):
         packed.write_bytes(other)
-        cowcloop("cow", "unpack", packed, back)
+        cowcloop("cow", "unpack", "--force", packed, back)
         assert back.read_bytes() == plain
     assert cow.read_bytes() == plain
 
@@ -293,7 +293,7 @@ def test_unpack_leaves_out_what_goes_on_behind_the_end(
     whole = packed.read_bytes()
     for more in (b"", b"\0", b"junk\n", b"garbage" * 100, gzip.compress(b"x")):
         packed.write_bytes(whole + more)
-        done = cowcloop("cow", "unpack", packed, back)
+        done = cowcloop("cow", "unpack", "--force", packed, back)
         assert back.read_bytes() == cow.read_bytes()
         if more:
             one_line(done.stderr.decode(), ("p: ", "goes on behind", "left out"))

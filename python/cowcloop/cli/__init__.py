@@ -74,7 +74,7 @@ def _failed(error: BaseException) -> int:
     import click
 
     from cowcloop.cli import console
-    from cowcloop.errors import CowcloopError, limit_reached
+    from cowcloop.errors import CowcloopError, ExistsError, limit_reached
     from cowcloop.signals import Interrupted
 
     if console.debug_wanted() and not isinstance(error, (click.ClickException, click.Abort)):
@@ -96,7 +96,9 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, click.ClickException):
         console.error(_usage(error))
         return error.exit_code
-    if isinstance(error, CowcloopError):
+    if isinstance(error, ExistsError):
+        console.error(f"{error}, or replace it with --force")
+    elif isinstance(error, CowcloopError):
         console.error(str(error))
     elif isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""

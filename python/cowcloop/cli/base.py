@@ -227,6 +227,9 @@ SOME_COWS = click.argument(
     "cows", type=PATH, nargs=-1, required=True, metavar="COW...", callback=_checked
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
+FORCE = click.option(
+    "--force", is_flag=True, help="Replace also a cowfile, or a compressed image, that lies there."
+)
 DISCARD = click.option(
     "--discard", is_flag=True, help="Also when a cowfile was removed, and its changes are lost."
 )

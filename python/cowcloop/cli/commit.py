@@ -8,7 +8,7 @@ import os
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, FORCE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
 from cowcloop.cli.create import LevelType
 from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
@@ -37,6 +37,7 @@ from cowcloop.sizes import format_size
     help="Bytes a block, where IMAGE is not compressed (default: 64K).",
 )
 @THREADS
+@FORCE
 @JSON
 def commit_command(
     image: str,
@@ -46,6 +47,7 @@ def commit_command(
     level: int | str,
     block_size: int,
     threads: int | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Write IMAGE with the changes in COW to the compressed image NEW.
@@ -82,6 +84,7 @@ def commit_command(
             level=level,
             block_size=block_size,
             threads=threads,
+            force=force,
             progress=report,
         )
     fresh = done["blocks"] - done["copied_blocks"]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
 import sys
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import CONTEXT, JSON, PATH, SIZE, CommonOptions, command
+from cowcloop.cli.base import CONTEXT, FORCE, JSON, PATH, SIZE, CommonOptions, command
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
-from cowcloop.errors import StorageError
+from cowcloop.errors import InvalidInputError, StorageError
+from cowcloop.files import same
 from cowcloop.sizes import format_size
+
+if TYPE_CHECKING:
+    from cowcloop.runtime import Entry
 
 # Seconds between two looks at a filesystem whose free space is watched.
 _WATCH_INTERVAL = 1.0
@@ -124,8 +132,9 @@ def merge_command(raw: str, cow: str, yes: bool, as_json: bool) -> None:
 @_COW
 @click.argument("out", type=PATH)
 @click.option("-z", "--gzip", is_flag=True, help="Compress the whole with gzip.")
+@FORCE
 @JSON
-def pack_command(cow: str, out: str, gzip: bool, as_json: bool) -> None:
+def pack_command(cow: str, out: str, gzip: bool, force: bool, as_json: bool) -> None:
     """Write COW to OUT without its holes, to send or keep it.
 
     The format is that of the original cowpack. COW must be clean. OUT is complete or not there; -
@@ -140,7 +149,7 @@ def pack_command(cow: str, out: str, gzip: bool, as_json: bool) -> None:
 
     check_output(out, as_json)
     with progress("packing") as report:
-        done = _core.cow_pack(cow, out, gzip=gzip, progress=report)
+        done = _core.cow_pack(cow, out, gzip=gzip, force=force, progress=report)
     sizes = f"{_blocks(done['blocks_used'])} in {format_size(done['bytes'])}"
     console.outcome(as_json, out, done, sizes)
 
@@ -148,8 +157,9 @@ def pack_command(cow: str, out: str, gzip: bool, as_json: bool) -> None:
 @command("unpack")
 @click.argument("src", type=PATH)
 @_COW
+@FORCE
 @JSON
-def unpack_command(src: str, cow: str, as_json: bool) -> None:
+def unpack_command(src: str, cow: str, force: bool, as_json: bool) -> None:
     """Make a cowfile COW again of the packed SRC, gzipped or not.
 
     COW is complete or not there; - as SRC is standard input.
@@ -163,7 +173,7 @@ def unpack_command(src: str, cow: str, as_json: bool) -> None:
 
     check_input(src)
     with progress("unpacking") as report:
-        done = _core.cow_unpack(src, cow, progress=report)
+        done = _core.cow_unpack(src, cow, force=force, progress=report)
     console.outcome(as_json, cow, done, _blocks(done["blocks_used"]))
 
 
@@ -206,13 +216,16 @@ def watch_command(target: str, threshold: int | None, as_json: bool) -> None:
     metavar="NAME",
     help="The session, of a device that has them (default: the one that the URI names).",
 )
+@click.option("--force", is_flag=True, help="Replace NEW when it is there.")
 @JSON
-def snapshot_command(target: str, new: str, session: str | None, as_json: bool) -> None:
+def snapshot_command(
+    target: str, new: str, session: str | None, force: bool, as_json: bool
+) -> None:
     """Copy a cowfile as it is at one moment, also while it is written.
 
     TARGET is a served device (URI, SOCKET or DEVICE): everything acknowledged until now is in the
     copy, and clients go on writing. COW is a cowfile, in use or not. Where the filesystem can, the
-    two files share their blocks. NEW must not exist.
+    two files share their blocks. NEW must not exist, unless --force replaces it.
 
     \b
     Examples:
@@ -220,27 +233,57 @@ def snapshot_command(target: str, new: str, session: str | None, as_json: bool) 
       cowcloop cow snapshot "$uri" monday.cow
       cowcloop cow snapshot "$uri" --session anna anna-monday.cow
     """
-    from cowcloop import _core, server
     from cowcloop.cli.target import device_of, one_session
 
-    if os.path.lexists(new):
-        message = f"{new} exists: choose another name, or remove it"
+    if os.path.lexists(new) and not force:
+        message = f"{new} exists: choose another name, or replace it with --force"
         raise StorageError(errno.EEXIST, message)
     entry, named = device_of(target)
-    if entry is None:
-        if session is not None:
-            raise click.UsageError("--session goes with a served device, not with a cowfile")
-        with progress("copying") as report:
-            done = _core.cow_snapshot(target, new, progress=report)
-    else:
+    if entry is not None:
         session = one_session(target, named, session)
-        path = os.path.abspath(new)
-        if os.fsencode(path).decode(errors="replace") != path:
-            message = f"{new}: a served device takes a name in UTF-8 only: choose another"
-            raise StorageError(errno.EILSEQ, message)
-        done = server.request(entry, "snapshot", path=path, session=session)
+    elif session is not None:
+        raise click.UsageError("--session goes with a served device, not with a cowfile")
+    elif same(target, new):
+        raise InvalidInputError(f"{new}: is also an input: name another output")
+    with _beside(new, force) as path:
+        done = _snapshot_of(entry, session, target, path)
     how = "shared with the original" if done["shared"] else "copied"
     console.outcome(as_json, new, done, f"{_blocks(done['blocks_used'])}, {how}")
+
+
+def _snapshot_of(
+    entry: Entry | None, session: str | None, target: str, path: str
+) -> dict[str, Any]:
+    from cowcloop import _core, server
+
+    if entry is None:
+        with progress("copying") as report:
+            return _core.cow_snapshot(target, path, progress=report)
+    path = os.path.abspath(path)
+    if os.fsencode(path).decode(errors="replace") != path:
+        message = f"{path}: a served device takes a name in UTF-8 only: choose another"
+        raise StorageError(errno.EILSEQ, message)
+    return server.request(entry, "snapshot", path=path, session=session)
+
+
+@contextlib.contextmanager
+def _beside(new: str, replaced: bool) -> Iterator[str]:
+    """The name under which a file is made: another one when it is to replace `new`."""
+    from cowcloop import _core
+
+    if not (replaced and os.path.lexists(new)):
+        yield new
+        return
+    if not os.path.isfile(new):
+        raise InvalidInputError(f"{new}: not a file: choose another name")
+    place = os.path.realpath(new)
+    part = os.path.join(os.path.dirname(place), f".cowcloop-{secrets.token_hex(12)}.part")
+    try:
+        yield part
+        _core.take_place(part, place)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
 
 
 def _blocks(count: int) -> str:

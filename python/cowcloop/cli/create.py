@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, JSON, PATH, THREADS, command
+from cowcloop.cli.base import BLOCK_SIZE, FORCE, JSON, PATH, THREADS, command
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
@@ -62,6 +62,7 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @click.option("--footer", is_flag=True, help="Header and index behind the data (v4 only).")
 @THREADS
+@FORCE
 @JSON
 def create_command(
     src: str,
@@ -72,6 +73,7 @@ def create_command(
     codec: str,
     footer: bool,
     threads: int | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Compress SRC into the cloop image OUT.
@@ -106,12 +108,14 @@ def create_command(
                 codec=codec,
                 footer=footer,
                 threads=threads,
+                force=force,
                 progress=report,
             )
 
     if os.path.isdir(src):
         from cowcloop.ext2 import filesystem_of
 
+        _core.check_output(out, image=True, force=force)
         with filesystem_of(src, place_beside(out), warn=console.warning) as source:
             done = compress(source)
     else:

@@ -7,7 +7,7 @@ import sys
 import rich_click as click
 
 from cowcloop.cli import console, streams
-from cowcloop.cli.base import COWS, IMAGE, JSON, PATH, THREADS, command
+from cowcloop.cli.base import COWS, FORCE, IMAGE, JSON, PATH, THREADS, command
 from cowcloop.cli.progress import progress
 from cowcloop.sizes import format_size
 
@@ -20,6 +20,7 @@ from cowcloop.sizes import format_size
     "--sparse/--no-sparse", default=True, help="Leave holes where the device is zero (default)."
 )
 @THREADS
+@FORCE
 @JSON
 def extract_command(
     image: str,
@@ -27,11 +28,13 @@ def extract_command(
     out: str,
     sparse: bool,
     threads: int | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Write the device to OUT as a plain image, with the changes in COW.
 
-    OUT is complete or not there; - is standard output.
+    OUT is complete or not there; - is standard output. A cowfile or compressed image at OUT is
+    kept unless --force is given.
 
     \b
     Examples:
@@ -45,7 +48,13 @@ def extract_command(
     check_output(out, as_json)
     with progress("extracting") as report:
         done = _core.extract(
-            locate(image), list(cows), out, threads=threads, sparse=sparse, progress=report
+            locate(image),
+            list(cows),
+            out,
+            threads=threads,
+            sparse=sparse,
+            force=force,
+            progress=report,
         )
     console.outcome(as_json, out, done, format_size(done["size"]))
 

@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, JSON, PATH, command
+from cowcloop.cli.base import COWS, FORCE, IMAGE, JSON, PATH, command
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
 from cowcloop.files import among, same
@@ -32,6 +32,7 @@ _PLAIN_WIDTH = 80
 @click.option("--png", type=PATH, metavar="OUT", help="Write a PNG file.")
 @click.option("--svg", type=PATH, metavar="OUT", help="Write an SVG file.")
 @click.option("--check", is_flag=True, help="Read every block first, to show damaged ones.")
+@FORCE
 @JSON
 def map_command(
     image: str,
@@ -39,6 +40,7 @@ def map_command(
     png: str | None,
     svg: str | None,
     check: bool,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Draw a device: zeros, compressed how well, changed, damaged.
@@ -85,15 +87,17 @@ def map_command(
         return
     from cowcloop import _core
 
+    for out in filter(None, (svg, png)):
+        _core.check_output(out, force=force)
     drawn = _picture(image, source, cows, _COLUMNS * _ROWS, _COLUMNS, check)
     if svg is not None:
         from cowcloop.picture.svg import svg as as_svg
 
-        _core.write_output(svg, as_svg(drawn))
+        _core.write_output(svg, as_svg(drawn), force=force)
     if png is not None:
         from cowcloop.picture.png import png as as_png
 
-        _core.write_output(png, as_png(drawn))
+        _core.write_output(png, as_png(drawn), force=force)
 
 
 def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:

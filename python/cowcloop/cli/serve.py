@@ -221,9 +221,16 @@ def check_device(values: dict[str, Any]) -> None:
 
 
 def check_log(options: ServeOptions, log: str | None) -> None:
-    """Refuse a log whose lines would go into the image or a cowfile."""
-    if log is not None and among(log, (file_of(options.source), *options.cows)):
+    """Refuse a log whose lines would go into an image or a cowfile."""
+    from cowcloop import _core
+
+    if log is None:
+        return
+    if among(log, (file_of(options.source), *options.cows)):
         raise click.UsageError(f"--log {log}: the image or a COW: name another file")
+    kind = _core.kept(log)
+    if kind is not None:
+        raise click.UsageError(f"--log {log}: is a {kind}: name another file")
 
 
 def _check_nbdkit_args(words: tuple[str, ...], background: bool) -> None:

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Mismatch,
     /// Somebody else has the file in use.
     Busy,
+    /// What lies where a new file is to be would be lost.
+    Exists,
     /// A cowfile that needs repair first.
     Dirty,
     /// No space for the data, on the medium or under a limit.
@@ -104,6 +106,7 @@ impl Error {
             ErrorKind::InvalidInput => Errno::INVAL,
             ErrorKind::Unsupported => Errno::OPNOTSUPP,
             ErrorKind::Busy => Errno::BUSY,
+            ErrorKind::Exists => Errno::EXIST,
             ErrorKind::Cancelled => Errno::CANCELED,
             _ => Errno::IO,
         }

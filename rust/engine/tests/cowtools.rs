@@ -7,12 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cowcloop_engine::cowfile;
-use cowcloop_engine::cowtools::{merge, pack, unpack};
+use cowcloop_engine::cowtools::{self, merge, PackSummary};
 use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::pipeline::Replace;
 use cowcloop_engine::progress::{NoProgress, Progress};
-use cowcloop_engine::ErrorKind;
+use cowcloop_engine::{ErrorKind, Result};
 
 const SIZE: u64 = 40 << 20;
+
+fn pack(cow: &Path, out: &Path, gzip: bool, progress: &dyn Progress) -> Result<PackSummary> {
+    cowtools::pack(cow, out, gzip, Replace::Anything, progress)
+}
+
+fn unpack(packed: &Path, out: &Path, progress: &dyn Progress) -> Result<PackSummary> {
+    cowtools::unpack(packed, out, Replace::Anything, progress)
+}
 
 struct Files {
     dir: tempfile::TempDir,

@@ -4,7 +4,7 @@ use std::fs;
 
 use cowcloop_engine::codec::Codec;
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::{create, CreateOptions, Format, Input, Output};
+use cowcloop_engine::pipeline::{create, CreateOptions, Format, Input, Output, Replace};
 use cowcloop_engine::progress::NoProgress;
 use cowcloop_engine::ErrorKind;
 
@@ -44,7 +44,7 @@ fn an_image_of_the_same_lengths_is_another_base() {
         let mut bytes = vec![7; 1 << 20];
         bytes[900_000] = byte;
         fs::write(path("raw"), bytes).unwrap();
-        let output = Output::open(&path(name), &[]).unwrap();
+        let output = Output::open(&path(name), &[], Replace::Plain).unwrap();
         create(&Input::open(&path("raw")).unwrap(), output, &options, &NoProgress).unwrap();
     }
     let (one, two) = (fs::read(path("one")).unwrap(), fs::read(path("two")).unwrap());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cowcloop_engine::cowfile;
 use cowcloop_engine::cowtools::{self, PackSummary, RepairOptions};
+use cowcloop_engine::pipeline::Replace;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -63,30 +64,36 @@ fn cow_merge<'py>(
 }
 
 /// Packs a cowfile, its blocks one after the other; "-" is standard output. Returns
-/// {"blocks_used", "bytes"}.
+/// {"blocks_used", "bytes"}. A cowfile or compressed image is replaced only with `force`.
 #[pyfunction]
-#[pyo3(signature = (source, target, *, gzip = false, progress = None))]
+#[pyo3(signature = (source, target, *, gzip = false, force = false, progress = None))]
 fn cow_pack<'py>(
     py: Python<'py>,
     source: PathBuf,
     target: PathBuf,
     gzip: bool,
+    force: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let done = run(py, progress, |progress| cowtools::pack(&source, &target, gzip, progress))?;
+    let replace = Replace::Plain.forced(force);
+    let done =
+        run(py, progress, |progress| cowtools::pack(&source, &target, gzip, replace, progress))?;
     summary_dict(py, &done)
 }
 
-/// Unpacks a packed cowfile, gzipped or not. Returns {"blocks_used", "bytes"}.
+/// Unpacks a packed cowfile, gzipped or not. Returns {"blocks_used", "bytes"}; `force` as for
+/// `cow_pack`.
 #[pyfunction]
-#[pyo3(signature = (source, target, *, progress = None))]
+#[pyo3(signature = (source, target, *, force = false, progress = None))]
 fn cow_unpack<'py>(
     py: Python<'py>,
     source: PathBuf,
     target: PathBuf,
+    force: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let done = run(py, progress, |progress| cowtools::unpack(&source, &target, progress))?;
+    let replace = Replace::Plain.forced(force);
+    let done = run(py, progress, |progress| cowtools::unpack(&source, &target, replace, progress))?;
     summary_dict(py, &done)
 }
 

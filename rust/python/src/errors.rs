@@ -44,6 +44,7 @@ fn kind(kind: ErrorKind) -> &'static str {
         ErrorKind::Damaged => "damaged",
         ErrorKind::Mismatch => "mismatch",
         ErrorKind::Busy => "busy",
+        ErrorKind::Exists => "exists",
         ErrorKind::Dirty => "dirty",
         ErrorKind::NoSpace => "no-space",
         ErrorKind::ReadOnly => "read-only",

@@ -1,5 +1,6 @@
 //! Whole images at once: `extract`, `create`, `commit`, `verify`, `device_map`.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use cowcloop_engine::codec::Codec;
@@ -7,6 +8,7 @@ use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::{CloopImage, Image, ImageOptions};
 use cowcloop_engine::pipeline::{
     self, CommitOptions, CreateOptions, ExtractOptions, FileIdentity, Format, Input, Level, Output,
+    Replace,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -23,16 +25,22 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(commit, module)?)?;
     module.add_function(wrap_pyfunction!(verify, module)?)?;
     module.add_function(wrap_pyfunction!(device_map, module)?)?;
-    module.add_function(wrap_pyfunction!(write_output, module)?)
+    module.add_function(wrap_pyfunction!(check_output, module)?)?;
+    module.add_function(wrap_pyfunction!(kept, module)?)?;
+    module.add_function(wrap_pyfunction!(write_output, module)?)?;
+    module.add_function(wrap_pyfunction!(take_place, module)?)
 }
 
 /// Writes the device that an image and its cowfiles make into a plain image; "-" is standard
 /// output. Returns {"size", "holes"}: its size, and how much of it is holes.
 ///
-/// `threads`: None is one a core. `progress`: called ten times a second with the bytes done
+/// A cowfile or compressed image at `out` is replaced only with `force`. `threads`: None is one a core. `progress`: called ten times a second with the bytes done
 /// and, once it is known, their total; what it raises ends the work.
 #[pyfunction]
-#[pyo3(signature = (image, cows, out, *, threads = None, sparse = true, progress = None))]
+#[pyo3(signature = (image, cows, out, *, threads = None, sparse = true, force = false,
+    progress = None))]
+// One argument an option of the engine: they are keywords on the Python side.
+#[allow(clippy::too_many_arguments)]
 fn extract<'py>(
     py: Python<'py>,
     image: Source,
@@ -40,12 +48,14 @@ fn extract<'py>(
     out: PathBuf,
     threads: Option<usize>,
     sparse: bool,
+    force: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = ExtractOptions { threads: threads.unwrap_or(0), sparse };
     let done = run(py, progress, |progress| {
         let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
-        let output = Output::open(&out, &identities(image.path(), &cows))?;
+        let replace = Replace::Plain.forced(force);
+        let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
         pipeline::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -65,10 +75,11 @@ enum LevelName {
 /// {"input_size", "file_size", "size", "blocks", "compressed_bytes"}.
 ///
 /// `level` is 1 to 9 or "best", `format` "v2" or "v4", `codec` "zlib", "none", "xz", "lz4"
-/// or "lzo" (others than zlib with v4 only); `threads` and `progress` as for `extract`.
+/// or "lzo" (others than zlib with v4 only). A cowfile at `out` is replaced only with `force`;
+/// `threads` and `progress` as for `extract`.
 #[pyfunction]
 #[pyo3(signature = (source, out, *, block_size = 65536, level = None, format = "v2",
-    codec = "zlib", footer = false, threads = None, progress = None))]
+    codec = "zlib", footer = false, threads = None, force = false, progress = None))]
 // One argument an option of the engine: they are keywords on the Python side.
 #[allow(clippy::too_many_arguments)]
 fn create<'py>(
@@ -81,6 +92,7 @@ fn create<'py>(
     codec: &str,
     footer: bool,
     threads: Option<usize>,
+    force: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = CreateOptions {
@@ -94,7 +106,7 @@ fn create<'py>(
     let done = run(py, progress, |progress| {
         let input = Input::open(&source)?;
         let inputs: Vec<_> = input.identity().into_iter().collect();
-        let output = Output::open(&out, &inputs)?;
+        let output = Output::open(&out, &inputs, Replace::Images.forced(force))?;
         pipeline::create(&input, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -108,10 +120,10 @@ fn create<'py>(
 
 /// Writes the device that an image and its cowfiles make into a new cloop image; blocks that
 /// no cowfile touched keep their compressed bytes. Returns {"size", "blocks",
-/// "copied_blocks", "file_size"}. `level`, `threads` and `progress` as for `create`.
+/// "copied_blocks", "file_size"}. `level`, `threads`, `force` and `progress` as for `create`.
 #[pyfunction]
 #[pyo3(signature = (image, cows, out, *, level = None, block_size = 65536, threads = None,
-    progress = None))]
+    force = false, progress = None))]
 // One argument an option of the engine: they are keywords on the Python side.
 #[allow(clippy::too_many_arguments)]
 fn commit<'py>(
@@ -122,6 +134,7 @@ fn commit<'py>(
     level: Option<LevelName>,
     block_size: u32,
     threads: Option<usize>,
+    force: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = CommitOptions {
@@ -133,7 +146,8 @@ fn commit<'py>(
         let base = Image::open(image.open()?, &ImageOptions::default())?;
         let name = image.name().to_string();
         let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
-        let output = Output::open(&out, &identities(image.path(), &cows))?;
+        let replace = Replace::Images.forced(force);
+        let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
         pipeline::commit(&base, &device, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -205,15 +219,43 @@ fn device_map<'py>(
     Ok(dict)
 }
 
-/// Writes a whole output: a file that is there when it is whole, a block device, or a stream.
+/// Finds out, before long work, whether an output can be made: `image` says that it is a
+/// compressed image. Raises what the work itself would. A pipe is left alone: its reader would
+/// take this for the end.
 #[pyfunction]
-fn write_output(py: Python<'_>, out: PathBuf, data: &[u8]) -> PyResult<()> {
+#[pyo3(signature = (out, *, image = false, force = false))]
+fn check_output(py: Python<'_>, out: PathBuf, image: bool, force: bool) -> PyResult<()> {
+    let replace = if image { Replace::Images } else { Replace::Plain }.forced(force);
+    let is_pipe = std::fs::metadata(&out).is_ok_and(|found| found.file_type().is_fifo());
+    if is_pipe {
+        return Ok(());
+    }
+    py.detach(|| Output::open(&out, &[], replace)).map(drop).map_err(to_python)
+}
+
+/// Whether a file is one that no output replaces unasked: "cowfile", "compressed image" or None.
+#[pyfunction]
+fn kept(py: Python<'_>, path: PathBuf) -> Option<&'static str> {
+    py.detach(|| Replace::Plain.refuses_path(&path))
+}
+
+/// Writes a whole output: a file that is there when it is whole, a block device, or a stream.
+/// A cowfile or compressed image at `out` is replaced only with `force`.
+#[pyfunction]
+#[pyo3(signature = (out, data, *, force = false))]
+fn write_output(py: Python<'_>, out: PathBuf, data: &[u8], force: bool) -> PyResult<()> {
     py.detach(|| {
-        let mut output = Output::open(&out, &[])?;
+        let mut output = Output::open(&out, &[], Replace::Plain.forced(force))?;
         output.append(data, &|| Ok(()))?;
         output.finish(&|| Ok(()))
     })
     .map_err(to_python)
+}
+
+/// Gives a whole file the name of another beside it, which it replaces; a cowfile in use is not.
+#[pyfunction]
+fn take_place(py: Python<'_>, whole: PathBuf, place: PathBuf) -> PyResult<()> {
+    py.detach(|| pipeline::take_place(&whole, &place)).map_err(to_python)
 }
 
 /// Nothing is written to the inputs.

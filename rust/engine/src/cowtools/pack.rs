@@ -10,7 +10,7 @@ use super::packed::{self, GZIP_SYSTEM};
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use crate::cowfile::{Access, AtRest};
-use crate::pipeline::{FileIdentity, Output};
+use crate::pipeline::{FileIdentity, Output, Replace};
 use crate::progress::{check, Progress};
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -27,7 +27,8 @@ pub struct PackSummary {
     pub bytes: u64,
 }
 
-/// Packs the cowfile `source` into `target` (`-`: standard output).
+/// Packs the cowfile `source` into `target` (`-`: standard output), which takes the place of
+/// what `replace` allows.
 ///
 /// # Errors
 /// `Busy`, `Dirty` or `Damaged` for a cowfile that is in use or not sound;
@@ -36,6 +37,7 @@ pub fn pack(
     source: &Path,
     target: &Path,
     gzip: bool,
+    replace: Replace,
     progress: &dyn Progress,
 ) -> Result<PackSummary> {
     let cow = AtRest::open(source, Access::ReadOnly)?;
@@ -49,8 +51,8 @@ pub fn pack(
     head.encode_into(&mut sector);
 
     let identity = FileIdentity::of_path(source).map_err(failed)?;
-    let mut output =
-        Appender { output: Output::open_private(target, &[identity])?, progress, error: None };
+    let output = Output::open_private(target, &[identity], replace)?;
+    let mut output = Appender { output, progress, error: None };
     progress.total(bitmap.count() * MAPUNIT);
     let (storage, blocks) = (&*storage, &bitmap);
     let written = if gzip {

@@ -6,7 +6,7 @@ use super::pack::PackSummary;
 use super::packed::{Blocks, Opened};
 use crate::cowfile::bitmap::Bitmap;
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
-use crate::pipeline::Output;
+use crate::pipeline::{Output, Replace};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
@@ -21,19 +21,25 @@ pub fn packed_head(path: &Path) -> Result<Head> {
     Opened::open(path).map(|opened| opened.head)
 }
 
-/// Unpacks `source`, gzipped or not (`-`: standard input), into the cowfile `target`.
+/// Unpacks `source`, gzipped or not (`-`: standard input), into the cowfile `target`, which
+/// takes the place of what `replace` allows.
 ///
 /// # Errors
 /// `Format` for what is no packed cowfile, `Damaged` for one that is cut short
 /// or contradicts itself; nothing is left at `target` then.
-pub fn unpack(source: &Path, target: &Path, progress: &dyn Progress) -> Result<PackSummary> {
+pub fn unpack(
+    source: &Path,
+    target: &Path,
+    replace: Replace,
+    progress: &dyn Progress,
+) -> Result<PackSummary> {
     let mut packed = Opened::open(source)?.bitmap()?;
     let mut head = packed.head.clone();
     head.packed = false;
     let sector: &mut [u8; HEAD_SECTOR] =
         packed.first.first_chunk_mut().expect("the head is longer than a sector");
     head.encode_into(sector);
-    let output = Output::open_private(target, &packed.inputs)?;
+    let output = Output::open_private(target, &packed.inputs, replace)?;
     if output.is_stream() || output.is_block_device() {
         let message = "a cowfile is a sparse file, no stream or block device: name a file";
         return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));

@@ -16,6 +16,7 @@ mod ordered;
 mod output;
 mod pending;
 mod pool;
+mod replace;
 mod spool;
 mod stream;
 mod turns;
@@ -28,7 +29,8 @@ pub use create::{create, CreateOptions, CreateSummary, Format};
 pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::Input;
 pub use map::{map, Cell, MAX_CELLS};
-pub use output::{FileIdentity, Output};
+pub use output::{take_place, FileIdentity, Output};
+pub use replace::Replace;
 pub use verify::{verify, VerifyReport, MAX_BAD};
 
 /// The number of threads to use when `wanted` are asked for; 0: one a core.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use super::pending::{is_in_use, Pending};
+use super::pending::{Pending, Refused};
+use super::replace::Replace;
 use super::stream::{Stream, StreamError};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
@@ -74,23 +75,28 @@ impl Output {
     ///
     /// A regular file is written beside its place and moved there by `finish`;
     /// one that exists keeps its mode. What the path stands for must not be one
-    /// of the `inputs`, nor a cowfile that somebody has in use.
+    /// of the `inputs`, nor a cowfile that somebody has in use, nor what `replace` keeps.
     ///
     /// # Errors
-    /// `InvalidInput` for an input or a directory, `Busy`, or the system's error.
-    pub fn open(path: &Path, inputs: &[FileIdentity]) -> Result<Self> {
-        Self::open_with_mode(path, inputs, 0o666)
+    /// `InvalidInput` for an input or a directory, `Busy`, `Exists`, or the system's error.
+    pub fn open(path: &Path, inputs: &[FileIdentity], replace: Replace) -> Result<Self> {
+        Self::open_with_mode(path, inputs, replace, 0o666)
     }
 
     /// The same; a new file is its owner's alone.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_private(path: &Path, inputs: &[FileIdentity]) -> Result<Self> {
-        Self::open_with_mode(path, inputs, 0o600)
+    pub fn open_private(path: &Path, inputs: &[FileIdentity], replace: Replace) -> Result<Self> {
+        Self::open_with_mode(path, inputs, replace, 0o600)
     }
 
-    fn open_with_mode(path: &Path, inputs: &[FileIdentity], mode: u32) -> Result<Self> {
+    fn open_with_mode(
+        path: &Path,
+        inputs: &[FileIdentity],
+        replace: Replace,
+        mode: u32,
+    ) -> Result<Self> {
         // Reopening a standard stream by its name would begin at its first byte.
         if path == Path::new("-") || path == Path::new("/dev/stdout") {
             return Self::standard_output(inputs);
@@ -115,7 +121,7 @@ impl Output {
             }
             if !kind.is_file() {
                 let sink = if kind.is_block_device() {
-                    let file = open_block_device(path, &name)?;
+                    let file = open_block_device(path, &name, replace)?;
                     let size = rustix::fs::seek(&file, SeekFrom::End(0))
                         .map_err(|errno| error("has no size", errno.into()))?;
                     Sink::BlockDevice { file, size }
@@ -142,8 +148,8 @@ impl Output {
             Some(_) => "cannot be replaced",
             None => "cannot create a file beside it",
         };
-        let (file, pending) = Pending::create(&place, existing.as_ref(), mode)
-            .map_err(|source| place_error(&name, what, source))?;
+        let (file, pending) = Pending::create(&place, existing.as_ref(), replace, mode)
+            .map_err(|refused| place_error(&name, what, refused))?;
         Ok(Output { name, sink: Sink::File { pending, file }, position: 0 })
     }
 
@@ -305,8 +311,8 @@ impl Output {
         let error = |message: &str, source| Error::io(&self.name, message, source);
         match self.sink {
             Sink::File { file, pending } => {
-                let failed = |source| place_error(&self.name, "cannot be completed", source);
-                pending.make_durable(&file).map_err(failed)?;
+                let failed = |refused| place_error(&self.name, "cannot be completed", refused);
+                pending.make_durable(&file).map_err(|source| failed(source.into()))?;
                 check()?;
                 pending.settle(&file).map_err(failed)
             }
@@ -335,7 +341,7 @@ impl Output {
 }
 
 /// Opens a block device that nobody has mounted or serves.
-fn open_block_device(path: &Path, name: &str) -> Result<File> {
+fn open_block_device(path: &Path, name: &str, replace: Replace) -> Result<File> {
     let in_use = || {
         let message = "this block device is in use: unmount it, or detach what serves it, first";
         Error::new(ErrorKind::Busy, name, message)
@@ -344,21 +350,41 @@ fn open_block_device(path: &Path, name: &str) -> Result<File> {
         io::ErrorKind::ResourceBusy => in_use(),
         _ => Error::io(name, "cannot be opened for writing", source),
     })?;
-    match storage.try_lock(true) {
-        Ok(false) => Err(in_use()),
-        // Where there are no locks nobody can have it by one.
-        _ => Ok(storage.into_file()),
+    // Where there are no locks nobody can have it by one.
+    if matches!(storage.try_lock(true), Ok(false)) {
+        return Err(in_use());
+    }
+    match replace.refuses(&storage) {
+        Some(kind) => Err(kept(name, kind)),
+        None => Ok(storage.into_file()),
     }
 }
 
+/// Gives the file `whole` the name `place` beside it, durably, instead of what has it now.
+///
+/// # Errors
+/// `Busy` for a cowfile in use, or the system's error; both files are as they were then.
+pub fn take_place(whole: &Path, place: &Path) -> Result<()> {
+    let name = place.display().to_string();
+    super::pending::take_place(whole, place)
+        .map_err(|refused| place_error(&name, "cannot be replaced", refused))
+}
+
 /// What the place of a file has against it.
-fn place_error(name: &str, message: &str, source: io::Error) -> Error {
-    if is_in_use(&source) {
-        let message = "a cowfile in use lies there: name another output, or detach the device \
-                       that has it first (`cowcloop list` shows it)";
-        return Error::new(ErrorKind::Busy, name, message);
+fn place_error(name: &str, message: &str, refused: Refused) -> Error {
+    match refused {
+        Refused::InUse => {
+            let message = "a cowfile in use lies there: name another output, or detach the device \
+                           that has it first (`cowcloop list` shows it)";
+            Error::new(ErrorKind::Busy, name, message)
+        }
+        Refused::Kept(kind) => kept(name, kind),
+        Refused::System(source) => Error::io(name, message, source),
     }
-    Error::io(name, message, source)
+}
+
+fn kept(name: &str, kind: &str) -> Error {
+    Error::new(ErrorKind::Exists, name, format!("is a {kind}: name another output"))
 }
 
 fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) -> Result<()> {

@@ -2,15 +2,39 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::replace::Replace;
 use crate::cowfile::head::is_cowfile;
 use crate::storage::directory::{parent, sync_directory};
-use crate::storage::unnamed;
+use crate::storage::{unnamed, FileStorage, Storage};
+
+/// Why the place of a file cannot be had.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// A cowfile that lies there is in use.
+    InUse,
+    /// What lies there, by its kind, would be lost.
+    Kept(&'static str),
+    /// The system's reason.
+    System(io::Error),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Refused::System(error)
+    }
+}
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Refused::System(error.into())
+    }
+}
 
 /// A file that is not yet in its place.
 #[derive(Debug)]
@@ -23,6 +47,8 @@ pub(super) struct Pending {
     place: PathBuf,
     /// Mode that the file gets in the end; `None`: that which it was made with.
     mode: Option<Mode>,
+    /// What may be replaced.
+    replace: Replace,
     /// The cowfile that is replaced, locked: nobody begins to use it meanwhile.
     held: Option<File>,
 }
@@ -32,17 +58,18 @@ impl Pending {
     /// else it gets `mode`, as far as the process's umask lets it.
     ///
     /// # Errors
-    /// [`is_in_use`] when that is a cowfile which somebody has in use.
+    /// [`Refused`] when that is a cowfile in use, or what may not be replaced.
     pub fn create(
         place: &Path,
         replaced: Option<&fs::Metadata>,
+        replace: Replace,
         mode: u32,
-    ) -> io::Result<(File, Self)> {
+    ) -> Result<(File, Self), Refused> {
         let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
         let file_name = place.file_name().ok_or_else(no_name)?;
         let directory = parent(place).to_path_buf();
         let handle = File::open(&directory)?;
-        let held = hold(&handle, Path::new(file_name))?;
+        let held = hold(&handle, Path::new(file_name), replace)?;
         // What replaces a private file is private from its first byte on.
         let mode = Mode::from(if replaced.is_some() { 0o600 } else { mode });
         let (file, temporary) = match unnamed::create(&handle, mode) {
@@ -59,6 +86,7 @@ impl Pending {
             temporary,
             place: PathBuf::from(file_name),
             mode: replaced.map(|metadata| Mode::from(metadata.mode() & 0o777)),
+            replace,
             held,
         };
         if let Some(old) = replaced {
@@ -80,7 +108,7 @@ impl Pending {
     ///
     /// # Errors
     /// As [`create`](Self::create): another file may have got the name meanwhile.
-    pub fn settle(mut self, file: &File) -> io::Result<()> {
+    pub fn settle(mut self, file: &File) -> Result<(), Refused> {
         if self.temporary.is_none() {
             match unnamed::give_name(file, &self.handle, &self.place) {
                 // By a name of its own first: only a rename takes the place of a file.
@@ -99,7 +127,7 @@ impl Pending {
                 (held.dev(), held.ino()) == (found.st_dev, found.st_ino)
             });
             if !same {
-                self.held = hold(&self.handle, &self.place)?;
+                self.held = hold(&self.handle, &self.place, self.replace)?;
             }
             rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
             self.temporary = None;
@@ -108,7 +136,7 @@ impl Pending {
         let durable = file.sync_all().and_then(|()| sync_directory(&self.handle));
         durable.map_err(|error| {
             let message = format!("it is in its place, but may not stay there: {error}");
-            io::Error::new(error.kind(), message)
+            io::Error::new(error.kind(), message).into()
         })
     }
 }
@@ -121,38 +149,48 @@ impl Drop for Pending {
     }
 }
 
+/// Gives the file `whole` the name `place`, in the same directory, instead of what has it now.
+pub(super) fn take_place(whole: &Path, place: &Path) -> Result<(), Refused> {
+    let directory = File::open(parent(place))?;
+    let _held = hold(&directory, place, Replace::Anything)?;
+    fs::rename(whole, place)?;
+    Ok(sync_directory(&directory)?)
+}
+
 /// Takes the lock of the cowfile that a name stands for, so that nobody begins to use it.
 /// `None`: there is nothing, or no cowfile.
-fn hold(directory: &File, name: &Path) -> io::Result<Option<File>> {
+fn hold(directory: &File, name: &Path, replace: Replace) -> Result<Option<File>, Refused> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(directory, name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::ACCESS) => {
             let message = "it may not be read, so nobody knows whether it is a cowfile in use";
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message).into());
         }
         Err(error) => return Err(error.into()),
     };
+    let storage = FileStorage::from_file(file, name)?;
     let mut magic = [0; 4];
-    let read = file.read_at(&mut magic, 0).unwrap_or(0);
-    if !is_cowfile(&magic[..read]) {
-        return Ok(None);
+    let read = storage.read_at(&mut magic, 0).unwrap_or(0);
+    if is_cowfile(&magic[..read]) {
+        lock(&storage)?;
     }
-    // Over NFS only who may write gets an exclusive lock; a shared one meets a server's as well.
-    for operation in
-        [FlockOperation::NonBlockingLockExclusive, FlockOperation::NonBlockingLockShared]
-    {
-        match rustix::fs::flock(&file, operation) {
-            Ok(()) => break,
-            Err(Errno::WOULDBLOCK) => return Err(io::ErrorKind::WouldBlock.into()),
+    if let Some(kind) = replace.refuses(&storage) {
+        return Err(Refused::Kept(kind));
+    }
+    Ok(is_cowfile(&magic[..read]).then(|| storage.into_file()))
+}
+
+/// Takes the lock of a cowfile. Over NFS only a process that may write gets an exclusive
+/// lock; a shared one meets a server's as well.
+fn lock(cowfile: &FileStorage) -> Result<(), Refused> {
+    for exclusive in [true, false] {
+        match cowfile.try_lock(exclusive) {
+            Ok(true) => break,
+            Ok(false) => return Err(Refused::InUse),
             Err(_) => {}
         }
     }
-    Ok(Some(file))
-}
-
-/// Whether the place of a file could not be had because a cowfile that lies there is in use.
-pub(super) fn is_in_use(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
+    Ok(())
 }

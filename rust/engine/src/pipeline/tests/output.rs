@@ -72,13 +72,14 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_has_the_usual() {
 #[test]
 fn a_cowfile_in_use_keeps_its_place() {
     let directory = directory();
+    let open = |path: &Path| Output::open(path, &[], Replace::Anything).unwrap();
     let changes = crate::cowfile::head::MAGIC.to_le_bytes();
     let path = write(&directory, "c.cow", &changes);
     let used = || crate::storage::FileStorage::open(&path).unwrap();
     // As by a server that reads it.
     let user = used();
     assert!(user.try_lock(false).unwrap());
-    let error = Output::open(&path, &[]).unwrap_err();
+    let error = Output::open(&path, &[], Replace::Plain).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     drop(user);
     // Nobody begins to use what is about to be replaced.
@@ -116,12 +117,12 @@ fn an_input_is_refused_by_any_name() {
     symlink("input", &soft).unwrap();
     let identity = FileIdentity::of_path(&input).unwrap();
     for path in [&input, &hard, &soft] {
-        let error = Output::open(path, &[identity]).unwrap_err();
+        let error = Output::open(path, &[identity], Replace::Plain).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("is also an input"), "{error}");
     }
     assert_eq!(names(directory.path()), ["hard", "input", "soft"]);
-    assert!(Output::open(&directory.path().join("other"), &[identity]).is_ok());
+    assert!(Output::open(&directory.path().join("other"), &[identity], Replace::Plain).is_ok());
 }
 
 #[test]
@@ -138,18 +139,18 @@ fn a_symbolic_link_stays_and_its_file_is_replaced() {
 
     let dangling = directory.path().join("dangling");
     symlink("nowhere", &dangling).unwrap();
-    assert!(line(Output::open(&dangling, &[])).contains("symbolic link to nothing"));
+    assert!(line(Output::open(&dangling, &[], Replace::Plain)).contains("symbolic link to nothing"));
 }
 
 #[test]
 fn places_that_cannot_be_written_are_told() {
     let directory = directory();
-    let message = line(Output::open(directory.path(), &[]));
+    let message = line(Output::open(directory.path(), &[], Replace::Plain));
     assert!(message.ends_with("is a directory: name a file in it"), "{message}");
-    let message = line(Output::open(&directory.path().join("no/such/out"), &[]));
+    let message = line(Output::open(&directory.path().join("no/such/out"), &[], Replace::Plain));
     assert!(message.ends_with("cannot create a file beside it: No such file or directory"));
     let file = write(&directory, "file", b"");
-    assert!(line(Output::open(&file.join("out"), &[])).ends_with("Not a directory"));
+    assert!(line(Output::open(&file.join("out"), &[], Replace::Plain)).ends_with("Not a directory"));
 }
 
 #[test]
@@ -184,4 +185,59 @@ fn a_pipe_that_nobody_empties_can_be_given_up() {
     let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
     assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
     drop(reader);
+}
+
+#[test]
+fn cowfiles_and_images_are_replaced_only_by_a_caller_that_says_so() {
+    use flate2::{write::GzEncoder, Compression};
+    let directory = directory();
+    let cowfile = crate::cowfile::head::MAGIC.to_le_bytes().to_vec();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&cowfile).unwrap();
+    let mut footer = vec![0; 4096];
+    footer.extend(b"#!/bin/sh\n#V4.0 Format\n");
+    footer.resize(4096 + 136, 0);
+    footer[4096 + 128 + 2] = 2;
+    for (data, kind) in [
+        (cowfile, "cowfile"),
+        (crate::cowfile::head::MAGIC.to_be_bytes().to_vec(), "cowfile"),
+        (gzip.finish().unwrap(), "cowfile"),
+        // Cut short, of a version that is not read, and one that cannot be.
+        (b"#!/bin/sh\n#V2.0 Format\n".to_vec(), "compressed image"),
+        (b"#!/bin/sh\n#V0.68 Form\n".to_vec(), "compressed image"),
+        (footer, "compressed image"),
+    ] {
+        let path = write(&directory, "kept", &data);
+        let image = kind == "compressed image";
+        for (replace, refused) in
+            [(Replace::Plain, true), (Replace::Images, !image), (Replace::Anything, false)]
+        {
+            match Output::open(&path, &[], replace) {
+                Ok(_) => assert!(!refused, "{data:?} {replace:?}"),
+                Err(error) => {
+                    assert!(refused, "{error}");
+                    assert_eq!(error.kind(), ErrorKind::Exists);
+                    assert!(error.to_string().contains(&format!("is a {kind}: name")), "{error}");
+                }
+            }
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), data);
+    }
+    for plain in [&b""[..], b"\x1f\x8b", b"\x1f\x8b not gzip at all", b"#!/bin/sh\nexec true\n"] {
+        let path = write(&directory, "plain", plain);
+        Output::open(&path, &[], Replace::Plain).unwrap();
+    }
+}
+
+#[test]
+fn what_is_made_there_meanwhile_is_kept_as_well() {
+    let directory = directory();
+    let path = directory.path().join("k.cow");
+    let mut output = open(&path);
+    fill(&mut output, b"an image");
+    let cowfile = crate::cowfile::head::MAGIC.to_le_bytes();
+    std::fs::write(&path, cowfile).unwrap();
+    assert_eq!(output.finish(&|| Ok(())).unwrap_err().kind(), ErrorKind::Exists);
+    assert_eq!(std::fs::read(&path).unwrap(), cowfile);
+    assert_eq!(names(directory.path()), ["k.cow"]);
 }
