@@ -8,7 +8,7 @@
 //!
 //! All `unsafe` code is in [`abi`], [`callbacks`] and [`host`]: what nbdkit's
 //! C interface looks like, the functions that it calls, and those that we call;
-//! and in [`vanished`], which keeps an abort of nbdkit's from ending the server.
+//! and in [`mend`], which exchanges functions that nbdkit calls in the C library.
 #![deny(unsafe_code)]
 
 #[allow(unsafe_code)]
@@ -21,11 +21,10 @@ mod control;
 #[allow(unsafe_code)]
 mod host;
 mod lifecycle;
+mod mend;
 mod preload;
 mod report;
 mod request;
 mod server;
 mod service;
 mod sessions;
-#[allow(unsafe_code)]
-mod vanished;

@@ -9,12 +9,12 @@ use crate::clients::Listeners;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::host;
+use crate::mend;
 use crate::preload::Preload;
 use crate::report::reason;
 use crate::request::Connection;
 use crate::server::Server;
 use crate::service::Service;
-use crate::vanished;
 
 static STATE: Mutex<State> = Mutex::new(State::new());
 
@@ -55,6 +55,7 @@ pub fn check_config() -> Result<(), String> {
 /// Starts no thread: a fork may follow.
 pub fn get_ready() -> Result<(), String> {
     let mut state = state();
+    mend::nbdkit().map_err(|error| reason(&error))?;
     let config = state.config();
     if let Some(path) = &config.control {
         control::check(path)?;
@@ -89,7 +90,6 @@ pub fn after_fork() -> Result<(), String> {
     if let Some(blocks) = state.config().preload {
         state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
     }
-    vanished::leave_behind().map_err(|error| reason(&error))?;
     state.service = Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
     Ok(())
 }

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::clients::Listeners;
 use crate::control::Control;
 use crate::server::Server;
-use crate::{host, report, vanished};
+use crate::{host, report};
 
 /// How long to wait before accepting again when the system is short of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(200);
@@ -72,12 +72,8 @@ fn run(
         if ending {
             // nbdkit would wait for good for reads that wait for a suspended image.
             server.give_up();
-            let clients = listeners.send_clients_away().unwrap_or(usize::MAX);
-            // Nor does it come to an end where one was left behind.
-            if vanished::count() > 0 && clients <= vanished::count() {
-                drop(control);
-                end_process(server);
-            }
+            // Where it fails, nbdkit waits for them by itself.
+            let _ = listeners.send_clients_away();
         }
         let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
         watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
@@ -121,18 +117,6 @@ fn run(
             }
         }
     }
-}
-
-/// Closes the device and ends the process, as nbdkit does it once all clients have gone.
-fn end_process(server: &Server) -> ! {
-    let code = match server.close() {
-        Ok(()) => 0,
-        Err(line) => {
-            host::error(&line);
-            1
-        }
-    };
-    signal_hook::low_level::exit(code)
 }
 
 /// Readable once one of the signals has come that end nbdkit. Its own handlers

@@ -1,0 +1,33 @@
+//! What nbdkit leaves to chance, and a plugin cannot change by its callbacks.
+
+use std::io;
+
+/// Where it is known how: the tables of 64-bit programs of the GNU C library, and two processors.
+macro_rules! where_known {
+    ($($item:item)*) => { $(
+        #[cfg(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+        $item
+    )* };
+}
+
+where_known! {
+    #[allow(unsafe_code)]
+    mod imports;
+    #[allow(unsafe_code)]
+    mod vanished;
+
+    /// Has nbdkit call us where it would end, or spin. To be called once, while there is no
+    /// other thread.
+    pub fn nbdkit() -> io::Result<()> {
+        match imports::Program::find() {
+            Some(program) => vanished::let_go(program),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Leaves nbdkit as it is.
+#[cfg(not(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub fn nbdkit() -> io::Result<()> {
+    Ok(())
+}
