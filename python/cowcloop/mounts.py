@@ -42,6 +42,11 @@ def at(point: str) -> Mount | None:
     return found
 
 
+def is_read_only(point: str) -> bool:
+    """Whether the file system at a place cannot be written to."""
+    return bool(os.statvfs(point).f_flag & os.ST_RDONLY)
+
+
 def inside(folder: Path) -> bool:
     """Whether something is mounted below a directory."""
     return any(folder in Path(mount.point).parents for mount in mounts())

@@ -25,9 +25,23 @@ class MissingProgram(CowcloopError, FileNotFoundError):
 
 def find_program(name: str, package: str) -> str:
     """The path of a program; MissingProgram names the package when it is not installed."""
+    check_programs((name, package))
+    return os.path.abspath(_which(name) or name)
+
+
+def check_programs(*wanted: tuple[str, str]) -> None:
+    """Look for programs, each with its package; MissingProgram names all that are missing."""
+    missing = [(name, package) for name, package in wanted if _which(name) is None]
+    if not missing:
+        return
+    installer = next((use for tool, use in _INSTALLERS if shutil.which(tool)), "apt install")
+    *others, last = (name for name, _ in missing)
+    names = f"{', '.join(others)} and {last}" if others else last
+    packages = " ".join(dict.fromkeys(package for _, package in missing))
+    verb = "is" if len(missing) == 1 else "are"
+    raise MissingProgram(f"{names} {verb} not installed: {installer} {packages}")
+
+
+def _which(name: str) -> str | None:
     path = os.environ.get("PATH", os.defpath)
-    found = shutil.which(name, path=f"{path}:{_SYSTEM_FOLDERS}")
-    if found is None:
-        installer = next((use for tool, use in _INSTALLERS if shutil.which(tool)), "apt install")
-        raise MissingProgram(f"{name} is not installed: {installer} {package}")
-    return os.path.abspath(found)
+    return shutil.which(name, path=f"{path}:{_SYSTEM_FOLDERS}")

@@ -38,7 +38,8 @@ class Record:
     """What ``device.json`` says about one served device.
 
     `mount` is a directory, `via` how it came to be mounted there, `mounted` the number of the
-    file system's device once it is, and `mounts_below` how many mounts there were before.
+    file system's device once it is, `mounts_below` how many mounts there were before, and
+    `never_written` whether the file system is mounted read-only.
     """
 
     pid: int
@@ -51,6 +52,7 @@ class Record:
     via: str | None = None
     mounted: str | None = None
     mounts_below: int = 0
+    never_written: bool = False
     read_only: bool = False
     sessions: str | None = None
     all_interfaces: bool = False

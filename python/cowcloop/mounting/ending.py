@@ -101,6 +101,8 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     if not crashed and not record.read_only:
         sync(entry)
     place = record.mount
+    # One that was mounted read-only may have been remounted since.
+    written = not (record.never_written and record.is_mounted() and mounts.is_read_only(place))
     folder = os.path.realpath(disk_folder(entry.path))
     if fuse.running(disk_fifo(entry.path)) and mounts.at(folder) is None:
         raise MountError(
@@ -122,7 +124,7 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
             with contextlib.suppress(CowcloopError):
                 nbd_client.disconnect(record.device)
         entry.remove()
-    if record.read_only:
+    if record.read_only or not written:
         return Ended.NOT_WRITTEN
     if crashed:
         return Ended.CRASHED

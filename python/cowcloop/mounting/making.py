@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cowcloop import mounts, runtime, server
 from cowcloop.errors import CowcloopError
-from cowcloop.mounting import ending, fuse, probe, ways
+from cowcloop.mounting import ending, fuse, journals, probe, ways
 from cowcloop.mounting.errors import MountError
 from cowcloop.mounting.places import DISK, FILESYSTEM_FIFO, disk_fifo, disk_file, disk_folder
 from cowcloop.mounting.programs import run
@@ -20,9 +20,6 @@ from cowcloop.server.interrupts import Interrupts
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
-
-# How to mount without the journal being replayed, where a device cannot be written.
-_WITHOUT_REPLAY = {"ext3": "noload", "ext4": "noload", "xfs": "norecovery"}
 
 
 @dataclass(frozen=True)
@@ -64,12 +61,15 @@ def mount(
                 entry.record, entry.path, source, volume, options.image, wanted, interrupts, report
             )
             interrupts.check()
-            if volume.journal and not entry.record.read_only:
-                report(Message("warning", f"{options.image}: {_about_journal(volume)}"))
             found = mounts.at(place)
-            return entry.write(
-                replace(entry.record, mounted=None if found is None else found.device)
+            made = replace(
+                entry.record,
+                mounted=None if found is None else found.device,
+                never_written=mounts.is_read_only(place),
             )
+            for message in _warnings(made, volume, wanted):
+                report(Message("warning", f"{options.image}: {message}"))
+            return entry.write(made)
         except BaseException:
             if entry is not None:
                 with contextlib.suppress(CowcloopError, OSError):
@@ -171,15 +171,10 @@ def _mount(
         return done.reason(str(record.mount)) if done.code else None
 
     reason = attempt()
-    without = _WITHOUT_REPLAY.get(volume.kind)
+    without = journals.WITHOUT_REPLAY.get(volume.kind)
     if reason is not None and record.read_only and without and attempt(without) is None:
-        report(
-            Message(
-                "warning",
-                f"{image}: the journal of its {volume.kind} has changes that cannot be put in "
-                f"place on a read-only device: mounted without them ({without}); give a COW",
-            )
-        )
+        message = journals.mounted_without(volume, without)
+        report(Message("warning", f"{image}: {message}"))
         return
     if reason is not None and "unknown filesystem type" in reason:
         reason = (
@@ -189,6 +184,8 @@ def _mount(
         # mount(8) does not always say which word it was.
         given = ",".join(wanted.options)
         reason = f"its {volume.kind} cannot be mounted with -o {given} (try without): {reason}"
+    elif reason is not None:
+        reason += journals.remedy(volume.kind, record.read_only)
     if reason is not None:
         raise MountError(f"{image}: {reason}")
 
@@ -220,8 +217,12 @@ def _mount_by_fuse2fs(
         raise MountError(f"{image}: {str(error).replace(source, image)}") from None
 
 
-def _about_journal(volume: probe.Volume) -> str:
-    words = f"its {volume.kind} keeps a journal, so what is written goes to the cowfile twice"
-    if volume.is_ext:
-        return f'{words}; "tune2fs -O ^has_journal" on the attached device takes it away'
-    return f"{words}; an ext2 without one is kinder to a cowfile"
+def _warnings(record: runtime.Record, volume: probe.Volume, wanted: MountOptions) -> Iterator[str]:
+    """What the user does not expect of a mount that has been made."""
+    if record.read_only:
+        return
+    if not record.never_written:
+        if volume.journal:
+            yield journals.doubling(volume)
+    elif "ro" not in ",".join(wanted.options).split(","):
+        yield journals.read_only_after_all(volume)

@@ -12,6 +12,9 @@ from cowcloop.programs import find_program
 from cowcloop.sizes import format_size
 
 _SECTOR = 512
+_LARGE_SECTOR = 4096
+# How a GUID partition table begins.
+_GPT = b"EFI PART"
 
 # Of the ext2 superblock: its place, the place of s_feature_compat in it, and the bit has_journal.
 _SUPERBLOCK = 1024
@@ -76,13 +79,23 @@ def find_volume(path: str, name: str, partition: int | None) -> Volume:
 
 
 def _partitions(path: str) -> list[Partition]:
-    done = run(find_program("partx", "util-linux"), "-P", "-o", "NR,START,SECTORS", "--", path)
+    sector = ["--sector-size", str(_LARGE_SECTOR)] if _has_large_sectors(path) else []
+    command = [find_program("partx", "util-linux"), *sector, "-P", "-o", "NR,START,SECTORS"]
+    done = run(*command, "--", path)
     found = []
     for line in done.output.splitlines():
         words = dict(word.split("=", 1) for word in shlex.split(line))
+        # These are of 512 bytes, whatever the device's are.
         number, start, sectors = (int(words[key]) for key in ("NR", "START", "SECTORS"))
         found.append(Partition(number, start * _SECTOR, sectors * _SECTOR))
     return found
+
+
+def _has_large_sectors(path: str) -> bool:
+    """Whether the GPT is one of a disk with sectors of 4096 bytes: it lies in the second one."""
+    with open(path, "rb") as file:
+        begin = file.read(_LARGE_SECTOR + len(_GPT))
+    return begin.endswith(_GPT) and not begin.startswith(_GPT, _SECTOR)
 
 
 def _list(path: str, known: list[Partition]) -> str:

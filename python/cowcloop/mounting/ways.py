@@ -7,11 +7,20 @@ import re
 from pathlib import Path
 
 from cowcloop.mounting.errors import MountError
-from cowcloop.programs import MissingProgram, find_program
+from cowcloop.programs import MissingProgram, check_programs, find_program
 
 # nbd: /dev/nbdN and the kernel's file system. fuse: nbdfuse, a loop device and the kernel's file
 # system. fuse2fs: nbdfuse and fuse2fs, without root.
 WAYS = ("nbd", "fuse", "fuse2fs")
+
+_MOUNT = (("mount", "mount"), ("umount", "mount"), ("losetup", "mount"))
+_NBDFUSE = ("nbdfuse", "libnbd-bin")
+# What each needs, with the packages.
+_PROGRAMS = {
+    "nbd": (("nbd-client", "nbd-client"), *_MOUNT),
+    "fuse": (_NBDFUSE, *_MOUNT),
+    "fuse2fs": (_NBDFUSE, ("fuse2fs", "fuse2fs"), ("fusermount3", "fuse3")),
+}
 
 _BLOCK_DEVICES = Path("/sys/block")
 _LOOP = Path("/dev/loop-control")
@@ -36,12 +45,8 @@ def choose(via: str | None) -> str:
 
 def check(way: str) -> None:
     """Refuse, before anything is started, what lacks a program or may not use FUSE."""
-    for name, package in {
-        "nbd": (("nbd-client", "nbd-client"), ("mount", "mount")),
-        "fuse": (("nbdfuse", "libnbd-bin"), ("mount", "mount")),
-        "fuse2fs": (("nbdfuse", "libnbd-bin"), ("fuse2fs", "fuse2fs"), ("fusermount3", "fuse3")),
-    }[way]:
-        find_program(name, package)
+    programs = [("nbdkit", "nbdkit"), ("blkid", "util-linux"), *_PROGRAMS[way]]
+    check_programs(*programs)
     if way == "nbd":
         return
     if not _FUSE.exists():
