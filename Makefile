@@ -106,5 +106,5 @@ lock:
 		requirements-bench.in --output-file requirements-bench.txt
 
 clean:
-	rm -rf target $(VENV) dist build python/cowcloop/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf target $(VENV) dist build python/cowcloop/*.so python/cowcloop/lib .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

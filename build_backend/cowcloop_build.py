@@ -19,7 +19,8 @@ from typing import Any
 import maturin
 
 ROOT = Path(__file__).resolve().parent.parent
-PLUGIN = ROOT / "python" / "cowcloop" / "nbdkit-cowcloop-plugin.so"
+# In a folder that is no package, so that Python does not take it for a module.
+PLUGIN = ROOT / "python" / "cowcloop" / "lib" / "nbdkit-cowcloop-plugin.so"
 CRATE = "cowcloop-nbdkit"
 LIBRARY = "nbdkit_cowcloop_plugin"
 
@@ -94,6 +95,7 @@ def build_plugin() -> None:
     if build.returncode != 0:
         raise SystemExit(f"cowcloop: cargo could not build {CRATE}: see its messages above")
     # Beside and renamed: a server that runs has the old one mapped.
+    PLUGIN.parent.mkdir(exist_ok=True)
     new = PLUGIN.with_name(f".{PLUGIN.name}.{os.getpid()}")
     shutil.copyfile(library(build.stdout), new)
     new.chmod(0o755)

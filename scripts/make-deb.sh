@@ -45,7 +45,7 @@ from cowcloop.cli import main  # noqa: E402
 sys.exit(main())
 END
 chmod 755 "$tree/usr/bin/cowcloop"
-ln -s ../../../cowcloop/cowcloop/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
+ln -s ../../../cowcloop/cowcloop/lib/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
 cp "$root"/contrib/systemd/* "$tree/usr/lib/systemd/system/"
 cat >"$tree/usr/share/bash-completion/completions/cowcloop" <<'END'
 eval "$(cowcloop --show-completion bash)"

@@ -1,9 +1,19 @@
 """Compressed, read-only cloop images with copy-on-write overlays, without a kernel module.
 
+cowcloop.open(image, *cowfiles) gives the device that they make, as a seekable binary file:
+
 >>> import cowcloop
 >>> with cowcloop.open("chicken.img", "chicken.cow") as disk:  # doctest: +SKIP
 ...     disk.seek(1024)
 ...     superblock = disk.read(1024)
+
+cowcloop.serve(image, *cowfiles) serves it to NBD clients:
+
+>>> with cowcloop.serve("chicken.img", "chicken.cow") as server:  # doctest: +SKIP
+...     print(server.uri)
+
+CloopImage and cow_info() tell what a file holds. Every error is a CowcloopError, and an OSError
+or ValueError where that is what it is.
 """
 
 from __future__ import annotations
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
-    from .server import Server, serve
+    from .server import Server, ServerError, Tls, serve
     from .status import CowfileStatus, DiskStatus
 
 __all__ = [
@@ -64,7 +74,9 @@ __all__ = [
     "PoisonedError",
     "ReadOnlyError",
     "Server",
+    "ServerError",
     "StorageError",
+    "Tls",
     "UnsupportedError",
     "VerifyReport",
     "__version__",
@@ -100,7 +112,9 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     a new cowfile's device larger than its base. Sizes are bytes, or text such as ``"64M"``.
     """
     from .disk import Disk
+    from .files import refuse_mode
 
+    refuse_mode(cows)
     return Disk(
         image,
         cows,

@@ -198,7 +198,8 @@ class Disk(_File):
     def truncate(self, size: int | None = None, /) -> NoReturn:
         """Refused: a device keeps its size."""
         self._open()
-        raise UnsupportedError(errno.EINVAL, f"{self._name}: truncate: a device has a fixed size")
+        message = f"{self._name}: truncate: a device has a fixed size"
+        raise UnsupportedError(errno.EINVAL, message, self._name)
 
     # The device: no position
 
@@ -295,7 +296,8 @@ class Disk(_File):
     def _writable(self, what: str) -> _core.Device:
         device = self._open()
         if device.read_only:
-            raise ReadOnlyError(errno.EROFS, f"{what}: {self._name} is open read-only")
+            message = f"{what}: {self._name} is open read-only"
+            raise ReadOnlyError(errno.EROFS, message, self._name)
         return device
 
 

@@ -1,7 +1,8 @@
 """What can go wrong: :class:`CowcloopError` and its subclasses.
 
 ``str(error)`` is always one line that says what failed, where, and what to do. Where an
-error is also an ``OSError`` its ``errno`` says the same to programs.
+error is also an ``OSError`` its ``errno`` says the same to programs, and ``filename`` is the file
+that the line begins with.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ class CowcloopError(Exception):
 class _SystemError(CowcloopError, OSError):
     """An error with an ``errno``, shown as its message alone."""
 
-    def __init__(self, errno: int, message: str) -> None:
-        super().__init__(errno, message)
+    def __init__(self, errno: int, message: str, filename: str | None = None) -> None:
+        super().__init__(errno, message, *(() if filename is None else (filename,)))
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -139,13 +140,11 @@ def limit_reached(errno: int | None) -> str:
     return f" (no file of this process may be over {limit} bytes: see ulimit -f)"
 
 
-def from_engine(kind: str, errno: int, message: str) -> CowcloopError:
+def from_engine(kind: str, errno: int, message: str, filename: str | None = None) -> CowcloopError:
     """The exception for an engine error of a kind; called by the Rust module."""
     message += limit_reached(errno)
     plain = _PLAIN.get(kind)
     if plain is not None:
         return plain(message)
-    system = _SYSTEM.get(kind)
-    if system is not None:
-        return system(errno, message)
-    return _BY_ERRNO.get(errno, StorageError)(errno, message)
+    system = _SYSTEM.get(kind) or _BY_ERRNO.get(errno, StorageError)
+    return system(errno, message, filename)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ from .errors import InvalidInputError
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
+
+# "rb" and the like; the words in any order.
+_MODE = re.compile(r"[bt+]{0,2}[rwax][bt+]{0,2}")
 
 #: In the place of a cowfile: an overlay that lives in memory.
 MEMORY = ":memory:"
@@ -26,6 +30,16 @@ def same(one: StrPath, other: StrPath) -> bool:
 def among(path: StrPath, others: Iterable[StrPath]) -> bool:
     """Whether a name leads to one of the other files."""
     return any(same(path, other) for other in others)
+
+
+def refuse_mode(cows: Sequence[object]) -> None:
+    """InvalidInputError where a cowfile is named like a mode of Python's own open()."""
+    for cow in cows:
+        if isinstance(cow, str) and _MODE.fullmatch(cow):
+            raise InvalidInputError(
+                f"{cow!r} looks like a mode, and what follows the image is a cowfile: leave it "
+                f"out (read_only=True to forbid writing), or name the cowfile './{cow}'"
+            )
 
 
 def check_cows(cows: Sequence[StrPath]) -> None:

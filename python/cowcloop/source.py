@@ -51,7 +51,7 @@ def locate(image: StrPath) -> Source:
         message = f"{text}: no such file; and {iso} is a directory, not an ISO image"
     else:
         message = f"{text}: no such file, nor is there an ISO image {iso or 'before the colon'}"
-    raise NotFoundError(errno.ENOENT, message)
+    raise NotFoundError(errno.ENOENT, message, text)
 
 
 def file_of(source: Source) -> str:
@@ -66,7 +66,7 @@ def _is_file(path: str) -> bool:
         return False
     except OSError as error:
         number = error.errno or errno.EIO
-        raise from_engine("io", number, f"{path}: {os.strerror(number)}") from None
+        raise from_engine("io", number, f"{path}: {os.strerror(number)}", path) from None
 
 
 def _inside(iso: str, inside: str, name: str) -> Part:

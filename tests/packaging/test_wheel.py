@@ -70,7 +70,7 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     for name in (
         "cowcloop/_core.abi3.so",
         "cowcloop/_core.pyi",
-        "cowcloop/nbdkit-cowcloop-plugin.so",
+        "cowcloop/lib/nbdkit-cowcloop-plugin.so",
         "cowcloop/py.typed",
         f"cowcloop-{version()}.data/data/share/man/man1/cowcloop.1",
         f"cowcloop-{version()}.data/data/share/man/man5/cowfile.5",

@@ -190,3 +190,70 @@ def test_the_server_is_loaded_only_when_asked_for() -> None:
     assert {"serve", "open"} <= set(dir(cowcloop))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = cowcloop.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["r", "rb", "r+b", "rb+", "w", "wb", "a+", "xb", "rt"])
+def test_a_mode_is_no_cowfile(image: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(image.parent)
+    before = sorted(image.parent.iterdir())
+    for use in (cowcloop.open, cowcloop.serve):
+        with pytest.raises(cowcloop.InvalidInputError, match="looks like a mode"):
+            use(image, mode)
+    assert sorted(image.parent.iterdir()) == before
+    cowcloop.open(image, f"./{mode}").close()
+    assert (image.parent / mode).exists()
+
+
+def test_errors_of_the_system_have_the_name_of_the_file(image: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    for use in (cowcloop.open, cowcloop.serve):
+        with pytest.raises(FileNotFoundError) as caught:
+            use(missing)
+        assert caught.value.filename == str(missing)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert (again.filename, str(again)) == (str(missing), str(caught.value))
+        with pytest.raises(FileNotFoundError) as caught:
+            use(f"{missing}.iso:/image")
+        assert caught.value.filename == f"{missing}.iso:/image"
+    with cowcloop.open(image) as disk, pytest.raises(cowcloop.ReadOnlyError) as found:
+        disk.write(b"x")
+    assert found.value.filename == str(image)
+
+
+def test_serve_raises_what_open_does(image: Path, tmp_path: Path) -> None:
+    other, bad, dirty = tmp_path / "other.cow", tmp_path / "bad.img", tmp_path / "dirty.cow"
+    other.write_bytes(cowfile.build(cloop.sample(16 * 4096, 4096, seed=2), {}))
+    bad.write_bytes(cloop.header("V2.0", 1000, 1) + bytes(100))
+    dirty.write_bytes(cowfile.build(PLAIN, {}, flags=cowfile.DIRTY))
+    busy = tmp_path / "busy.cow"
+    with cowcloop.open(image, busy):
+        for names, kind in (
+            ((tmp_path / "missing",), cowcloop.NotFoundError),
+            ((tmp_path,), cowcloop.StorageError),
+            ((image, tmp_path / "no" / "such.cow"), cowcloop.NotFoundError),
+            ((image, other), cowcloop.MismatchError),
+            ((bad,), cowcloop.ImageFormatError),
+            ((image, bad), cowcloop.ImageFormatError),
+            ((image, dirty), cowcloop.DirtyError),
+            ((image, busy), cowcloop.BusyError),
+        ):
+            with pytest.raises(kind) as opened:
+                cowcloop.open(*names)
+            with pytest.raises(cowcloop.ServerError) as served:
+                cowcloop.serve(*names)
+            assert isinstance(served.value, kind), names
+            assert str(served.value) == str(opened.value)
+            for name in ("errno", "filename"):
+                assert getattr(served.value, name, None) == getattr(opened.value, name, None)
+            assert str(pickle.loads(pickle.dumps(served.value))) == str(served.value)
+
+
+def test_help_begins_with_what_is_used_first() -> None:
+    code = "import cowcloop; help(cowcloop)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    beginning = "\n".join(lines[:20])
+    assert "cowcloop.open(" in beginning
+    assert "cowcloop.serve(" in beginning
+    assert "plugin" not in done.stdout
+    assert "ServerError" in done.stdout

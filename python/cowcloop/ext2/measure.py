@@ -144,7 +144,7 @@ class _Measuring:
 
 def _unreadable(path: str) -> AccessError:
     message = "may not be read by this user: run it as root, or take that out of the directory"
-    return AccessError(errno.EACCES, f"{path}: {message}")
+    return AccessError(errno.EACCES, f"{path}: {message}", path)
 
 
 def _attributes(path: str) -> int:

@@ -157,7 +157,8 @@ def _read(medium: Medium) -> Disc:
         from pycdlib import PyCdlib
     except ImportError:
         message = "pycdlib is needed to read it: install that Python package"
-        raise UnsupportedError(errno.ENOSYS, f"{medium.path}: {message}") from None
+        text = f"{medium.path}: {message}"
+        raise UnsupportedError(errno.ENOSYS, text, medium.path) from None
 
     iso = PyCdlib()
     iso.open_fp(cast("BinaryIO", medium))

@@ -70,10 +70,10 @@ def _pieces_of(disc: Disc, entry: Entry, whole: str) -> tuple[tuple[int, int], .
         raise InvalidInputError(f"{whole}: this is a directory: name a file in it ({holds})")
     if entry.interleaved:
         message = "it is stored interleaved: mount the image, or copy the file out of it"
-        raise UnsupportedError(errno.EOPNOTSUPP, f"{whole}: {message}")
+        raise UnsupportedError(errno.EOPNOTSUPP, f"{whole}: {message}", whole)
     if entry.compressed:
         message = "zisofs has compressed it: mount the image, or copy the file out of it"
-        raise UnsupportedError(errno.EOPNOTSUPP, f"{whole}: {message}")
+        raise UnsupportedError(errno.EOPNOTSUPP, f"{whole}: {message}", whole)
     extents = disc.extents(entry)
     if not extents:
         message = f"its extents are not complete, or more than {MOST_EXTENTS}"
@@ -110,7 +110,7 @@ def _not_found(root: Entry, names: list[str], whole: str) -> NotFoundError:
             hint = f"{reached or '/'} holds {_some(held)}"
         break
     message = f"{whole}: no such file in the ISO image: {shown(hint)}"
-    return NotFoundError(errno.ENOENT, message)
+    return NotFoundError(errno.ENOENT, message, whole)
 
 
 def _some(names: Iterable[str]) -> str:

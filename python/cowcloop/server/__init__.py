@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cowcloop.files import check_cows
+from cowcloop.files import check_cows, refuse_mode
 from cowcloop.server.background import attach, check_kept, detach, request, sync
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions, Tls, parse_tcp
+from cowcloop.server.reason import explained
 from cowcloop.sizes import size_of
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ def serve(
     export name is a device of its own, with a cowfile there. What the server has to say goes to
     the logger ``cowcloop.server``.
 
-    Raises ServerError when the device cannot be served, ValueError for a wrong argument; and what
-    a path in an ISO image leads to instead, such as NotFoundError.
+    Raises ServerError when the device cannot be served, which is also what open() raises for the
+    same reason (NotFoundError and with it FileNotFoundError, BusyError …), and ValueError for a
+    wrong argument.
     """
     if tcp is not None and unix is not None:
         raise ValueError("unix and tcp exclude each other")
+    refuse_mode(cows)
     names = tuple(os.fsdecode(cow) for cow in cows)
     check_cows(names)
     options = ServeOptions(
@@ -91,6 +94,9 @@ def serve(
         nbdkit_args=tuple(nbdkit_args),
     )
     server = Server(options)
-    server.start()
+    try:
+        server.start()
+    except ServerError as error:
+        raise explained(error, options) from None
     server.run_in_background()
     return server

@@ -16,13 +16,13 @@ from cowcloop.source import Part, file_of
 # Threads of a connection where there is one processor: of more, each only has to be woken.
 _FEW_THREADS = 4
 
-_PLUGIN = "nbdkit-cowcloop-plugin.so"
+_PLUGIN = "lib/nbdkit-cowcloop-plugin.so"
 
 
 def plugin_path() -> str:
     """The nbdkit plugin that belongs to this package."""
     override = os.environ.get("COWCLOOP_PLUGIN")
-    path = override or str(Path(cowcloop.__file__).resolve().with_name(_PLUGIN))
+    path = override or str(Path(cowcloop.__file__).resolve().parent / _PLUGIN)
     if not os.path.exists(path):
         raise CowcloopError(f"{path}: the nbdkit plugin is missing: install cowcloop again")
     return os.path.abspath(path)

@@ -26,7 +26,12 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 pub fn to_python(error: Error) -> PyErr {
     Python::attach(|py| {
         let exception = match RAISE.get(py) {
-            Some(raise) => raise.call1(py, (kind(error.kind()), error.errno(), error.to_string())),
+            Some(raise) => {
+                // The engine's names are for people: one that is no text has lost its bytes.
+                let name = Some(error.subject()).filter(|name| !name.contains('\u{fffd}'));
+                let (kind, errno) = (kind(error.kind()), error.errno());
+                raise.call1(py, (kind, errno, error.to_string(), name))
+            }
             None => return PyRuntimeError::new_err(error.to_string()),
         };
         match exception {
