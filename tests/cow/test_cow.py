@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import pty
 import select
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
+from support.cows import CHANGED, PLAIN, UNIT, dirty, layouts
 from support.interrupted import stopped_half_way
 from support.programs import (
     PATIENCE,
@@ -20,33 +19,10 @@ from support.programs import (
     finding,
     mannered,
     one_line,
-    program,
     refused,
     run,
 )
 from support.server import attach, serving
-
-UNIT = cowfile.UNIT
-PLAIN = cloop.sample(160 * UNIT, 4096)
-CHANGED = {0: b"a" * UNIT, 8: b"b" * UNIT, 9: b"\0" * UNIT, 159: b"c" * UNIT}
-
-DATA = Path(__file__).parent.parent / "data"
-
-layouts = pytest.mark.parametrize("layout", cowfile.LAYOUTS)
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    path = tmp_path / "disk.raw"
-    path.write_bytes(PLAIN)
-    return path
-
-
-@pytest.fixture
-def cow(tmp_path: Path) -> Path:
-    path = tmp_path / "disk.cow"
-    path.write_bytes(cowfile.build(PLAIN, CHANGED))
-    return path
 
 
 def _usage(*arguments: str | Path) -> str:
@@ -57,48 +33,6 @@ def _usage(*arguments: str | Path) -> str:
     assert lines[0].startswith("cowcloop: ")
     assert done.stdout == b""
     return lines[0]
-
-
-def _dirty(layout: str) -> bytes:
-    """As a crash of the original driver leaves it: data of 4 blocks, a bitmap that knows 1."""
-    data = bytearray(cowfile.build(PLAIN, CHANGED, layout, flags=cowfile.DIRTY))
-    data[UNIT : UNIT + 20] = b"\x01" + b"\0" * 19
-    return bytes(data)
-
-
-# repair
-
-
-@layouts
-def test_repair(raw: Path, tmp_path: Path, layout: str) -> None:
-    cow = tmp_path / "d.cow"
-    cow.write_bytes(_dirty(layout))
-    refused("extract", raw, cow, "-", says=("d.cow", "cow repair"))
-
-    before = cow.read_bytes()
-    dry = cowcloop("cow", "repair", "-n", cow)
-    assert b"2 blocks to be found again" in dry.stdout
-    assert cow.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.cow", "disk.raw"]
-
-    done = cowcloop("cow", "repair", "-v", cow)
-    assert b"2 blocks found again" in done.stdout
-    assert b"the bitmap knew 1 block\n" in done.stderr
-    backup = tmp_path / "d.cow.before-repair-1"
-    assert backup.read_bytes() == before[: len(backup.read_bytes())]
-    assert cowfile.original_refuses(cow, PLAIN) is None
-    found = cowfile.parse(cow)
-    assert found.head.layout == layout
-    # The block of zeros cannot be known.
-    assert found.blocks == {number: data for number, data in CHANGED.items() if number != 9}
-
-
-def test_repair_leaves_a_clean_one_alone_unless_forced(cow: Path) -> None:
-    before = cow.read_bytes()
-    assert b"needs no repair" in cowcloop("cow", "repair", cow).stdout
-    assert cow.read_bytes() == before
-    assert b"0 blocks found again" in cowcloop("cow", "repair", "--force", cow).stdout
-    assert cowfile.parse(cow).blocks == CHANGED
 
 
 # merge
@@ -207,128 +141,11 @@ def test_merge_refuses_what_does_not_belong_together(raw: Path, cow: Path, tmp_p
     image = tmp_path / "i.img"
     image.write_bytes(cloop.build(PLAIN, 4096))
     refused("cow", "merge", "-y", image, cow, says="cowcloop commit")
-    cow.write_bytes(_dirty("64-little"))
+    cow.write_bytes(dirty("64-little"))
     refused("cow", "merge", "-y", raw, cow, says="cow repair")
     cow.write_bytes(cowfile.build(PLAIN, CHANGED, packed=True))
     refused("cow", "merge", "-y", raw, cow, says="cow unpack")
     assert raw.read_bytes() == PLAIN
-
-
-# pack and unpack
-
-
-@layouts
-@pytest.mark.parametrize("zipped", [False, True])
-def test_pack_and_unpack(cow: Path, tmp_path: Path, layout: str, zipped: bool) -> None:
-    plain = cowfile.build(PLAIN, CHANGED, layout)
-    cow.write_bytes(plain)
-    packed, back = tmp_path / "p", tmp_path / "b"
-    cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
-    data = packed.read_bytes()
-    expected = cowfile.build(PLAIN, CHANGED, layout, packed=True, compact=zipped)
-    assert (gzip.decompress(data) if zipped else data) == expected
-    # What cowpack wrote is read, and what came out of it is the file as it was.
-    packed.write_bytes(gzip.compress(expected) if zipped else expected)
-    cowcloop("cow", "unpack", packed, back)
-    assert back.read_bytes() == plain
-    # So is what gunzip left, and what early versions of this program wrote.
-    early = cowfile.build(PLAIN, CHANGED, layout, packed=True)
-    for other in (expected, gzip.compress(early)):
-        packed.write_bytes(other)
-        cowcloop("cow", "unpack", "--force", packed, back)
-        assert back.read_bytes() == plain
-    assert cow.read_bytes() == plain
-
-
-def test_unpack_a_file_of_the_original_cowpack(tmp_path: Path) -> None:
-    """And it packs again to the bytes that the original compressed."""
-    packed, base = DATA / "cowpack31-64bit.packed.gz", DATA / "cowbase.raw"
-    cow, again = tmp_path / "c.cow", tmp_path / "again.gz"
-    cowcloop("cow", "unpack", packed, cow)
-    assert cowfile.original_refuses(cow, base.read_bytes()) is None
-    found = cowfile.parse(cow)
-    assert found.used == 7
-    merged = cowfile.merged(base.read_bytes(), found.blocks)
-    assert cowcloop("extract", base, cow, "-").stdout == merged
-    cowcloop("cow", "pack", "-z", cow, again)
-    assert gzip.decompress(again.read_bytes()) == gzip.decompress(packed.read_bytes())
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_packing_keeps_to_which_base_it_belongs(raw: Path, tmp_path: Path, zipped: bool) -> None:
-    """Our mark is in neither of the original's layouts, and there afterwards."""
-    cow, packed, other = tmp_path / "m.cow", tmp_path / "p", tmp_path / "other.raw"
-    cowcloop("detach", attach(raw, cow))
-    before = cow.read_bytes()
-    cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
-    cow.unlink()
-    cowcloop("cow", "unpack", packed, cow)
-    assert cow.read_bytes() == before
-    # Another base that the original's fingerprint takes for this one.
-    other.write_bytes(PLAIN[:-1] + b"!")
-    refused("extract", other, cow, "-", says="another base")
-
-
-def test_packed_and_unpacked_files_are_private(cow: Path, tmp_path: Path) -> None:
-    """They hold what was written, and what was deleted from it."""
-    packed, back = tmp_path / "p", tmp_path / "b"
-    cowcloop("cow", "pack", cow, packed)
-    cowcloop("cow", "unpack", packed, back)
-    assert [path.stat().st_mode & 0o777 for path in (packed, back)] == [0o600, 0o600]
-
-
-def test_pack_through_a_pipe(cow: Path, tmp_path: Path) -> None:
-    packed = cowcloop("cow", "pack", "-z", cow, "-").stdout
-    cowcloop("cow", "unpack", "-", tmp_path / "back", stdin=packed)
-    assert cowfile.parse(tmp_path / "back").blocks == CHANGED
-
-
-@pytest.mark.parametrize("zipped", [False, True])
-def test_unpack_leaves_out_what_goes_on_behind_the_end(
-    cow: Path, tmp_path: Path, zipped: bool
-) -> None:
-    """The original never cuts a file that it packs into, and does not mind either."""
-    packed, back = tmp_path / "p", tmp_path / "b"
-    cowcloop("cow", "pack", *(["-z"] if zipped else []), cow, packed)
-    whole = packed.read_bytes()
-    for more in (b"", b"\0", b"junk\n", b"garbage" * 100, gzip.compress(b"x")):
-        packed.write_bytes(whole + more)
-        done = cowcloop("cow", "unpack", "--force", packed, back)
-        assert back.read_bytes() == cow.read_bytes()
-        if more:
-            one_line(done.stderr.decode(), ("p: ", "goes on behind", "left out"))
-        else:
-            assert done.stderr == b""
-
-
-def test_unpack_to_a_block_device_is_refused(cow: Path, tmp_path: Path, loop: None) -> None:
-    """It has no holes: its old content would be taken for written blocks."""
-    packed, backing = tmp_path / "packed", tmp_path / "disk"
-    cowcloop("cow", "pack", cow, packed)
-    backing.write_bytes(b"\xee" * (1 << 20))
-    losetup = program("losetup", "mount")
-    device = run(losetup, "--find", "--show", backing).stdout.decode().strip()
-    try:
-        refused("cow", "unpack", packed, device, says="block device")
-    finally:
-        run(losetup, "--detach", device)
-    assert backing.read_bytes() == b"\xee" * (1 << 20)
-
-
-def test_pack_refuses(cow: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    refused("cow", "pack", cow, cow)
-    for data, says in (
-        (_dirty("32-big"), "cow repair"),
-        (cowfile.build(PLAIN, CHANGED, packed=True), "packed"),
-        (b"no cowfile" * 1000, "disk.cow"),
-    ):
-        cow.write_bytes(data)
-        refused("cow", "pack", cow, out, says=says)
-        assert not out.exists()
-    cow.write_bytes(cowfile.build(PLAIN, CHANGED))
-    refused("cow", "unpack", cow, out, says="packed")
-    assert not out.exists()
 
 
 # watch
@@ -415,7 +232,7 @@ def test_snapshot_of_a_device_that_is_written(raw: Path, tmp_path: Path, named_b
 
 def test_snapshot_refuses(cow: Path, tmp_path: Path) -> None:
     new = tmp_path / "n.cow"
-    cow.write_bytes(_dirty("64-big"))
+    cow.write_bytes(dirty("64-big"))
     refused("cow", "snapshot", cow, new, says="cow repair")
     cow.write_bytes(cowfile.build(PLAIN, CHANGED, packed=True))
     refused("cow", "snapshot", cow, new, says="packed")
@@ -520,15 +337,3 @@ def test_an_interrupted_merge_says_what_to_do(tmp_path: Path, state: str) -> Non
     line = one_line(done.stderr.decode(), "interrupted")
     told = "raw is changed in part; merge again to complete it" in line
     assert told == (state == "dirty")
-
-
-def test_repair_as_json(tmp_path: Path) -> None:
-    cow = tmp_path / "cow"
-    made = bytearray(cowfile.build(bytes(100 * UNIT), {3: b"x" * UNIT}))
-    made[6] |= 1
-    made[1024] = 0
-    cow.write_bytes(made)
-    document = json.loads(cowcloop("cow", "repair", "--json", cow).stdout)
-    assert (document["path"], document["found"], document["known"]) == (str(cow), 1, 0)
-    assert Path(document["backup"]).exists()
-    assert not json.loads(cowcloop("cow", "repair", "--json", cow).stdout)["needed"]

@@ -54,11 +54,13 @@ def cow_command() -> None:
 @click.option("-f", "--force", is_flag=True, help="Look through a clean cowfile too.")
 @JSON
 def repair_command(cow: str, dry_run: bool, force: bool, as_json: bool) -> None:
-    """Repair a COW that the original cowloop driver left dirty.
+    """Repair a COW that the original cowloop driver left dirty, or cut short on a full disk.
 
     The blocks that hold data and that the stale bitmap does not know are found again. A block
-    that was written with zeros cannot be told from one that never was. The head and bitmap as
-    they were are kept beside the file. What cowcloop itself left in a crash needs no repair.
+    that was written with zeros cannot be told from one that never was. Blocks that the file ends
+    before, because the driver's disk was full, are given up: they show the base. The head and
+    bitmap as they were are kept beside the file. What cowcloop itself left in a crash needs no
+    repair.
 
     \b
     Examples:
@@ -79,6 +81,9 @@ def repair_command(cow: str, dry_run: bool, force: bool, as_json: bool) -> None:
         return
     would = "to be found again" if dry_run else "found again"
     console.line(f"{cow}: {_blocks(found['found'])} {would}")
+    if found["missing"]:
+        would = "to be given up" if dry_run else "given up"
+        console.line(f"{cow}: {_blocks(found['missing'])} that the file ends before {would}")
     console.note(f"{cow}: the bitmap knew {_blocks(found['known'])}")
     console.note(f"{cow}: the head counted {found['cowused_before']}")
     if found["backup"]:

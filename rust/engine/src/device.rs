@@ -165,7 +165,11 @@ impl Device {
                 log::warn!("{}", report.summary(cow));
             }
         }
-        files::open(cow, access)
+        let storage = files::open(cow, access)?;
+        if last && options.create && access == Access::Writable {
+            files::begin_if_empty(&*storage, cow, &*self.top, size)?;
+        }
+        Ok(storage)
     }
 
     /// The size in bytes of the device that a new cowfile makes.

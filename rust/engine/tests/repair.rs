@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use cowcloop_engine::cowtools::{repair, RepairOptions};
+use cowcloop_engine::cowfile;
+use cowcloop_engine::cowtools::{merge, pack, repair, unpack, RepairOptions};
 use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::pipeline::Replace;
 use cowcloop_engine::progress::{NoProgress, Progress};
 use cowcloop_engine::ErrorKind;
 
@@ -62,6 +64,135 @@ fn a_dirty_cowfile_is_refused_and_repaired_when_asked() {
     device.close().unwrap();
     drop(device);
     assert!(open(&files.base, &files.cow, false).is_ok());
+}
+
+/// A clean cowfile whose bitmap has blocks 3 and 200 to 203, cut to `length`.
+fn cut(length: u64) -> Files {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, cow) = (dir.path().join("base"), dir.path().join("my.cow"));
+    fs::write(&base, vec![0xbb; SIZE as usize]).unwrap();
+    let device = open(&base, &cow, false).unwrap();
+    device.write_at(&[3; 1024], 3 << 10).unwrap();
+    device.write_at(&[20; 4096], 200 << 10).unwrap();
+    device.close().unwrap();
+    drop(device);
+    fs::OpenOptions::new().write(true).open(&cow).unwrap().set_len(length).unwrap();
+    Files { _dir: dir, base, cow }
+}
+
+#[test]
+fn blocks_behind_the_end_are_given_up_and_the_refusal_says_how() {
+    let at = |block: u64| 4096 + (block << 10);
+    for (length, missing) in [(at(203), 1), (at(202) + 512, 1), (at(200), 4), (at(100), 4)] {
+        let files = cut(length);
+        let before = fs::read(&files.cow).unwrap();
+        let error = open(&files.base, &files.cow, false).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().contains("cowcloop cow repair"), "{error}");
+        assert!(error.to_string().contains("block 203 ends at"), "{error}");
+        let dry = RepairOptions { dry_run: true, ..RepairOptions::default() };
+        let report = repair(&files.cow, dry, &NoProgress).unwrap();
+        assert_eq!((report.needed, report.missing, report.changed), (true, missing, false));
+        assert!(fs::read(&files.cow).unwrap() == before);
+
+        let report = repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap();
+        assert_eq!((report.known, report.found, report.missing), (5, 0, missing));
+        assert!(report.summary(&files.cow).contains("given up"));
+        assert!(fs::read(report.backup.unwrap()).unwrap() == before[..4096]);
+        let device = open(&files.base, &files.cow, false).unwrap();
+        let found: Vec<u8> = [3, 200, 201, 202, 203].map(|block| first_byte(&device, block)).into();
+        let kept = 4 - missing as usize;
+        let expected = [vec![3], vec![20; kept], vec![0xbb; 4 - kept]].concat();
+        assert_eq!(found, expected, "cut to {length}");
+        device.close().unwrap();
+        drop(device);
+        assert!(!repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap().needed);
+    }
+}
+
+#[test]
+fn a_dirty_file_that_ends_early_gives_up_the_same_blocks() {
+    let files = cut(4096 + (202 << 10));
+    let file = fs::OpenOptions::new().write(true).open(&files.cow).unwrap();
+    file.write_all_at(&[1, 0, 1, 0], 4).unwrap();
+    file.write_all_at(&[7; 1024], 4096 + (7 << 10)).unwrap();
+    let report = repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap();
+    assert_eq!((report.known, report.found, report.missing), (5, 1, 2));
+    let device = open(&files.base, &files.cow, false).unwrap();
+    assert_eq!([7, 201, 202].map(|block| first_byte(&device, block)), [7, 20, 0xbb]);
+}
+
+#[test]
+fn a_file_that_ends_within_its_last_block_reads_zeros_there() {
+    for length in [1, 512, 1023] {
+        let files = cut(4096 + (203 << 10) + length);
+        assert!(!repair(&files.cow, RepairOptions::default(), &NoProgress).unwrap().needed);
+        let device = open(&files.base, &files.cow, false).unwrap();
+        let mut block = [0xaa; 1024];
+        device.read_at(&mut block, 203 << 10).unwrap();
+        let (data, zeros) = block.split_at(length as usize);
+        assert!(data.iter().all(|byte| *byte == 20) && zeros.iter().all(|byte| *byte == 0));
+        // Written in part, in front and behind, and opened again.
+        device.write_at(&[8; 10], 203 << 10).unwrap();
+        device.write_at(&[9; 1], (203 << 10) + 1020).unwrap();
+        device.write_at(&[1; 1024], 100 << 10).unwrap();
+        block[..10].fill(8);
+        block[1020] = 9;
+        device.close().unwrap();
+        drop(device);
+        let device = open(&files.base, &files.cow, false).unwrap();
+        let mut again = [0; 1024];
+        device.read_at(&mut again, 203 << 10).unwrap();
+        assert!(again == block, "cut to {length}");
+    }
+}
+
+#[test]
+fn the_tools_take_a_file_that_ends_within_its_last_block() {
+    let whole = {
+        let files = cut(4096 + (203 << 10) + 512);
+        let mut bytes = fs::read(&files.base).unwrap();
+        let device = open(&files.base, &files.cow, false).unwrap();
+        device.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let files = cut(4096 + (203 << 10) + 512);
+    let beside = |name: &str| files.cow.with_file_name(name);
+    let (packed, copy) = (beside("packed"), beside("copy.cow"));
+    for gzip in [false, true] {
+        pack(&files.cow, &packed, gzip, Replace::Anything, &NoProgress).unwrap();
+        unpack(&packed, &copy, Replace::Anything, &NoProgress).unwrap();
+        let mut bytes = vec![0; whole.len()];
+        open(&files.base, &copy, false).unwrap().read_at(&mut bytes, 0).unwrap();
+        assert!(bytes == whole);
+    }
+    fs::remove_file(&copy).unwrap();
+    cowfile::copy(&files.cow, &copy, &NoProgress).unwrap();
+    for cow in [&copy, &files.cow] {
+        let base = beside("merged");
+        fs::copy(&files.base, &base).unwrap();
+        merge(&base, cow, &NoProgress).unwrap();
+        assert!(fs::read(&base).unwrap() == whole);
+    }
+}
+
+#[test]
+fn a_file_of_ours_that_was_cut_needs_a_whole_copy() {
+    let files = cut(4096 + (204 << 10));
+    let device = open(&files.base, &files.cow, false).unwrap();
+    device.write_at(&[1; 5], 0).unwrap();
+    device.flush().unwrap();
+    let crashed = files.cow.with_file_name("crashed.cow");
+    fs::copy(&files.cow, &crashed).unwrap();
+    fs::OpenOptions::new().write(true).open(&crashed).unwrap().set_len(8192).unwrap();
+    let errors = [
+        open(&files.base, &crashed, false).err().unwrap(),
+        repair(&crashed, RepairOptions::default(), &NoProgress).unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(error.to_string().ends_with("a cut copy? Take a whole one"), "{error}");
+    }
 }
 
 #[test]

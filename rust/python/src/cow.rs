@@ -39,6 +39,7 @@ fn cow_repair<'py>(
     dict.set_item("changed", report.changed)?;
     dict.set_item("known", report.known)?;
     dict.set_item("found", report.found)?;
+    dict.set_item("missing", report.missing)?;
     dict.set_item("cowused_before", report.cowused_before)?;
     dict.set_item("backup", report.backup.as_ref().map(|backup| backup.display().to_string()))?;
     dict.set_item("summary", report.summary(&path))?;

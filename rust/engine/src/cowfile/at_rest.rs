@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::bitmap::Bitmap;
-use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
+use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use super::{files, fingerprint, Access};
-use crate::storage::Storage;
+use crate::storage::{Rounded, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// A cowfile whose head, bitmap and length agree, with nothing of it changed yet.
@@ -44,7 +44,7 @@ impl AtRest {
         refuse_dirty(name, &head)?;
         let failed = |error| Error::io(name, "cannot read the cowfile's bitmap", error);
         let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-        check_bitmap(&*storage, &head, &bitmap)?;
+        let storage = check_bitmap(storage.clone(), &head, &bitmap)?;
         Ok(AtRest { storage, head, sector, bitmap })
     }
 
@@ -137,7 +137,10 @@ pub fn read_head(storage: &dyn Storage) -> Result<(Head, [u8; HEAD_SECTOR])> {
         .map_err(|error| Error::io(name, "cannot read the cowfile's head", error))?;
     let length = storage.len().map_err(|error| Error::io(name, "cannot read the length", error))?;
     if n < HEAD_SECTOR || length < HEAD_BYTES {
-        let message = format!("not a cowfile: it has only {length} bytes");
+        let message = match length {
+            0 => "empty, and no cowfile yet: attach, mount, serve and open() make one of it".into(),
+            _ => format!("not a cowfile: it has only {length} bytes"),
+        };
         return Err(Error::new(ErrorKind::Format, name, message));
     }
     Ok((Head::parse(name, &sector)?, sector))
@@ -154,21 +157,45 @@ pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a cowfile whose head, bitmap and length contradict each other.
-fn check_bitmap(storage: &dyn Storage, head: &Head, bitmap: &Bitmap) -> Result<()> {
+/// Refuses a cowfile whose head, bitmap and length contradict each other, and returns it with
+/// its last block whole: the original driver ends a file within that block after a request
+/// that did, and reads zeros from there on.
+fn check_bitmap(
+    storage: Arc<dyn Storage>,
+    head: &Head,
+    bitmap: &Bitmap,
+) -> Result<Arc<dyn Storage>> {
     let name = storage.name();
     check_bits(name, head, bitmap)?;
-    let Some(last) = bitmap.last() else { return Ok(()) };
+    let Some(last) = bitmap.last() else { return Ok(storage) };
     let needed = head.doffset + (last + 1) * MAPUNIT;
     let length = storage.len().map_err(|error| Error::io(name, "cannot read the length", error))?;
-    if length < needed {
-        let message = format!(
-            "the cowfile is {length} bytes long, but block {last} ends at {needed}: a cut copy? \
-             Take a whole one"
-        );
-        return Err(Error::new(ErrorKind::Damaged, name, message));
+    if length >= needed {
+        return Ok(storage);
     }
-    Ok(())
+    if length > needed - MAPUNIT {
+        // The driver writes whole sectors.
+        if !length.is_multiple_of(512) {
+            log::warn!("{name}: ends within a sector: a cut copy? What is missing reads as zeros");
+        }
+        return Ok(Arc::new(Rounded::new(storage, length, needed)));
+    }
+    Err(missing_blocks(name, head, length, last))
+}
+
+/// A file that ends before the blocks that it should have.
+pub(crate) fn missing_blocks(name: &str, head: &Head, length: u64, last: u64) -> Error {
+    let remedy = match head.version {
+        VERSION_OPEN => "a cut copy? Take a whole one",
+        _ => {
+            "a cut copy? Take a whole one; where the original driver's disk was full, `cowcloop cow \
+             repair` gives up the blocks that are missing"
+        }
+    };
+    let needed = head.doffset + (last + 1) * MAPUNIT;
+    let message =
+        format!("the cowfile is {length} bytes long, but block {last} ends at {needed}: {remedy}");
+    Error::new(ErrorKind::Damaged, name, message)
 }
 
 /// Refuses a bitmap that is not the head's.

@@ -214,6 +214,27 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits of all blocks from `block` on back to 0. Nobody else has the bitmap.
+    pub fn clear_from(&mut self, block: u64) {
+        let (end, start) = (self.mapsize * 8 + FIRST_BIT, block + FIRST_BIT);
+        let mut bit = start;
+        while bit < end {
+            let page = (bit / PAGE_BITS) as usize;
+            let Some(words) = self.pages[page].get() else {
+                bit = (page as u64 + 1) * PAGE_BITS;
+                continue;
+            };
+            let word = &words[(bit % PAGE_BITS / 64) as usize];
+            let kept = word.load(Ordering::Acquire) & !(u64::MAX << (bit % 64));
+            let lost = word.swap(kept, Ordering::AcqRel) & !kept;
+            if lost != 0 {
+                self.count.fetch_sub(u64::from(lost.count_ones()), Ordering::Relaxed);
+                self.mark_changed(page);
+            }
+            bit = (bit / 64 + 1) * 64;
+        }
+    }
+
     fn mark_changed(&self, page: usize) {
         self.changed[page / 64].fetch_or(1 << (page % 64), Ordering::AcqRel);
     }
@@ -306,6 +327,27 @@ mod tests {
         assert_eq!(bitmap.last(), Some(57_343 + 70_000 - 1));
         assert_eq!(bitmap.run(10, 5), (true, 5), "a limit cuts a run");
         assert!(bitmap.get(10) && !bitmap.get(1));
+    }
+
+    #[test]
+    fn what_is_cleared_is_written_too() {
+        for border in [0, 1, 63, 64, 24_576, 57_344, 100_000, 204_799] {
+            let mut bitmap = Bitmap::new(204_800 / 8);
+            for (block, length) in [(0, 70), (24_570, 10), (57_340, 70_000), (204_799, 1)] {
+                bitmap.set(block, length);
+            }
+            bitmap.take_changed();
+            let kept = (0..border).filter(|block| bitmap.get(*block)).count() as u64;
+            let storage = store(&bitmap);
+            bitmap.clear_from(border);
+            assert_eq!(bitmap.count(), kept, "from {border}");
+            for copy in bitmap.take_changed() {
+                storage.write_all_at(&copy.bytes, copy.offset).unwrap();
+            }
+            let loaded = Bitmap::load(&storage, bitmap.mapsize).unwrap();
+            assert_eq!(loaded.count(), kept, "from {border}");
+            assert!(loaded.last().is_none_or(|last| last < border));
+        }
     }
 
     #[test]

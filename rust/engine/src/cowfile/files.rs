@@ -63,12 +63,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
     let (unfinished, storage) = Unfinished::create(path).map_err(failed)?;
     lock(&storage, Access::Writable)?;
     Cowfile::create(&storage, base, size)?;
-    if !keeps_holes(path).map_err(failed)? {
-        log::warn!(
-            "{name}: its file system has no holes, so the cowfile takes the space of the whole \
-             device, up to {size} bytes, however little is written"
-        );
-    }
+    warn_of_no_holes(path, size).map_err(failed)?;
     match unfinished.publish(&storage, path) {
         // Somebody else was quicker: theirs is the cowfile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -77,6 +72,38 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
         other => other.map_err(failed)?,
     }
     Ok(Arc::new(Slot::new(storage, path)))
+}
+
+/// Makes a new cowfile of an empty file that is open and locked, as the original driver does.
+/// It stays the file that it is: its owner, its mode and other names of it.
+///
+/// # Errors
+/// The system's; the file may be a part of a cowfile then.
+pub fn begin_if_empty(
+    storage: &dyn Storage,
+    path: &Path,
+    base: &dyn Layer,
+    size: u64,
+) -> Result<()> {
+    let failed = |error| Error::io(storage.name(), "cannot create the cowfile", error);
+    if !storage.is_empty().map_err(failed)? {
+        return Ok(());
+    }
+    Cowfile::create(storage, base, size)?;
+    // The trial needs room of its own beside the file, which nobody promised.
+    let _ = warn_of_no_holes(path, size);
+    Ok(())
+}
+
+fn warn_of_no_holes(path: &Path, size: u64) -> io::Result<()> {
+    if !keeps_holes(path)? {
+        log::warn!(
+            "{}: its file system has no holes, so the cowfile takes the space of the whole \
+             device, up to {size} bytes, however little is written",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Whether the file system of `path` leaves holes where nothing was written:

@@ -39,7 +39,7 @@ use rounds::Rounds;
 use snapshot::Snapshot;
 
 pub use at_rest::read_head;
-pub(crate) use at_rest::{check_bits, refuse_dirty, AtRest};
+pub(crate) use at_rest::{check_bits, missing_blocks, refuse_dirty, AtRest};
 pub use change::Change;
 pub use fingerprint::fingerprint;
 pub use open::Access;

@@ -5,6 +5,9 @@
 //! written is found where the file has data and the data is not all zeros. What
 //! cannot be known: a block that was *written with zeros* looks like one that
 //! was never written, and shows the base again.
+//!
+//! On a full disk that driver sets bits for blocks that it could not write, and closes the
+//! file as clean. Those that lie wholly behind the file's end are given up: they show the base.
 
 use std::fs;
 use std::io;
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::mark::Mark;
-use crate::cowfile::{files, read_head, Access};
+use crate::cowfile::{files, missing_blocks, read_head, Access};
 use crate::progress::{check, Progress};
 use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
@@ -42,6 +45,8 @@ pub struct RepairReport {
     pub known: u64,
     /// Blocks with data that the bitmap did not know: they live in the cowfile now.
     pub found: u64,
+    /// Blocks that the bitmap knew and that the file ends before: the base shows again.
+    pub missing: u64,
     /// The head's count of blocks before.
     pub cowused_before: u64,
     /// Where a copy of the head and bitmap as they were lies.
@@ -55,9 +60,13 @@ impl RepairReport {
             Some(backup) => format!("; head and bitmap as they were: {}", backup.display()),
             None => String::new(),
         };
+        let missing = match self.missing {
+            0 => String::new(),
+            n => format!("; {n} blocks that the file ends before were given up"),
+        };
         format!(
-            "{}: found {} blocks beside the {} that its bitmap knew{copy}; blocks that were \
-             written with zeros cannot be told from untouched ones",
+            "{}: found {} blocks beside the {} that its bitmap knew{missing}{copy}; blocks that \
+             were written with zeros cannot be told from untouched ones",
             path.display(),
             self.found,
             self.known
@@ -65,12 +74,12 @@ impl RepairReport {
     }
 }
 
-/// Repairs the cowfile at `path`. No bit that is set is ever cleared.
+/// Repairs the cowfile at `path`. No bit is cleared but those of blocks behind the file's end.
 ///
 /// A file that we left behind in a crash needs no repair and is not touched.
 ///
 /// # Errors
-/// `Busy` when it is in use; `Unsupported` when it is packed; `Format` when it
+/// `Damaged` when a file that we left is too short, which no crash makes it; `Busy` when it is in use; `Unsupported` when it is packed; `Format` when it
 /// is no cowfile; `Cancelled`, and nothing was changed; the system's errors.
 /// Head and bitmap change only after a copy of them is durable, the head last.
 pub fn repair(
@@ -87,25 +96,37 @@ pub fn repair(
         return Err(Error::new(ErrorKind::Unsupported, name, message));
     }
     let failed = |error| Error::io(name, "cannot read the cowfile", error);
-    let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
+    let mut bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
+    let known = bitmap.count();
+    let length = storage.len().map_err(failed)?;
+    let last = bitmap.last();
+    bitmap.clear_from(length.saturating_sub(head.doffset).div_ceil(MAPUNIT));
+    let missing = known - bitmap.count();
+    if let (VERSION_OPEN, Some(last), 1..) = (head.version, last, missing) {
+        return Err(missing_blocks(name, &head, length, last));
+    }
+    let scan = head.dirty || options.force;
     let mut report = RepairReport {
-        needed: head.version == VERSION_CLOSED && (head.dirty || options.force),
+        needed: head.version == VERSION_CLOSED && (scan || missing > 0),
         changed: false,
-        known: bitmap.count(),
+        known,
         found: 0,
+        missing,
         cowused_before: head.cowused,
         backup: None,
     };
-    if head.version == VERSION_OPEN || !report.needed {
+    if !report.needed {
         return Ok(report);
     }
-    find_blocks(&*storage, &head, &bitmap, progress)?;
-    report.found = bitmap.count() - report.known;
+    if scan {
+        find_blocks(&*storage, &head, &bitmap, progress)?;
+        report.found = bitmap.count() - (known - missing);
+    }
     if !options.dry_run {
         report.backup = Some(back_up(path, &*storage, head.doffset)?);
         // A cowfile above must not take the device for the one that it was made of.
         let mut head = head;
-        if head.dirty || report.found > 0 {
+        if head.dirty || report.found > 0 || missing > 0 {
             head.mark = head.mark.map(Mark::changed).transpose()?;
         }
         write_back(&*storage, head, sector, &bitmap)

@@ -7,12 +7,14 @@
 pub(crate) mod directory;
 mod file;
 mod memory;
+mod rounded;
 mod slice;
 mod slot;
 pub(crate) mod unnamed;
 
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
+pub(crate) use rounded::Rounded;
 pub use slice::Slice;
 pub use slot::Slot;
 
