@@ -227,7 +227,7 @@ def test_serve_raises_what_open_does(image: Path, tmp_path: Path) -> None:
     dirty.write_bytes(cowfile.build(PLAIN, {}, flags=cowfile.DIRTY))
     busy = tmp_path / "busy.cow"
     with cowcloop.open(image, busy):
-        for names, kind in (
+        kinds: tuple[tuple[tuple[Path, ...], type[cowcloop.CowcloopError]], ...] = (
             ((tmp_path / "missing",), cowcloop.NotFoundError),
             ((tmp_path,), cowcloop.StorageError),
             ((image, tmp_path / "no" / "such.cow"), cowcloop.NotFoundError),
@@ -236,7 +236,8 @@ def test_serve_raises_what_open_does(image: Path, tmp_path: Path) -> None:
             ((image, bad), cowcloop.ImageFormatError),
             ((image, dirty), cowcloop.DirtyError),
             ((image, busy), cowcloop.BusyError),
-        ):
+        )
+        for names, kind in kinds:
             with pytest.raises(kind) as opened:
                 cowcloop.open(*names)
             with pytest.raises(cowcloop.ServerError) as served:

@@ -62,6 +62,5 @@ def start(uri: str, export: str = "") -> socket.socket:
 def requests(count: int, length: int, command: int = READ) -> bytes:
     """So many requests for the first bytes of the device."""
     return b"".join(
-        struct.pack(">IHHQQI", 0x25609513, 0, command, number, 0, length)
-        for number in range(count)
+        struct.pack(">IHHQQI", 0x25609513, 0, command, number, 0, length) for number in range(count)
     )

@@ -28,7 +28,7 @@ def _also(kind: type[CowcloopError]) -> type[ServerError]:
     return made
 
 
-_KINDS = {
+_KINDS: dict[type[CowcloopError], type[ServerError]] = {
     kind: _also(kind)
     for kind in (
         errors.StorageError,
