@@ -79,10 +79,10 @@ class Disk(_File):
         if isinstance(cows, (str, bytes)):
             raise TypeError(f"cows must be a sequence of paths, not {type(cows).__name__}")
         self._cows = [os.fsdecode(cow) for cow in cows]
-        check_cows(self._cows)
+        self._name = os.fsdecode(image)
+        check_cows(self._name, self._cows)
         self._position = 0
         self._lock = threading.Lock()
-        self._name = os.fsdecode(image)
         self._device = _core.Device(
             locate(self._name),
             self._cows,

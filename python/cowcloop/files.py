@@ -42,12 +42,18 @@ def refuse_mode(cows: Sequence[object]) -> None:
             )
 
 
-def check_cows(cows: Sequence[StrPath]) -> None:
-    """InvalidInputError when cowfiles cannot lie on one another like this.
+def check_cows(image: StrPath, cows: Sequence[StrPath]) -> None:
+    """InvalidInputError when cowfiles cannot lie on an image and on one another like this.
 
     One that is there twice would wait for itself; one above an overlay in memory could never be
     used again, without what lay below it.
     """
+    for cow in cows:
+        if image and os.fspath(cow) != MEMORY and same(cow, image):
+            raise InvalidInputError(
+                f"{os.fspath(cow)}: the image is given as a cowfile, too, and an image is never "
+                "written: name another file for the cowfile"
+            )
     names = [os.fspath(cow) for cow in cows]
     if MEMORY in names and any(name != MEMORY for name in names[names.index(MEMORY) :]):
         raise InvalidInputError(f"{MEMORY}: give it last: what lies on it would be lost with it")

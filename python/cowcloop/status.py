@@ -25,6 +25,9 @@ class CowfileStatus:
     reads: int
     writes: int
     flushes: int
+    #: of what lies below, through this cowfile
+    base_reads: int
+    base_read_bytes: int
 
 
 @dataclass(frozen=True)

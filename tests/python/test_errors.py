@@ -258,3 +258,16 @@ def test_help_begins_with_what_is_used_first() -> None:
     assert "cowcloop.serve(" in beginning
     assert "plugin" not in done.stdout
     assert "ServerError" in done.stdout
+
+
+def test_an_image_is_no_cowfile(image: Path, tmp_path: Path) -> None:
+    soft = tmp_path / "soft"
+    soft.symlink_to(image)
+    for use in (cowcloop.open, cowcloop.serve):
+        for again in (image, soft):
+            with pytest.raises(cowcloop.InvalidInputError, match="given as a cowfile"):
+                use(image, again)
+    other = tmp_path / "other.img"
+    other.write_bytes(image.read_bytes())
+    with pytest.raises(cowcloop.ImageFormatError, match="begins as a compressed image does"):
+        cowcloop.open(image, other)

@@ -20,7 +20,14 @@ def _device(read_bytes: int, hits: int, misses: int, writes: int) -> dict[str, A
         "base": {"reads": 1, "read_bytes": read_bytes},
         "cache": {"hits": hits, "misses": misses},
         "cowfiles": [
-            {"path": "/c.cow", "state": "dirty", "blocks_used": 3, "reads": 0, "writes": writes}
+            {
+                "path": "/c.cow",
+                "state": "dirty",
+                "blocks_used": 3,
+                "reads": 0,
+                "writes": writes,
+                "base_read_bytes": read_bytes,
+            }
         ],
     }
 
@@ -29,14 +36,14 @@ def test_rates() -> None:
     rates = Rates()
     first = shown(_device(0, 0, 0, 5), rates, 10.0)
     assert first.heading == "/s   base -   cache hits -"
-    assert first.rows[0][1:3] == ("-", "-")
+    assert first.rows[0][1:4] == ("-", "-", "-")
     second = shown(_device(4096, 3, 1, 25), rates, 12.0)
     assert second.heading == "/s   base 2.0 KiB/s   cache hits 75 %"
-    assert second.rows[0][:5] == ("c.cow", "0/s", "10/s", "dirty", "3.0 KiB")
+    assert second.rows[0][:6] == ("c.cow", "2.0 KiB/s", "0/s", "10/s", "dirty", "3.0 KiB")
     # A session that was opened anew begins at 0.
     third = shown(_device(4096, 3, 1, 2), rates, 13.0)
     assert third.heading == "/s   base 0 bytes/s   cache hits -"
-    assert third.rows[0][1:3] == ("0/s", "-")
+    assert third.rows[0][1:4] == ("0 bytes/s", "0/s", "-")
 
 
 def test_the_state_of_a_device_without_a_cowfile() -> None:

@@ -146,3 +146,26 @@ def test_a_missing_directory_is_made(image: Path, tmp_path: Path) -> None:
         join(server, "a").pwrite(b"z", 0)
         assert folder.stat().st_mode & 0o777 == 0o700
     assert (folder / "a.cow").exists()
+
+
+def test_the_reads_of_the_base_are_those_of_a_session(image: Path, folder: Path) -> None:
+    """Before its cowfile is made and afterwards; what lies in the cowfile is not one of them."""
+
+    def read_of_base(name: str) -> int:
+        (device,) = listed()
+        (found,) = [one for one in device["sessions"] if one["name"] == name]
+        count = found["base_read_bytes"]
+        assert isinstance(count, int)
+        return count
+
+    with serving(image, "--sessions", folder) as server:
+        anna, bert = join(server, "anna"), join(server, "bert")
+        anna.pread(10_000, 0)
+        assert (read_of_base("anna"), read_of_base("bert")) == (10_000, 0)
+        anna.pwrite(bytes(4096), 0)
+        anna.pread(4096, 0)
+        assert read_of_base("anna") == 10_000
+        anna.pread(2048, 3072)
+        assert (read_of_base("anna"), read_of_base("bert")) == (11_024, 0)
+        for handle in (anna, bert):
+            handle.shutdown()

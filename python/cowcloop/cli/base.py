@@ -208,11 +208,9 @@ class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
         return super().convert(value, param, ctx)
 
 
-def _checked(
-    _ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...]
-) -> tuple[str, ...]:
+def _checked(ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...]) -> tuple[str, ...]:
     try:
-        check_cows(cows)
+        check_cows(ctx.params.get("image", ""), cows)
     except InvalidInputError as error:
         raise click.UsageError(str(error)) from None
     return cows

@@ -21,7 +21,15 @@ _INTERVAL = 1.0
 _UNIT = 1024
 
 # Those of a cowfile, and how wide each is at least: figures that change must not move the others.
-_COLUMNS = {"COWFILE": 16, "READS": 8, "WRITES": 8, "STATE": 9, "CHANGED": 10, "FREE": 10}
+_COLUMNS = {
+    "COWFILE": 10,
+    "BASE": 11,
+    "READS": 8,
+    "WRITES": 8,
+    "STATE": 9,
+    "CHANGED": 9,
+    "FREE": 9,
+}
 _GAP = 2
 _INDENT = 2
 
@@ -67,6 +75,7 @@ def shown(device: dict[str, Any], rates: Rates, now: float) -> Shown:
         made.append(
             (
                 os.path.basename(path),
+                _a_second(rates.of((name, path, "base"), cow.get("base_read_bytes", 0), now), True),
                 _a_second(rates.of((name, path, "reads"), cow.get("reads", 0), now)),
                 _a_second(rates.of((name, path, "writes"), cow.get("writes", 0), now)),
                 str(cow.get("state", "read-only")),
@@ -74,7 +83,7 @@ def shown(device: dict[str, Any], rates: Rates, now: float) -> Shown:
                 _free(path),
             )
         )
-    heading = f"{address}   base {_a_second(base, size=True)}   cache hits {hits}"
+    heading = f"{address}   base {_a_second(base, True)}   cache hits {hits}"
     states = [] if made or "sessions" in device else ["read-only"]
     if device.get("suspended"):
         states.append("suspended")
@@ -113,7 +122,7 @@ def drawing(devices: Sequence[Shown], out: Console) -> RenderableType:
     return Group(*parts)
 
 
-def _a_second(rate: float | None, *, size: bool = False) -> str:
+def _a_second(rate: float | None, size: bool = False) -> str:
     if rate is None:
         return "-"
     return f"{format_size(round(rate))}/s" if size else f"{rate:.0f}/s"

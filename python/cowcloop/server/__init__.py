@@ -72,7 +72,7 @@ def serve(
         raise ValueError("unix and tcp exclude each other")
     refuse_mode(cows)
     names = tuple(os.fsdecode(cow) for cow in cows)
-    check_cows(names)
+    check_cows(os.fsdecode(image), names)
     options = ServeOptions(
         image=os.fsdecode(image),
         cows=names,

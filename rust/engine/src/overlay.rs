@@ -164,6 +164,7 @@ impl Overlay {
         if inside.is_empty() {
             Ok(())
         } else {
+            self.cow.count_base_read(inside.len());
             self.lower.read_at(inside, offset)
         }
     }

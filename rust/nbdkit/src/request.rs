@@ -74,7 +74,10 @@ impl Connection {
 
     /// Fills `buf` from `offset` on.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.reader().read_at(buf, offset)
+        match &self.export {
+            Export::Device(device) => device.read_at(buf, offset),
+            Export::Session(session) => session.read(buf, offset),
+        }
     }
 
     /// Writes `buf`; with FUA in `flags` it is durable on return.

@@ -198,5 +198,7 @@ pub fn cowfile_status(cow: &CowfileStatus) -> Value {
         "reads": cow.reads,
         "writes": cow.writes,
         "flushes": cow.flushes,
+        "base_reads": cow.base_reads,
+        "base_read_bytes": cow.base_read_bytes,
     })
 }

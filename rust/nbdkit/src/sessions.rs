@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use cowcloop_engine::device::{Device, DeviceOptions};
@@ -57,6 +58,8 @@ pub struct Session {
     /// Held while the device is being made, so that one thread makes it. True
     /// once the server ends, and then none is made.
     birth: Mutex<bool>,
+    /// Reads of the base while there was no cowfile, and their bytes.
+    before: (AtomicU64, AtomicU64),
 }
 
 impl Sessions {
@@ -157,6 +160,7 @@ impl Sessions {
             sessions: self.clone(),
             device: OnceLock::new(),
             birth: Mutex::new(false),
+            before: Default::default(),
         });
         open.by_name.insert(name.to_string(), Arc::downgrade(&session));
         Ok(session)
@@ -211,6 +215,11 @@ impl Sessions {
                     json!({ "path": session.path.display().to_string(), "state": "not created" })
                 }
             };
+            let Session { before: (reads, bytes), .. } = &*session;
+            for (key, before) in [("base_reads", reads), ("base_read_bytes", bytes)] {
+                let later = status[key].as_u64().unwrap_or(0);
+                status[key] = (before.load(Ordering::Relaxed) + later).into();
+            }
             // One hold is ours.
             status["connections"] = (Arc::strong_count(&session) - 1).into();
             sessions.insert(session.name.clone(), status);
@@ -261,6 +270,15 @@ impl Sessions {
 }
 
 impl Session {
+    /// Fills `buf` from `offset` on.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        if self.device.get().is_none() {
+            self.before.0.fetch_add(1, Ordering::Relaxed);
+            self.before.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        }
+        self.reader().read_at(buf, offset)
+    }
+
     /// Where reads go.
     pub fn reader(&self) -> &Device {
         self.device.get().unwrap_or(&self.sessions.base)

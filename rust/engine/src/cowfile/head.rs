@@ -164,6 +164,10 @@ impl Head {
             ByteOrder::Little
         } else if magic == MAGIC.to_be_bytes() {
             ByteOrder::Big
+        } else if magic.starts_with(b"#!") {
+            let message = "not a cowfile: it begins as a compressed image does; an image is named \
+                           first, and cowfiles behind it";
+            return bad(message.into());
         } else {
             return bad("not a cowfile: it does not begin with cowloop's magic number".into());
         };

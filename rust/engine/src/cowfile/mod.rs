@@ -69,6 +69,8 @@ struct Counters {
     reads: AtomicU64,
     writes: AtomicU64,
     flushes: AtomicU64,
+    base_reads: AtomicU64,
+    base_read_bytes: AtomicU64,
 }
 
 /// An open cowfile.
@@ -191,6 +193,8 @@ impl Cowfile {
             reads: self.counters.reads.load(Ordering::Relaxed),
             writes: self.counters.writes.load(Ordering::Relaxed),
             flushes: self.counters.flushes.load(Ordering::Relaxed),
+            base_reads: self.counters.base_reads.load(Ordering::Relaxed),
+            base_read_bytes: self.counters.base_read_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -207,6 +211,12 @@ impl Cowfile {
     /// Whether changes are refused for good.
     pub fn is_read_only(&self) -> bool {
         self.current() == State::ReadOnly
+    }
+
+    /// Counts a read, through this cowfile, of what lies below it.
+    pub(crate) fn count_base_read(&self, bytes: usize) {
+        self.counters.base_reads.fetch_add(1, Ordering::Relaxed);
+        self.counters.base_read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Reads bytes of the device that live in the cowfile.
@@ -278,4 +288,8 @@ pub struct CowfileStatus {
     pub writes: u64,
     /// Flushes that had something to make durable.
     pub flushes: u64,
+    /// Reads through this cowfile of what lies below it.
+    pub base_reads: u64,
+    /// Bytes of these reads.
+    pub base_read_bytes: u64,
 }
