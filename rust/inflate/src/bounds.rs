@@ -1,0 +1,43 @@
+//! The numbers that the hot loops' safety rests on, in one place, so that tests can run the same
+//! loops with a number that is wrong by one, and see that it is noticed.
+
+/// The bounds of the loops. Tests have others; there is one set that is right.
+pub(crate) trait Bounds: Copy {
+    /// Bytes that one refill of the bit buffer loads. A loop may refill as long as the address is
+    /// at most so far from the input's end.
+    const LOAD: usize = 8;
+    /// Bytes of input by which a step can move on: a refill adds at most 63 - 7 bits.
+    const STEP_IN: usize = 7;
+    /// Bytes of output by which a step can move on: two literals, and a match of up to 32.
+    const STEP_OUT: usize = 34;
+    /// Bytes that a step writes at most: those 34, and two behind them, which are the literals
+    /// that the first half of the next step stores without knowing whether they are any.
+    const OUT_SLACK: usize = 36;
+    /// Bytes that a long copy may write beyond the match: it copies 32 at a time.
+    const COPY_SLACK: usize = 31;
+    /// Steps that a rare event stands for: it takes up to 13 bytes of input and writes up to 260.
+    const RARE_STEPS: isize = 8;
+    /// Steps of a round. A distance is told from the mark for "none", 65,535, by its reaching
+    /// no farther than 32,768 before the round's start: a round writes less than 32,767 bytes.
+    const ROUND: isize = 900;
+    /// Bits that may be left in the buffer, beside the padding, when a step has consumed its length.
+    /// Anything else means that it had not so many bits to consume.
+    const BUDGET: u8 = 61;
+    /// Whether the invariants are checked at run time.
+    const CHECKED: bool = cfg!(debug_assertions);
+}
+
+/// The bounds that are right.
+#[derive(Clone, Copy)]
+pub(crate) struct Proven;
+impl Bounds for Proven {}
+
+/// Checks an invariant of a hot loop, by its name, in debug builds and in tests.
+macro_rules! invariant {
+    ($bounds:ty, $name:literal, $holds:expr) => {
+        if <$bounds>::CHECKED {
+            assert!($holds, concat!("invariant: ", $name));
+        }
+    };
+}
+pub(crate) use invariant;

@@ -1,0 +1,245 @@
+//! What the hot loops know of a stream: its buffers as addresses, with the limits up to which a
+//! step needs no checks; and the bit buffer.
+
+#![allow(unsafe_code)]
+
+use crate::arch::{Arch, Work};
+use crate::bounds::{invariant, Bounds};
+use crate::copy::copy_match;
+use crate::lane::{Lane, Place};
+use crate::tables::{Symbol, Tables};
+
+/// Bits below the bit buffer that are consumed already. With two of them, masked bits are the
+/// offset of an entry of four bytes, without scaling.
+pub(crate) const PAD: usize = 2;
+
+/// One stream's buffers.
+///
+/// Invariants, from [`Window::new`] on, while the lane is borrowed:
+/// - `input..=last_load + LOAD` is the input, `start..end` the output;
+/// - `out_limit + OUT_SLACK <= end`.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'t> {
+    pub(crate) tables: &'t Tables,
+    input: *const u8,
+    /// The last address from which a refill can load.
+    pub(crate) last_load: *const u8,
+    pub(crate) start: *mut u8,
+    /// The last address at which a step may begin.
+    pub(crate) out_limit: *mut u8,
+    pub(crate) end: *mut u8,
+}
+
+/// Where a hot loop stands in a stream.
+///
+/// Invariant: the next bit that was not consumed is bit `8 * next - count` of the memory (`count`'s
+/// lowest byte counts) plus [`PAD`]; the buffer has it at bit `PAD`.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor {
+    pub(crate) bits: u64,
+    /// Bits in the buffer, with the padding. Only the lowest byte means anything.
+    pub(crate) count: u32,
+    /// What is loaded next.
+    pub(crate) next: *const u8,
+    pub(crate) out: *mut u8,
+}
+
+/// Loads eight bytes.
+///
+/// # Safety
+/// They can be read.
+#[inline(always)]
+pub(crate) unsafe fn load(from: *const u8) -> u64 {
+    // SAFETY: the caller's.
+    u64::from_le(unsafe { from.cast::<u64>().read_unaligned() })
+}
+
+/// Whether a hot loop can be entered.
+#[inline(always)]
+pub(crate) fn is_ready<B: Bounds>(lane: &Lane<'_>) -> bool {
+    let at = &lane.at;
+    at.place == Place::Symbols
+        && at.bit >= PAD
+        && at.bit / 8 + 8 + B::LOAD <= lane.input.len()
+        && at.out + B::OUT_SLACK <= lane.output.len()
+        && !lane.is_done()
+}
+
+impl<'t> Window<'t> {
+    /// The window of a lane, and the cursor; none if the lane is not ready.
+    #[inline(always)]
+    pub(crate) fn new<B: Bounds>(
+        lane: &mut Lane<'_>,
+        tables: &'t Tables,
+    ) -> Option<(Self, Cursor)> {
+        if !is_ready::<B>(lane) {
+            return None;
+        }
+        let (input, start) = (lane.input.as_ptr(), lane.output.as_mut_ptr());
+        let limit = (lane.output.len() - B::OUT_SLACK).min(lane.stop - 1);
+        // SAFETY: the lane is ready: there are LOAD bytes of input, OUT_SLACK of output, and
+        // `at.out` is within the output.
+        let window = unsafe {
+            Window {
+                tables,
+                input,
+                last_load: input.add(lane.input.len() - B::LOAD),
+                start,
+                out_limit: start.add(limit),
+                end: start.add(lane.output.len()),
+            }
+        };
+        // SAFETY: the lane is ready: PAD bits are consumed, and the two loads that follow are
+        // within the input.
+        let cursor = unsafe { window.cursor::<B>(lane.at.bit, start.add(lane.at.out)) };
+        Some((window, cursor))
+    }
+
+    /// The cursor at a bit of the input.
+    ///
+    /// # Safety
+    /// `bit >= PAD`, and eight bytes can be read at `bit / 8`.
+    #[inline(always)]
+    unsafe fn cursor<B: Bounds>(&self, bit: usize, out: *mut u8) -> Cursor {
+        let (at, shift) = ((bit - PAD) / 8, (bit - PAD) % 8);
+        // SAFETY: the caller's.
+        unsafe {
+            let from = self.input.add(at);
+            invariant!(B, "a load ends within the input", from <= self.last_load);
+            let bits = load(from) >> shift;
+            // As a refill leaves it: at least 56 bits, at most 63.
+            let whole = if shift == 0 { 7 } else { 8 };
+            Cursor { bits, count: (whole * 8 - shift) as u32, next: from.add(whole), out }
+        }
+    }
+
+    /// A cursor that is good for its position alone: it is behind `last_load`, so no round begins.
+    #[inline(always)]
+    fn parked(&self, bit: usize, out: *mut u8) -> Cursor {
+        let next = (bit - PAD).div_ceil(8);
+        let count = (next * 8 - (bit - PAD)) as u32;
+        Cursor { bits: 0, count, next: self.input.wrapping_add(next), out }
+    }
+
+    /// The bit of the input at which a cursor stands.
+    #[inline(always)]
+    pub(crate) fn bit(&self, cursor: &Cursor) -> usize {
+        let next = cursor.next as usize - self.input as usize;
+        next * 8 - (cursor.count & 255) as usize + PAD
+    }
+
+    /// Whether a round of steps can begin.
+    #[inline(always)]
+    pub(crate) fn is_open(&self, next: *const u8, out: *mut u8) -> bool {
+        next <= self.last_load && out <= self.out_limit
+    }
+
+    /// Writes back where the loop stands.
+    #[inline(always)]
+    pub(crate) fn leave(&self, lane: &mut Lane<'_>, cursor: &Cursor) {
+        lane.at.bit = self.bit(cursor);
+        lane.at.out = cursor.out as usize - self.start as usize;
+    }
+}
+
+/// What a step cannot do: long codes, matches of 258, matches near the output's end. Up to three
+/// literals, or up to two and a match. The same cursor if that cannot be done here either.
+pub(crate) struct Seldom<'w, 't, B> {
+    pub(crate) window: &'w Window<'t>,
+    pub(crate) cursor: Cursor,
+    pub(crate) bounds: std::marker::PhantomData<B>,
+}
+
+impl<B: Bounds> Seldom<'_, '_, B> {
+    /// # Safety
+    /// The cursor stands at the beginning of a step: `next <= last_load`, `out <= out_limit`.
+    #[inline(always)]
+    pub(crate) unsafe fn call<A: Arch>(self, arch: A) -> Cursor {
+        arch.call(self)
+    }
+}
+
+impl<B: Bounds> Work for Seldom<'_, '_, B> {
+    type Output = Cursor;
+
+    #[inline(always)]
+    fn work<A: Arch>(self, arch: A) -> Cursor {
+        let Seldom { window, cursor, bounds: _ } = self;
+        let (mut bit, mut out) = (window.bit(&cursor), cursor.out);
+        for _ in 0..3 {
+            let from = window.input.wrapping_add(bit / 8);
+            if from > window.last_load {
+                break;
+            }
+            // SAFETY: eight bytes can be loaded up to `last_load`.
+            let bits = unsafe { load(from) } >> (bit % 8);
+            match window.tables.literal(bits) {
+                Symbol::Literal(byte, count) => {
+                    invariant!(B, "a literal is written within the output", out < window.end);
+                    // SAFETY: at most three literals, and OUT_SLACK is more.
+                    unsafe {
+                        out.write(byte);
+                        out = out.add(1);
+                    }
+                    bit += count as usize;
+                }
+                Symbol::Value(base, total, code) => {
+                    let length = base + (arch.low(bits, total) >> code) as usize;
+                    let bits = bits >> total;
+                    let Symbol::Value(base, more, code) = window.tables.distance(bits) else {
+                        break;
+                    };
+                    let distance = base + (arch.low(bits, more) >> code) as usize;
+                    let room = window.end as usize - out as usize;
+                    if distance > out as usize - window.start as usize
+                        || length + B::COPY_SLACK > room
+                    {
+                        break;
+                    }
+                    // SAFETY: both were just compared.
+                    unsafe {
+                        copy_match(arch, out, distance, length);
+                        out = out.add(length);
+                    }
+                    bit += (total + more) as usize;
+                    break;
+                }
+                Symbol::End(_) | Symbol::None => break,
+            }
+        }
+        if out == cursor.out {
+            return cursor;
+        }
+        match window.input.wrapping_add((bit - PAD) / 8) <= window.last_load {
+            // SAFETY: eight bytes can be loaded up to `last_load`; a header was before the bit.
+            true => unsafe { window.cursor::<B>(bit, out) },
+            false => window.parked(bit, out),
+        }
+    }
+}
+
+/// A match that is long or overlaps itself.
+pub(crate) struct Long {
+    pub(crate) out: *mut u8,
+    pub(crate) distance: usize,
+    pub(crate) length: usize,
+}
+
+impl Long {
+    /// # Safety
+    /// As [`copy_match`].
+    #[inline(always)]
+    pub(crate) unsafe fn call<A: Arch>(self, arch: A) {
+        arch.call(self);
+    }
+}
+
+impl Work for Long {
+    type Output = ();
+
+    #[inline(always)]
+    fn work<A: Arch>(self, arch: A) {
+        // SAFETY: what `call` demands.
+        unsafe { copy_match(arch, self.out, self.distance, self.length) }
+    }
+}

@@ -1,0 +1,161 @@
+//! What zlib-ng and libdeflate make of a stream, and whether this crate makes the same of it.
+//!
+//! The fuzz targets use this file too.
+
+use cowcloop_inflate::{Container, Error, Inflated, Inflater, Job, Progress, State};
+use flate2::{Decompress, FlushDecompress, Status};
+use libdeflater::Decompressor;
+
+/// What zlib-ng makes of a stream.
+pub struct Answer {
+    /// All that it wrote, as far as the room went and some bytes beyond.
+    pub bytes: Vec<u8>,
+    /// Bytes of the input that it took; none if the stream does not end.
+    pub ended: Option<usize>,
+}
+
+/// Bytes of room that zlib-ng has beyond `room`: more than any one symbol takes.
+const BEYOND: usize = 300;
+
+impl Answer {
+    /// zlib-ng's answer, with `room` bytes and some more.
+    pub fn of(container: Container, input: &[u8], room: usize) -> Self {
+        let mut inflater = Decompress::new(container == Container::Zlib);
+        let mut bytes = vec![0; room + BEYOND];
+        let mut ended = None;
+        loop {
+            let before = (inflater.total_in(), inflater.total_out());
+            let (from, to) = (before.0 as usize, before.1 as usize);
+            let status = inflater.decompress(&input[from..], &mut bytes[to..], FlushDecompress::None);
+            match status {
+                Ok(Status::StreamEnd) => {
+                    ended = Some(inflater.total_in() as usize);
+                    break;
+                }
+                Ok(_) if before != (inflater.total_in(), inflater.total_out()) => {}
+                _ => break,
+            }
+        }
+        bytes.truncate(inflater.total_out() as usize);
+        Answer { bytes, ended }
+    }
+
+    /// What an inflate into `room` bytes has to say: none for any error.
+    fn whole(&self, room: usize) -> Option<Inflated> {
+        let consumed = self.ended.filter(|_| self.bytes.len() <= room)?;
+        Some(Inflated { written: self.bytes.len(), consumed })
+    }
+}
+
+/// Pseudo-random numbers, of a seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `limit`, or 0.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit.max(1)
+    }
+}
+
+/// The crate, in both forms.
+pub struct Ours {
+    /// As it is for this processor, and as it is for any.
+    pub inflaters: [Inflater; 2],
+}
+
+impl Ours {
+    /// Both forms.
+    pub fn new() -> Self {
+        Ours { inflaters: [Inflater::new(), Inflater::portable()] }
+    }
+
+    /// A whole stream, alone.
+    pub fn check_whole(&mut self, container: Container, input: &[u8], output: &mut [u8]) {
+        let answer = Answer::of(container, input, output.len());
+        let room = output.len();
+        for inflater in &mut self.inflaters {
+            output.fill(0xee);
+            let result = inflater.inflate(container, input, output);
+            assert_same(&answer, result, output);
+            if result.is_ok() && container == Container::Zlib {
+                let mut bytes = vec![0; room];
+                let length = Decompressor::new().zlib_decompress(input, &mut bytes);
+                assert_eq!(length, Ok(answer.bytes.len()), "libdeflate refuses it");
+                assert!(bytes[..answer.bytes.len()] == answer.bytes, "libdeflate differs");
+            }
+        }
+    }
+
+    /// Streams in one batch.
+    pub fn check_many(&mut self, container: Container, streams: &[&[u8]], outputs: &mut [&mut [u8]]) {
+        for inflater in &mut self.inflaters {
+            let mut jobs = Vec::new();
+            for (input, output) in streams.iter().zip(outputs.iter_mut()) {
+                output.fill(0xee);
+                jobs.push(Job::new(input, output));
+            }
+            inflater.inflate_many(container, &mut jobs);
+            for job in jobs {
+                let answer = Answer::of(container, job.input, job.output.len());
+                assert_same(&answer, job.result, job.output);
+            }
+        }
+    }
+
+    /// A stream that pauses at each of the stops, and goes on to its end.
+    pub fn check_stops(
+        &mut self,
+        container: Container,
+        input: &[u8],
+        output: &mut [u8],
+        stops: impl Iterator<Item = usize> + Clone,
+    ) {
+        let room = output.len();
+        let answer = Answer::of(container, input, room);
+        for inflater in &mut self.inflaters {
+            output.fill(0xee);
+            let mut state = State::new(container);
+            for stop in stops.clone().chain([usize::MAX]) {
+                let before = state.written();
+                match inflater.resume(&mut state, input, output, stop) {
+                    Ok(Progress::Paused(written)) => {
+                        assert!(stop <= room || before >= stop, "paused though the end was wanted");
+                        assert!(written >= stop.min(room), "paused at {written}, before {stop}");
+                        assert!(written <= answer.bytes.len(), "zlib-ng has less");
+                        assert!(output[..written] == answer.bytes[..written], "zlib-ng differs");
+                    }
+                    Ok(Progress::Ended(inflated)) => {
+                        assert_same(&answer, Ok(inflated), output);
+                        break;
+                    }
+                    Err(error) => {
+                        let reached = stop <= answer.bytes.len().min(room);
+                        assert!(!reached, "{error}: zlib-ng reaches {stop}");
+                        assert_same(&answer, Err(error), output);
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The same accepted or refused, and the same bytes.
+fn assert_same(answer: &Answer, result: Result<Inflated, Error>, output: &[u8]) {
+    match (answer.whole(output.len()), result) {
+        (Some(theirs), Ok(ours)) => {
+            assert_eq!(ours, theirs, "zlib-ng's numbers differ");
+            assert!(output[..ours.written] == answer.bytes, "zlib-ng's bytes differ");
+        }
+        (None, Err(_)) => {}
+        (Some(theirs), Err(error)) => panic!("refused ({error}), zlib-ng takes it: {theirs:?}, room {}", output.len()),
+        (None, Ok(ours)) => panic!(
+            "taken ({ours:?}), zlib-ng has {} bytes, ended: {:?}",
+            answer.bytes.len(),
+            answer.ended
+        ),
+    }
+}
