@@ -77,7 +77,7 @@ fn decoders(size: usize) -> Vec<Decoder<'static>> {
         assert!(jobs.iter().all(|job| job.result.is_ok_and(|it| it.written == size)));
     }
     let (mut libdeflate, mut ng) = (Decompressor::new(), Decompress::new(true));
-    let mut inflaters = [Inflater::new(), Inflater::new(), Inflater::new(), Inflater::portable()];
+    let inflaters = [Inflater::new(), Inflater::new(), Inflater::new(), Inflater::portable()];
     let [mut one, mut pairs, mut sixteen, mut portable] = inflaters;
     vec![
         (

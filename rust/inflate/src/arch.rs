@@ -11,7 +11,7 @@ pub(crate) trait Arch: Copy {
     fn masks<const W: usize>(self, lengths: &[[u8; 64]; W]) -> [[u64; W]; 16];
     /// Byte i of the result is byte `at[i]` of `bytes`; each is below 16.
     fn shuffle(self, bytes: [u8; 16], at: [u8; 16]) -> [u8; 16];
-    /// Does the work, compiled for this kind, as a function of its own.
+    /// Does the work, compiled for this kind, as a function of its own, which is seldom called.
     fn call<W: Work>(self, work: W) -> W::Output;
 }
 
@@ -97,8 +97,8 @@ mod x86 {
             // SAFETY: a `Bmi2` is the proof that the processor can; the types are of one size,
             // and any bytes are right for each.
             unsafe {
-                use std::mem::transmute;
-                transmute(_mm_shuffle_epi8(transmute::<[u8; 16], __m128i>(bytes), transmute(at)))
+                let vector = |bytes| std::mem::transmute::<[u8; 16], __m128i>(bytes);
+                std::mem::transmute(_mm_shuffle_epi8(vector(bytes), vector(at)))
             }
         }
 

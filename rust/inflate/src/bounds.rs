@@ -8,18 +8,18 @@ pub(crate) trait Bounds: Copy {
     const LOAD: usize = 8;
     /// Bytes of input by which a step can move on: a refill adds at most 63 - 7 bits.
     const STEP_IN: usize = 7;
-    /// Bytes of output by which a step can move on: two literals, and a match of up to 32.
-    const STEP_OUT: usize = 34;
-    /// Bytes that a step writes at most: those 34, and two behind them, which are the literals
+    /// Bytes of output by which a step can move on: two literals, and a match of up to 64.
+    const STEP_OUT: usize = 66;
+    /// Bytes that a step writes at most: those 66, and two behind them, which are the literals
     /// that the first half of the next step stores without knowing whether they are any.
-    const OUT_SLACK: usize = 36;
+    const OUT_SLACK: usize = 68;
     /// Bytes that a long copy may write beyond the match: it copies 32 at a time.
     const COPY_SLACK: usize = 31;
     /// Steps that a rare event stands for: it takes up to 13 bytes of input and writes up to 260.
-    const RARE_STEPS: isize = 8;
+    const RARE_STEPS: isize = 4;
     /// Steps of a round. A distance is told from the mark for "none", 65,535, by its reaching
     /// no farther than 32,768 before the round's start: a round writes less than 32,767 bytes.
-    const ROUND: isize = 900;
+    const ROUND: isize = 450;
     /// Bits that may be left in the buffer, beside the padding, when a step has consumed its length.
     /// Anything else means that it had not so many bits to consume.
     const BUDGET: u8 = 61;

@@ -28,8 +28,8 @@ static PERIOD: [u8; 16] = [0, 16, 16, 15, 16, 15, 12, 14, 16, 9, 10, 11, 12, 13,
 /// `N` bytes can be read at `from` and written at `to`.
 #[inline(always)]
 pub(crate) unsafe fn copy<const N: usize>(to: *mut u8, from: *const u8) {
-    // SAFETY: the caller's; arrays of bytes need no alignment here.
-    unsafe { to.cast::<[u8; N]>().write_unaligned(from.cast::<[u8; N]>().read_unaligned()) }
+    // SAFETY: the caller's.
+    unsafe { std::ptr::copy(from, to, N) }
 }
 
 /// Copies a match, and up to 31 bytes that lie behind it.

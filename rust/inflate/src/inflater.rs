@@ -70,7 +70,7 @@ impl State {
 
 /// Inflates streams. It keeps the tables that this takes, 26 KB, from one to the next.
 pub struct Inflater {
-    tables: [Box<Tables>; 2],
+    tables: Box<[Tables; 2]>,
     processor: Processor,
 }
 
@@ -115,7 +115,10 @@ impl Default for Inflater {
 impl Inflater {
     /// An inflater for this processor.
     pub fn new() -> Self {
-        Inflater { tables: [Tables::new(), Tables::new()], processor: Processor::detect() }
+        Inflater {
+            tables: Box::new([Tables::new(), Tables::new()]),
+            processor: Processor::detect(),
+        }
     }
 
     /// The same, without what only some processors can.

@@ -227,15 +227,15 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// Copies a match.
+    /// Copies a match: as much as there is of its period, and then twice as much each time.
     fn repeat(&mut self, distance: usize, count: usize) {
-        let (out, from) = (self.at.out, self.at.out - distance);
-        if distance >= count {
+        let from = self.at.out - distance;
+        let end = self.at.out + count;
+        let mut out = self.at.out;
+        while out < end {
+            let count = (out - from).min(end - out);
             self.output.copy_within(from..from + count, out);
-        } else {
-            for i in 0..count {
-                self.output[out + i] = self.output[from + i];
-            }
+            out += count;
         }
     }
 

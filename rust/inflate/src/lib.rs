@@ -3,10 +3,12 @@
 
 mod arch;
 mod bounds;
+mod branchy;
 mod checksum;
 mod copy;
 mod error;
 mod header;
+mod hot;
 mod inflater;
 mod lane;
 mod many;

@@ -2,9 +2,9 @@
 
 use crate::arch::{Arch, Work};
 use crate::bounds::Bounds;
+use crate::hot;
 use crate::inflater::{Inflated, Job};
 use crate::lane::{Lane, Position};
-use crate::steps;
 use crate::tables::Tables;
 use crate::window::is_ready;
 use crate::{Container, Error};
@@ -23,7 +23,7 @@ impl<B: Bounds> Work for One<'_, '_, '_, B> {
     fn work<A: Arch>(self, arch: A) -> Result<(), Error> {
         let One { lane, tables, bounds } = self;
         while !walk::<A, B>(arch, lane, tables)? {
-            steps::run(arch, bounds, &mut [&mut *lane], [&*tables]);
+            hot::run(arch, bounds, &mut [&mut *lane], std::array::from_ref(tables));
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ fn walk<A: Arch, B: Bounds>(
 pub(crate) struct Many<'j, 'a, 't, B> {
     pub(crate) container: Container,
     pub(crate) jobs: &'j mut [Job<'a>],
-    pub(crate) tables: &'t mut [Box<Tables>; 2],
+    pub(crate) tables: &'t mut [Tables; 2],
     pub(crate) bounds: B,
 }
 
@@ -66,7 +66,7 @@ impl<B: Bounds> Work for Many<'_, '_, '_, B> {
 
     #[inline(always)]
     fn work<A: Arch>(self, arch: A) {
-        let Many { container, jobs, tables: [left, right], bounds } = self;
+        let Many { container, jobs, tables, bounds } = self;
         let mut queue: Vec<_> = jobs.iter_mut().collect();
         // The longest first: then what is left for one alone at the end is short, and streams of
         // the same kind meet.
@@ -81,21 +81,21 @@ impl<B: Bounds> Work for Many<'_, '_, '_, B> {
                 return Some(seat);
             }
         };
-        let (mut first, mut second) = (sit(left), sit(right));
+        let (mut first, mut second) = (sit(&mut tables[0]), sit(&mut tables[1]));
         while let (Some(a), Some(b)) = (&mut first, &mut second) {
             let lanes = &mut [&mut a.lane, &mut b.lane];
-            if steps::run(arch, bounds, lanes, [&**left, &**right]) == 0 {
-                if !a.walk::<A, B>(arch, left) {
-                    first = sit(left);
+            if hot::run(arch, bounds, lanes, tables) == 0 {
+                if !a.walk::<A, B>(arch, &mut tables[0]) {
+                    first = sit(&mut tables[0]);
                 }
-            } else if !b.walk::<A, B>(arch, right) {
-                second = sit(right);
+            } else if !b.walk::<A, B>(arch, &mut tables[1]) {
+                second = sit(&mut tables[1]);
             }
         }
-        for (seat, tables) in [(first, left), (second, right)] {
+        for (seat, tables) in [first, second].into_iter().zip(tables) {
             let Some(mut seat) = seat else { continue };
             loop {
-                steps::run(arch, bounds, &mut [&mut seat.lane], [&**tables]);
+                hot::run(arch, bounds, &mut [&mut seat.lane], std::array::from_ref(tables));
                 if !seat.walk::<A, B>(arch, tables) {
                     break;
                 }

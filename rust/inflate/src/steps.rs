@@ -10,21 +10,23 @@
 #![allow(unsafe_code)]
 
 use std::hint::select_unpredictable as select;
-use std::marker::PhantomData;
 
 use crate::arch::Arch;
 use crate::bounds::{invariant, Bounds};
 use crate::copy::copy;
-use crate::lane::Lane;
-use crate::tables::{Tables, DISTANCE_BITS, LITERALS, LITERAL_BITS, NEUTRAL};
-use crate::window::{load, Cursor, Long, Seldom, Window, PAD};
+use crate::hot::each;
+use crate::tables::{self, Tables, LITERALS, NEUTRAL};
+use crate::window::{load, Cursor, Rare, Window, DISTANCE_MASK, LITERAL_MASK, PAD};
 
-/// Byte i is i: where a literal is copied from, as if it were a match. A copy reads 32 bytes.
+/// Bytes that a step copies, be the match shorter or not. Longer ones are rare.
+const SHORT: usize = 64;
+
+/// Byte i is i: where a literal is copied from, as if it were a match.
 #[repr(align(64))]
-struct Bytes([u8; 256 + 32]);
+struct Bytes([u8; 256 + SHORT]);
 
 static BYTES: Bytes = {
-    let mut bytes = [0; 256 + 32];
+    let mut bytes = [0; 256 + SHORT];
     let mut i = 0;
     while i < 256 {
         bytes[i] = i as u8;
@@ -33,9 +35,9 @@ static BYTES: Bytes = {
     Bytes(bytes)
 };
 
-/// Masks for the offset of an entry, in bytes, where the bits begin at bit [`PAD`].
-const LITERAL_MASK: u64 = ((1 << LITERAL_BITS) - 1) << PAD;
-const DISTANCE_MASK: u64 = ((1 << DISTANCE_BITS) - 1) << PAD;
+/// The flags in an entry's last byte.
+const LITERAL: u8 = (tables::LITERAL >> 24) as u8;
+const EXCEPTIONAL: u8 = (tables::EXCEPTIONAL >> 24) as u8;
 
 /// A byte of an entry.
 ///
@@ -50,92 +52,72 @@ unsafe fn byte(table: *const u8, entry: usize, at: usize) -> u8 {
     unsafe { table.add(entry + at).read_volatile() }
 }
 
-/// The block once for each stream, with a constant index.
-macro_rules! each {
-    ($i:ident $block:block) => {
-        { const $i: usize = 0; if $i < K $block }
-        { const $i: usize = 1; if $i < K $block }
-    };
-}
-
-/// Inflates until one of the lanes needs the careful way, and says which. That lane may have been
-/// so from the start.
+/// The value, computed here and not later.
+///
+/// What a step hands on is at the beginning of the chain; the compiler, left alone, puts it off to
+/// where it is used, and keeps what it is made of in memory meanwhile.
 #[inline(always)]
-pub(crate) fn run<A: Arch, B: Bounds, const K: usize>(
-    arch: A,
-    _: B,
-    lanes: &mut [&mut Lane<'_>; K],
-    tables: [&Tables; K],
-) -> usize {
-    const { assert!(K <= 2) };
-    let mut windows: [Option<(Window<'_>, Cursor)>; K] = [None; K];
-    each!(I {
-        match Window::new::<B>(lanes[I], tables[I]) {
-            Some(open) => windows[I] = Some(open),
-            None => return I,
+fn here(value: u64) -> u64 {
+    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let mut value = value;
+        // SAFETY: no instruction at all.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
         }
-    });
-    let Some(open) = all(windows) else { return 0 };
-    let w = open.map(|(window, _)| window);
-    let (cursors, stuck) = steps::<A, B, K>(arch, &w, open.map(|(_, cursor)| cursor));
-    each!(I {
-        w[I].leave(lanes[I], &cursors[I]);
-    });
-    stuck
-}
-
-#[inline(always)]
-fn all<T: Copy, const K: usize>(options: [Option<T>; K]) -> Option<[T; K]> {
-    let first = options[0]?;
-    let mut all = [first; K];
-    for (to, from) in all.iter_mut().zip(options) {
-        *to = from?;
+        value
     }
-    Some(all)
+    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    value
 }
 
+/// Inflates until one of the streams needs the careful way, and says which.
 #[inline(always)]
-fn steps<A: Arch, B: Bounds, const K: usize>(
+pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
     arch: A,
-    w: &[Window<'_>; K],
-    cursors: [Cursor; K],
-) -> ([Cursor; K], usize) {
+    tables: &[Tables; K],
+    w: &[Window<'_, B>; K],
+    cursors: &mut [Cursor; K],
+) -> usize {
+    // One register leads to all tables.
+    let base = tables.as_ptr().cast::<u8>();
     let mut bits = cursors.map(|cursor| cursor.bits);
     let mut count = cursors.map(|cursor| cursor.count);
     let mut next = cursors.map(|cursor| cursor.next);
     let mut out = cursors.map(|cursor| cursor.out);
-    let table = w.each_ref().map(|w| std::ptr::from_ref(w.tables).cast::<u8>());
-    // Where the first half of a step leaves its results to the second.
+    // Where the first half of a step leaves its results to the second. What it had of the bit
+    // buffer is then of no use any more.
     let mut third = [0u64; K];
     let mut used = [0u64; K];
-    let mut out2 = out;
     // No distance reaches before here.
     let mut floor = [0usize; K];
 
     // The first half of a step: two literals, if they are any. Else the same entry comes again,
     // because nothing is consumed.
     macro_rules! first_half {
-        ($i:expr) => {{
+        ($i:literal) => {{
             const I: usize = $i;
             invariant!(B, "two literals fit", w[I].end as usize - out[I] as usize >= 2);
             // SAFETY: a masked offset is an entry's. Two bytes can be written: after a step that
             // began at `out_limit` or before, OUT_SLACK has them; after a long copy COPY_SLACK.
             unsafe {
+                let table = base.add(I * size_of::<Tables>());
                 let entry = (bits[I] & LITERAL_MASK) as usize;
-                let one = table[I].add(entry).cast::<u32>().read();
-                out[I].write(byte(table[I], entry, 2));
+                let one = table.add(entry).cast::<u32>().read();
+                out[I].write(byte(table, entry, 2));
                 let rest = bits[I] >> (one & 63);
                 let entry = (rest & LITERAL_MASK) as usize;
-                let two = table[I].add(entry).cast::<u32>().read();
-                out[I].add(1).write(byte(table[I], entry, 2));
-                third[I] = rest >> (two & 63);
+                let two = table.add(entry).cast::<u32>().read();
+                out[I].add(1).write(byte(table, entry, 2));
+                third[I] = here(rest >> (two & 63));
                 // The topmost bit says that it is a literal. No lower one carries into it.
-                used[I] = u64::from(one).wrapping_add(u64::from(two));
-                out2[I] = out[I].add((used[I] >> 31) as usize);
+                used[I] = here(u64::from(one).wrapping_add(u64::from(two)));
             }
         }};
     }
 
+    // The streams' halves are mixed, so that one's loads wait beside the other's.
+    first_half!(0);
     let stuck = 'rounds: loop {
         // How many steps are safe whatever comes.
         let mut left = B::ROUND;
@@ -150,7 +132,7 @@ fn steps<A: Arch, B: Bounds, const K: usize>(
             floor[I] = (w[I].start as usize).max((out[I] as usize).saturating_sub(32768));
         });
         macro_rules! second_half {
-            ($i:expr) => {{
+            ($i:literal) => {{
                 const I: usize = $i;
                 invariant!(B, "a refill loads within the input", next[I] <= w[I].last_load);
                 invariant!(B, "a step begins within its limit", out[I] <= w[I].out_limit);
@@ -158,83 +140,68 @@ fn steps<A: Arch, B: Bounds, const K: usize>(
                 // steps of at most STEP_IN bytes end at `last_load`. The copy: `left` steps of
                 // STEP_OUT bytes end at `out_limit`, and OUT_SLACK is behind it.
                 unsafe {
+                    let table = base.add(I * size_of::<Tables>());
                     let entry = (third[I] & LITERAL_MASK) as usize;
-                    let total = u32::from(byte(table[I], entry, 1));
-                    let code = byte(table[I], entry, 3);
-                    let base = usize::from(byte(table[I], entry, 2));
-                    let is_literal = code & 0x80 != 0;
+                    let total = u32::from(byte(table, entry, 1));
+                    let flags = byte(table, entry, 3);
+                    let symbol = usize::from(byte(table, entry, 2));
+                    let is_literal = flags & LITERAL != 0;
                     let rest = third[I] >> (total & 63);
-                    let index = select(
-                        is_literal,
-                        NEUTRAL * 4,
-                        (rest & DISTANCE_MASK) as usize,
-                    );
-                    let more = arch.low(third[I] >> PAD, total) >> (code & 63);
-                    let length = select(is_literal, 1, (base + 3).wrapping_add(more as usize));
-                    let literal = BYTES.0.as_ptr().add(base);
+                    let index = (rest & DISTANCE_MASK) as usize;
+                    let index = select(is_literal, NEUTRAL * 4, index);
+                    let more = arch.low(third[I] >> PAD, total) >> (flags & 63);
+                    let length = (symbol + 3).wrapping_add(more as usize);
+                    let length = select(is_literal, 1, length);
+                    let literal = BYTES.0.as_ptr().add(symbol);
+                    let out2 = out[I].add((used[I] >> 31) as usize);
                     // Topped up here, where it can be done while the table is looked into.
                     let remain = count[I].wrapping_sub(used[I] as u32).wrapping_sub(total);
                     let full = rest | load(next[I]) << (remain & 63);
                     let entry = 4 * LITERALS + index;
-                    let dtotal = u32::from(byte(table[I], entry, 0));
-                    let dcode = byte(table[I], entry, 1);
-                    let base = table[I].add(entry + 2).cast::<u16>().read();
-                    let more = arch.low(full >> PAD, dtotal) >> (dcode & 63);
-                    let distance = usize::from(base).wrapping_add(more as usize);
-                    let after = full >> (dtotal & 63);
-                    let back = out2[I].wrapping_sub(distance).cast_const();
+                    let consumed = u32::from(byte(table, entry, 0));
+                    let code = byte(table, entry, 1);
+                    let least = table.add(entry + 2).cast::<u16>().read();
+                    let more = arch.low(full >> PAD, consumed) >> (code & 63);
+                    let distance = usize::from(least).wrapping_add(more as usize);
+                    let back = out2.wrapping_sub(distance).cast_const();
                     let from = select(is_literal, literal, back);
                     let short = (remain as u8).wrapping_sub(PAD as u8) > B::BUDGET;
-                    'step: {
-                        if (back as usize) < floor[I] || short || length > 32 || distance < length {
-                            let room = w[I].end as usize - out2[I] as usize;
-                            // From 258 on it may be something exceptional.
-                            if !is_literal
-                                && length < 258
-                                && !short
-                                && back as usize >= floor[I]
-                                && length + B::COPY_SLACK <= room
-                            {
-                                Long { out: out2[I], distance, length }.call(arch);
-                                left -= B::RARE_STEPS;
-                            } else {
-                                let cursor = Cursor {
-                                    bits: bits[I],
-                                    count: count[I],
-                                    next: next[I],
-                                    out: out[I],
-                                };
-                                let moved =
-                                    Seldom { window: &w[I], cursor, bounds: PhantomData::<B> }.call(arch);
-                                if moved.out == out[I] {
-                                    break 'rounds I;
-                                }
-                                (bits[I], count[I]) = (moved.bits, moved.count);
-                                (next[I], out[I]) = (moved.next, moved.out);
-                                left -= B::RARE_STEPS;
-                                if next[I] > w[I].last_load {
-                                    left = 0;
-                                }
-                                break 'step;
-                            }
-                        } else {
-                            invariant!(
-                                B,
-                                "a step writes within the output",
-                                w[I].end as usize - out2[I] as usize >= 32
-                            );
-                            copy::<32>(out2[I], from);
+                    let far = (back as usize) < floor[I];
+                    let after = Cursor {
+                        bits: here(full >> (consumed & 63)),
+                        count: (remain | 56).wrapping_sub(consumed),
+                        next: next[I].add(7 - (remain >> 3 & 7) as usize),
+                        out: out2,
+                    };
+                    if far || short || length > SHORT || distance < length {
+                        let before = (next[I], count[I], out[I]);
+                        let is_match = !far && !short && flags & (LITERAL | EXCEPTIONAL) == 0;
+                        let window = &w[I];
+                        let rare = Rare { window, before, is_match, after, distance, length };
+                        let moved = rare.call(arch);
+                        if moved.out == out[I] {
+                            break 'rounds I;
                         }
-                        bits[I] = after;
-                        next[I] = next[I].add(7 - (remain >> 3 & 7) as usize);
-                        count[I] = (remain | 56).wrapping_sub(dtotal);
-                        out[I] = out2[I].add(length);
+                        (bits[I], count[I]) = (moved.bits, moved.count);
+                        (next[I], out[I]) = (moved.next, moved.out);
+                        left -= B::RARE_STEPS;
+                        if next[I] > w[I].last_load {
+                            left = 0;
+                        }
+                    } else {
+                        invariant!(
+                            B,
+                            "a step writes within the output",
+                            w[I].end as usize - out2 as usize >= SHORT
+                        );
+                        copy::<32>(out2, from);
+                        copy::<32>(out2.add(32), from.add(32));
+                        (bits[I], count[I]) = (after.bits, after.count);
+                        (next[I], out[I]) = (after.next, out2.add(length));
                     }
                 }
             }};
         }
-        // The streams' halves are mixed, so that one's loads wait beside the other's.
-        first_half!(0);
         loop {
             if K == 2 {
                 first_half!(1);
@@ -250,9 +217,8 @@ fn steps<A: Arch, B: Bounds, const K: usize>(
             }
         }
     };
-    let mut cursors = cursors;
     each!(I {
-        cursors[I] = Cursor { bits: bits[I], count: count[I], next: next[I], out: out[I] };
+        cursors[I] = Cursor { bits: 0, count: count[I], next: next[I], out: out[I] };
     });
-    (cursors, stuck)
+    stuck
 }

@@ -11,8 +11,8 @@
 //! | 3 | bits of the code alone, and the flags | in two bytes |
 //!
 //! So a step without branches reads an entry's bytes as they are. What is exceptional says so by
-//! numbers that are out of the range of the others: a length of 258 or more, and a distance of
-//! 65,535 or more. (A true length of 258 is therefore left to the slower way as well.)
+//! numbers: a length of 258 or more, which is looked at more closely, and a distance of 65,535 or
+//! more, which is out of range.
 
 use crate::arch::Arch;
 
@@ -71,8 +71,8 @@ pub(crate) struct Tables {
 
 static LITERAL_BASES: [u32; 288] = {
     let base = [
-        3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131,
-        163, 195, 227, 258,
+        3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115,
+        131, 163, 195, 227, 258,
     ];
     let mut table = [NO_LITERAL; 288];
     let mut i = 0;
@@ -102,15 +102,15 @@ static DISTANCE_BASES: [u32; 32] = {
 };
 
 impl Tables {
-    pub(crate) fn new() -> Box<Self> {
-        let mut tables = Box::new(Tables {
+    pub(crate) fn new() -> Self {
+        let mut tables = Tables {
             literals: [NO_LITERAL; LITERALS],
             distances: [NO_DISTANCE; DISTANCES],
             literal_links: [(0, 0); 144],
             distance_links: [(0, 0); 16],
             fixed: false,
             heavy: false,
-        });
+        };
         tables.distances[NEUTRAL] = 1 << 16;
         tables
     }

@@ -3,15 +3,21 @@
 
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
+
 use crate::arch::{Arch, Work};
 use crate::bounds::{invariant, Bounds};
 use crate::copy::copy_match;
 use crate::lane::{Lane, Place};
-use crate::tables::{Symbol, Tables};
+use crate::tables::{Symbol, Tables, DISTANCE_BITS, LITERAL_BITS};
 
 /// Bits below the bit buffer that are consumed already. With two of them, masked bits are the
 /// offset of an entry of four bytes, without scaling.
 pub(crate) const PAD: usize = 2;
+
+/// Masks for the offset of an entry, in bytes, where the bits begin at bit [`PAD`].
+pub(crate) const LITERAL_MASK: u64 = ((1 << LITERAL_BITS) - 1) << PAD;
+pub(crate) const DISTANCE_MASK: u64 = ((1 << DISTANCE_BITS) - 1) << PAD;
 
 /// One stream's buffers.
 ///
@@ -19,8 +25,8 @@ pub(crate) const PAD: usize = 2;
 /// - `input..=last_load + LOAD` is the input, `start..end` the output;
 /// - `out_limit + OUT_SLACK <= end`.
 #[derive(Clone, Copy)]
-pub(crate) struct Window<'t> {
-    pub(crate) tables: &'t Tables,
+pub(crate) struct Window<'t, B> {
+    tables: &'t Tables,
     input: *const u8,
     /// The last address from which a refill can load.
     pub(crate) last_load: *const u8,
@@ -28,6 +34,7 @@ pub(crate) struct Window<'t> {
     /// The last address at which a step may begin.
     pub(crate) out_limit: *mut u8,
     pub(crate) end: *mut u8,
+    bounds: PhantomData<B>,
 }
 
 /// Where a hot loop stands in a stream.
@@ -65,13 +72,10 @@ pub(crate) fn is_ready<B: Bounds>(lane: &Lane<'_>) -> bool {
         && !lane.is_done()
 }
 
-impl<'t> Window<'t> {
+impl<'t, B: Bounds> Window<'t, B> {
     /// The window of a lane, and the cursor; none if the lane is not ready.
     #[inline(always)]
-    pub(crate) fn new<B: Bounds>(
-        lane: &mut Lane<'_>,
-        tables: &'t Tables,
-    ) -> Option<(Self, Cursor)> {
+    pub(crate) fn new(lane: &mut Lane<'_>, tables: &'t Tables) -> Option<(Self, Cursor)> {
         if !is_ready::<B>(lane) {
             return None;
         }
@@ -87,11 +91,12 @@ impl<'t> Window<'t> {
                 start,
                 out_limit: start.add(limit),
                 end: start.add(lane.output.len()),
+                bounds: PhantomData,
             }
         };
         // SAFETY: the lane is ready: PAD bits are consumed, and the two loads that follow are
         // within the input.
-        let cursor = unsafe { window.cursor::<B>(lane.at.bit, start.add(lane.at.out)) };
+        let cursor = unsafe { window.cursor(lane.at.bit, start.add(lane.at.out)) };
         Some((window, cursor))
     }
 
@@ -100,7 +105,7 @@ impl<'t> Window<'t> {
     /// # Safety
     /// `bit >= PAD`, and eight bytes can be read at `bit / 8`.
     #[inline(always)]
-    unsafe fn cursor<B: Bounds>(&self, bit: usize, out: *mut u8) -> Cursor {
+    unsafe fn cursor(&self, bit: usize, out: *mut u8) -> Cursor {
         let (at, shift) = ((bit - PAD) / 8, (bit - PAD) % 8);
         // SAFETY: the caller's.
         unsafe {
@@ -140,42 +145,25 @@ impl<'t> Window<'t> {
         lane.at.bit = self.bit(cursor);
         lane.at.out = cursor.out as usize - self.start as usize;
     }
-}
 
-/// What a step cannot do: long codes, matches of 258, matches near the output's end. Up to three
-/// literals, or up to two and a match. The same cursor if that cannot be done here either.
-pub(crate) struct Seldom<'w, 't, B> {
-    pub(crate) window: &'w Window<'t>,
-    pub(crate) cursor: Cursor,
-    pub(crate) bounds: std::marker::PhantomData<B>,
-}
-
-impl<B: Bounds> Seldom<'_, '_, B> {
+    /// Up to three literals, or up to two and a match, each looked up with its long code. The same
+    /// `out` if that cannot be done here either.
+    ///
     /// # Safety
     /// The cursor stands at the beginning of a step: `next <= last_load`, `out <= out_limit`.
     #[inline(always)]
-    pub(crate) unsafe fn call<A: Arch>(self, arch: A) -> Cursor {
-        arch.call(self)
-    }
-}
-
-impl<B: Bounds> Work for Seldom<'_, '_, B> {
-    type Output = Cursor;
-
-    #[inline(always)]
-    fn work<A: Arch>(self, arch: A) -> Cursor {
-        let Seldom { window, cursor, bounds: _ } = self;
-        let (mut bit, mut out) = (window.bit(&cursor), cursor.out);
+    unsafe fn symbols<A: Arch>(&self, arch: A, cursor: Cursor) -> Cursor {
+        let (mut bit, mut out) = (self.bit(&cursor), cursor.out);
         for _ in 0..3 {
-            let from = window.input.wrapping_add(bit / 8);
-            if from > window.last_load {
+            let from = self.input.wrapping_add(bit / 8);
+            if from > self.last_load {
                 break;
             }
             // SAFETY: eight bytes can be loaded up to `last_load`.
             let bits = unsafe { load(from) } >> (bit % 8);
-            match window.tables.literal(bits) {
+            match self.tables.literal(bits) {
                 Symbol::Literal(byte, count) => {
-                    invariant!(B, "a literal is written within the output", out < window.end);
+                    invariant!(B, "a literal is written within the output", out < self.end);
                     // SAFETY: at most three literals, and OUT_SLACK is more.
                     unsafe {
                         out.write(byte);
@@ -186,12 +174,12 @@ impl<B: Bounds> Work for Seldom<'_, '_, B> {
                 Symbol::Value(base, total, code) => {
                     let length = base + (arch.low(bits, total) >> code) as usize;
                     let bits = bits >> total;
-                    let Symbol::Value(base, more, code) = window.tables.distance(bits) else {
+                    let Symbol::Value(base, more, code) = self.tables.distance(bits) else {
                         break;
                     };
                     let distance = base + (arch.low(bits, more) >> code) as usize;
-                    let room = window.end as usize - out as usize;
-                    if distance > out as usize - window.start as usize
+                    let room = self.end as usize - out as usize;
+                    if distance > out as usize - self.start as usize
                         || length + B::COPY_SLACK > room
                     {
                         break;
@@ -210,36 +198,57 @@ impl<B: Bounds> Work for Seldom<'_, '_, B> {
         if out == cursor.out {
             return cursor;
         }
-        match window.input.wrapping_add((bit - PAD) / 8) <= window.last_load {
+        match self.input.wrapping_add((bit - PAD) / 8) <= self.last_load {
             // SAFETY: eight bytes can be loaded up to `last_load`; a header was before the bit.
-            true => unsafe { window.cursor::<B>(bit, out) },
-            false => window.parked(bit, out),
+            true => unsafe { self.cursor(bit, out) },
+            false => self.parked(bit, out),
         }
     }
 }
 
-/// A match that is long or overlaps itself.
-pub(crate) struct Long {
-    pub(crate) out: *mut u8,
+/// What a step cannot do: matches that are long or overlap themselves, and whatever is exceptional.
+pub(crate) struct Rare<'w, 't, B> {
+    pub(crate) window: &'w Window<'t, B>,
+    /// The cursor before the step, but for the bits.
+    pub(crate) before: (*const u8, u32, *mut u8),
+    /// Whether the step ends with a match.
+    pub(crate) is_match: bool,
+    /// The cursor behind the step, but that it is before the match.
+    pub(crate) after: Cursor,
     pub(crate) distance: usize,
     pub(crate) length: usize,
 }
 
-impl Long {
+impl<B: Bounds> Rare<'_, '_, B> {
+    /// The cursor behind what was done: a step; or up to three literals; or up to two and a match.
+    /// Its `out` is as it was if nothing could be done here.
+    ///
     /// # Safety
-    /// As [`copy_match`].
+    /// The step began with `next <= last_load` and `out <= out_limit`. If `is_match`, `distance`
+    /// does not reach before the output's start.
     #[inline(always)]
-    pub(crate) unsafe fn call<A: Arch>(self, arch: A) {
-        arch.call(self);
+    pub(crate) unsafe fn call<A: Arch>(self, arch: A) -> Cursor {
+        arch.call(self)
     }
 }
 
-impl Work for Long {
-    type Output = ();
+impl<B: Bounds> Work for Rare<'_, '_, B> {
+    type Output = Cursor;
 
     #[inline(always)]
-    fn work<A: Arch>(self, arch: A) {
-        // SAFETY: what `call` demands.
-        unsafe { copy_match(arch, self.out, self.distance, self.length) }
+    fn work<A: Arch>(self, arch: A) -> Cursor {
+        let Rare { window, before, is_match, after, distance, length } = self;
+        let room = window.end as usize - after.out as usize;
+        if is_match && length + B::COPY_SLACK <= room {
+            // SAFETY: the distance is the caller's; the room was just compared.
+            unsafe {
+                copy_match(arch, after.out, distance, length);
+                return Cursor { out: after.out.add(length), ..after };
+            }
+        }
+        let (next, count, out) = before;
+        let cursor = Cursor { bits: 0, count, next, out };
+        // SAFETY: the step began within the limits.
+        unsafe { window.symbols(arch, cursor) }
     }
 }

@@ -22,7 +22,8 @@ pub fn data(random: &mut Random, length: usize) -> Vec<u8> {
         }
         // Short periods, with exceptions.
         1 => {
-            let period: Vec<u8> = (0..1 + random.below(40)).map(|_| random.below(256) as u8).collect();
+            let period: Vec<u8> =
+                (0..1 + random.below(40)).map(|_| random.below(256) as u8).collect();
             let mut bytes: Vec<u8> = period.iter().copied().cycle().take(length).collect();
             for _ in 0..random.below(30) {
                 let at = random.below(length);
@@ -130,8 +131,16 @@ fn zlib(container: Container, bytes: &[u8], level: i32, strategy: i32) -> Vec<u8
     // SAFETY: as zlib's manual has it: a stream of zeros is initialized, and given the buffers.
     let length = unsafe {
         let stream = stream.as_mut_ptr();
-        let done =
-            z::deflateInit2_(stream, level, z::Z_DEFLATED, window, 8, strategy, z::zlibVersion(), size);
+        let done = z::deflateInit2_(
+            stream,
+            level,
+            z::Z_DEFLATED,
+            window,
+            8,
+            strategy,
+            z::zlibVersion(),
+            size,
+        );
         assert_eq!(done, z::Z_OK);
         (*stream).next_in = bytes.as_ptr().cast_mut();
         (*stream).avail_in = bytes.len() as _;

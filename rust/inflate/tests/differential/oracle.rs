@@ -26,7 +26,8 @@ impl Answer {
         loop {
             let before = (inflater.total_in(), inflater.total_out());
             let (from, to) = (before.0 as usize, before.1 as usize);
-            let status = inflater.decompress(&input[from..], &mut bytes[to..], FlushDecompress::None);
+            let status =
+                inflater.decompress(&input[from..], &mut bytes[to..], FlushDecompress::None);
             match status {
                 Ok(Status::StreamEnd) => {
                     ended = Some(inflater.total_in() as usize);
@@ -90,7 +91,12 @@ impl Ours {
     }
 
     /// Streams in one batch.
-    pub fn check_many(&mut self, container: Container, streams: &[&[u8]], outputs: &mut [&mut [u8]]) {
+    pub fn check_many(
+        &mut self,
+        container: Container,
+        streams: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+    ) {
         for inflater in &mut self.inflaters {
             let mut jobs = Vec::new();
             for (input, output) in streams.iter().zip(outputs.iter_mut()) {
@@ -151,7 +157,9 @@ fn assert_same(answer: &Answer, result: Result<Inflated, Error>, output: &[u8]) 
             assert!(output[..ours.written] == answer.bytes, "zlib-ng's bytes differ");
         }
         (None, Err(_)) => {}
-        (Some(theirs), Err(error)) => panic!("refused ({error}), zlib-ng takes it: {theirs:?}, room {}", output.len()),
+        (Some(theirs), Err(error)) => {
+            panic!("refused ({error}), zlib-ng takes it: {theirs:?}, room {}", output.len())
+        }
         (None, Ok(ours)) => panic!(
             "taken ({ours:?}), zlib-ng has {} bytes, ended: {:?}",
             answer.bytes.len(),

@@ -175,7 +175,9 @@ fn the_last_two_fixed_codes_are_none() {
 /// Codes that are not complete: zlib takes one symbol of one bit, and no distances at all.
 #[test]
 fn incomplete_codes() {
-    for (end, distances) in [(1, vec![0]), (1, vec![1]), (2, vec![0]), (1, vec![2]), (1, vec![1, 2])] {
+    for (end, distances) in
+        [(1, vec![0]), (1, vec![1]), (2, vec![0]), (1, vec![2]), (1, vec![1, 2])]
+    {
         let mut codes = Codes { literals: vec![0; 257], distances };
         codes.literals[256] = end;
         let mut writer = Writer::new(Container::Zlib);
@@ -211,9 +213,8 @@ fn what_the_results_say() {
     let bytes = data(&mut Random(11), 2000);
     let mut stream = compress(Container::Zlib, &bytes, 9);
     let length = stream.len();
-    let inflate = |stream: &[u8], room| {
-        Inflater::new().inflate(Container::Zlib, stream, &mut vec![0; room])
-    };
+    let inflate =
+        |stream: &[u8], room| Inflater::new().inflate(Container::Zlib, stream, &mut vec![0; room]);
     assert_eq!(inflate(&stream, 1999), Err(Error::TooLong));
     assert_eq!(inflate(&stream[..length - 1], 2000), Err(Error::Truncated));
     // Shorter than the room, and with more behind it: said by the numbers.

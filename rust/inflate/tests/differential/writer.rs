@@ -161,9 +161,8 @@ impl Writer {
     /// Random symbols. With a chance of one in `wild`, a distance reaches too far.
     pub fn symbols(&mut self, random: &mut Random, codes: &Codes, count: usize, wild: usize) {
         let coded: Vec<_> = (0..286).filter(|&at| at != 256 && codes.literals[at] != 0).collect();
-        let near: Vec<_> = (0..30.min(codes.distances.len()))
-            .filter(|&at| codes.distances[at] != 0)
-            .collect();
+        let near: Vec<_> =
+            (0..30.min(codes.distances.len())).filter(|&at| codes.distances[at] != 0).collect();
         for _ in 0..count {
             let Some(&symbol) = coded.get(random.below(coded.len())) else { return };
             if symbol < 256 {
@@ -172,7 +171,8 @@ impl Writer {
                 continue;
             }
             let wild = wild != 0 && random.below(wild) == 0;
-            let reach = |at: usize| if at < 2 { at + 1 } else { 1 + ((2 + at % 2) << (at / 2 - 1)) };
+            let reach =
+                |at: usize| if at < 2 { at + 1 } else { 1 + ((2 + at % 2) << (at / 2 - 1)) };
             let usable = near.iter().filter(|&&at| wild || reach(at) <= self.written).count();
             let Some(&distance) = near[..usable].get(random.below(usable)) else { continue };
             self.symbol(&codes.literals, symbol);
