@@ -47,6 +47,25 @@ def is_read_only(point: str) -> bool:
     return bool(os.statvfs(point).f_flag & os.ST_RDONLY)
 
 
+def holding(path: str) -> str:
+    """The mount point of the file system that a path, with no link in it, lies in."""
+    points = {mount.point for mount in mounts()}
+    return next(
+        (str(each) for each in [Path(path), *Path(path).parents] if str(each) in points), "/"
+    )
+
+
+def on_device(device: str) -> list[str]:
+    """Where a block device and its partitions are mounted; of two at one place, upper first."""
+    name = os.path.basename(os.path.realpath(device))
+    folder = Path("/sys/class/block", name)
+    numbers = set()
+    for path in (folder / "dev", *folder.glob(f"{name}p*/dev")):
+        with contextlib.suppress(OSError):
+            numbers.add(path.read_text(encoding="ascii").strip())
+    return [mount.point for mount in mounts() if mount.device in numbers][::-1]
+
+
 def inside(folder: Path) -> bool:
     """Whether something is mounted below a directory."""
     return any(folder in Path(mount.point).parents for mount in mounts())

@@ -26,6 +26,9 @@ from cowcloop import mounts
 from cowcloop.errors import CowcloopError
 from cowcloop.nbd_uri import export_name, place_of
 
+# Letters of a record; sessions are not in it.
+_RECORD_LIMIT = 1 << 20
+
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -82,6 +85,8 @@ class Entry:
 
     path: Path
     record: Record | None = None
+    #: The user of the systemd unit that serves it; None for a device of this user's own.
+    owner: int | None = None
 
     @property
     def id(self) -> str:
@@ -104,7 +109,12 @@ class Entry:
         return Entry(self.path, record)
 
     def remove(self) -> None:
-        """Remove the entry and the socket that its server left behind."""
+        """Remove the entry and the socket that its server left behind.
+
+        A unit removes its own.
+        """
+        if self.owner is not None:
+            return
         with _directory_lock(self.path.parent):
             _remove(self.path)
 
@@ -178,7 +188,7 @@ def create() -> NewEntry:
             os.rmdir(path)
             raise
         fcntl.flock(lock, fcntl.LOCK_EX)
-    return NewEntry(path, None, lock)
+    return NewEntry(path, lock=lock)
 
 
 def entries() -> list[Entry]:
@@ -204,7 +214,15 @@ def entries() -> list[Entry]:
                 found.append(Entry(path, record))
             elif not (path / "lock").exists():
                 _remove(path)
+    from cowcloop import unit_devices
+
+    found += unit_devices.entries()
     return sorted(found, key=lambda entry: entry.record.started if entry.record else 0.0)
+
+
+def at(path: Path, owner: int | None = None) -> Entry:
+    """The entry with this directory, whatever became of its process."""
+    return Entry(path, _read(path), owner)
 
 
 def find(target: str) -> Entry:
@@ -263,7 +281,9 @@ def _place() -> Path:
     user = os.geteuid()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     # Root with the environment of a user (sudo -E) must not leave its directory in that user's.
-    if runtime and os.path.isabs(runtime):
+    # Root's own from a login session goes with the session, and other programs of root's do not
+    # look there.
+    if runtime and os.path.isabs(runtime) and (user, runtime.rstrip("/")) != (0, "/run/user/0"):
         with contextlib.suppress(OSError):
             if os.stat(runtime).st_uid == user:
                 return Path(runtime) / "cowcloop"
@@ -310,12 +330,13 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _read(path: Path) -> Record | None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        with open(path / "device.json", encoding="utf-8") as file:
-            values = json.load(file)
+        with open(os.open(path / "device.json", flags), encoding="utf-8") as file:
+            values = json.loads(file.read(_RECORD_LIMIT))
         names = {item.name for item in fields(Record)}
         return Record(**{name: value for name, value in values.items() if name in names})
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -38,7 +38,7 @@ def test_the_activated_server(chicken: Path, ext2: Path, runtime: Path) -> None:
         "/usr/bin/nbdkit": program("nbdkit", "nbdkit"),
         "cowcloop": plugin_path(),
         "image=/srv/cowcloop/chicken.cloop": f"image={chicken}",
-        "cow=/var/lib/cowcloop/chicken.cow": f"cow={runtime / 'chicken.cow'}",
+        "cow=/var/lib/cowcloop-activated/chicken.cow": f"cow={runtime / 'chicken.cow'}",
     }
     command = [stand_ins.get(word, word) for word in words]
     assert all(Path(word.partition("=")[2] or word).is_absolute() for word in command[3:])

@@ -138,7 +138,9 @@ def _chosen(target: str | None, every: bool, action: str) -> list[Entry]:
     if (target is None) == (not every):
         raise click.UsageError("name one device (URI, SOCKET or DEVICE), or give --all")
     if target is None:
-        return runtime.entries()
+        known = runtime.entries()
+        # Who starts a unit ends it.
+        return [entry for entry in known if entry.owner is None or action != "detach"]
     return [runtime.find_whole(target, action)]
 
 

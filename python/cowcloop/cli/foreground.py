@@ -14,6 +14,7 @@ from cowcloop.cli.serve import report
 from cowcloop.server import Server
 from cowcloop.server.loop import Loop
 from cowcloop.server.messages import Message
+from cowcloop.server.notify import notify
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
 from cowcloop.signals import ignored
@@ -46,8 +47,10 @@ def run(options: ServeOptions, *, log: str | None, exit_with_parent: bool) -> No
             return
         try:
             console.result(server.uri)
+            notify(READY="1", STATUS=f"serving {server.uri}")
             server.wait()
         except Stopped:
+            notify(STOPPING="1", STATUS="writing everything to disk")
             console.note("ending: everything goes to disk")
         finally:
             stop.armed = False

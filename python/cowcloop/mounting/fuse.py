@@ -19,6 +19,7 @@ from pathlib import Path
 from cowcloop import mounts
 from cowcloop.locks import is_locked
 from cowcloop.mounting.errors import MountError
+from cowcloop.server import units
 from cowcloop.server.interrupts import Interrupts
 
 _LIMIT = 1 << 16
@@ -31,8 +32,11 @@ def start(command: Sequence[str], fifo: Path, point: str, interrupts: Interrupts
     try:
         fcntl.flock(said, fcntl.LOCK_EX)
         before = mounts.at(point)
+        name = Path(command[0]).name
+        scope = units.own_scope(fifo.parent.name, name)
         child = subprocess.Popen(
-            command,
+            [*scope, *command] if scope else [units.argv0(command[0]), *command[1:]],
+            executable=scope[0] if scope else command[0],
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
@@ -49,7 +53,7 @@ def start(command: Sequence[str], fifo: Path, point: str, interrupts: Interrupts
             child.wait()
             lines = _lines(said)
             reason = "; ".join(lines) if lines else f"exit status {child.returncode}"
-            raise MountError(f"{Path(command[0]).name}: {reason}")
+            raise MountError(f"{name}: {reason}")
         # It lives on without us: no warning about a child that was not waited for.
         child.returncode = 0
     finally:

@@ -16,6 +16,7 @@ from cowcloop.mounting.errors import MountError
 from cowcloop.mounting.places import DISK, FILESYSTEM_FIFO, disk_fifo, disk_file, disk_folder
 from cowcloop.mounting.programs import run
 from cowcloop.programs import find_program
+from cowcloop.server import units
 from cowcloop.server.interrupts import Interrupts
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
@@ -69,7 +70,9 @@ def mount(
             )
             for message in _warnings(made, volume, wanted):
                 report(Message("warning", f"{options.image}: {message}"))
-            return entry.write(made)
+            entry = entry.write(made)
+            units.keep(entry)
+            return entry
         except BaseException:
             if entry is not None:
                 with contextlib.suppress(CowcloopError, OSError):
@@ -117,13 +120,14 @@ def _attach(
     options: ServeOptions, way: str, interrupts: Interrupts, report: Report, log: str | None
 ) -> runtime.Entry:
     if way != "nbd" or options.device is not None:
-        return server.attach(options, report=report, loop=interrupts.loop(), log=log)
+        return server.attach(options, report=report, loop=interrupts.loop(), log=log, keep=False)
     tried: frozenset[str] = frozenset()
     while True:
         device = ways.free_nbd(tried)
         try:
             chosen = replace(options, device=device)
-            return server.attach(chosen, report=report, loop=interrupts.loop(), log=log)
+            loop = interrupts.loop()
+            return server.attach(chosen, report=report, loop=loop, log=log, keep=False)
         except server.ServerError:
             # Somebody else may have taken it first.
             if not ways.connected(device):

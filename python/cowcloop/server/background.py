@@ -9,7 +9,7 @@ from typing import Any
 from cowcloop import control, runtime
 from cowcloop.control import ControlError
 from cowcloop.files import MEMORY
-from cowcloop.server import nbd_client
+from cowcloop.server import nbd_client, units
 from cowcloop.server.closing import check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
@@ -22,9 +22,17 @@ _STATUS_TIMEOUT = 60.0
 
 
 def attach(
-    options: ServeOptions, *, report: Report, loop: Loop | None = None, log: str | None = None
+    options: ServeOptions,
+    *,
+    report: Report,
+    loop: Loop | None = None,
+    log: str | None = None,
+    keep: bool = True,
 ) -> runtime.Entry:
-    """Serve a device from a process that outlives this one; returns when it is ready."""
+    """Serve a device from a process that outlives this one; returns when it is ready.
+
+    Without `keep` the caller has systemd end it in order (units.keep), when more is known of it.
+    """
     entry = runtime.create()
     loop = loop or Loop()
     nbdkit = None
@@ -34,6 +42,8 @@ def attach(
         if options.device is not None and record.socket is not None:
             nbd_client.connect(options.device, record.socket)
         made = entry.write(record)
+        if keep:
+            units.keep(made)
         nbdkit.release()
     except BaseException:
         if nbdkit is not None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 ADDRESS_IN_USE = "another server listens there"
 
 # "nbdkit: [CONTEXT: ]LEVEL: text"; the context is the plugin or filter and a connection number.
+# A name that begins with @ is what an initramfs gives it (units.argv0).
 _LINE = re.compile(
-    r"nbdkit: (?:(?P<context>[\w.-]+(?:\[\d+\])?): )?"
+    r"@?nbdkit: (?:(?P<context>[\w.-]+(?:\[\d+\])?): )?"
     r"(?P<level>debug|warning|error): (?P<text>.*)"
 )
 
 # What nbdkit says before it has its own way to say it: the program's name, or nothing.
-_PROGRAM = re.compile(r"(?:/\S*/)?nbdkit: ")
+_PROGRAM = re.compile(r"(?:/\S*/|@)?nbdkit: ")
 
 # The plugin's warnings: nbdkit has errors and debug messages only.
 _WARNING = "warning: "

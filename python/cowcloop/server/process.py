@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 
 from cowcloop.runtime import NewEntry
+from cowcloop.server import units
 from cowcloop.server.address import Address
 from cowcloop.server.command import nbdkit_command
 from cowcloop.server.loop import Loop
@@ -55,6 +56,7 @@ class Nbdkit:
         # That it does not answer, where it did not say why.
         self._silence: str | None = None
         self._unfinished = b""
+        self._background = background
         self._forks = background and log is None
         self._log = absolute(log) if background and log is not None else None
         self._log_start = 0
@@ -97,8 +99,10 @@ class Nbdkit:
             lifeline=lifeline,
         )
         self._report(Message("debug", f"runs {shlex.join(command)}"))
+        scope = units.own_scope(entry.id, "nbdkit") if self._background else []
         self._child = subprocess.Popen(
-            command,
+            [*scope, *command] if scope else [units.argv0(command[0]), *command[1:]],
+            executable=scope[0] if scope else command[0],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

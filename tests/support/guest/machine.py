@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from support.guest.kernel import kernel
 from support.guest.packages import SUITE, cache, fetch, unpack
 from support.images import once
@@ -42,12 +43,9 @@ def boot(
     *,
     drives: Sequence[Drive] = (),
     append: str = "",
-    reboots: bool = False,
     timeout: float = 120,
 ) -> Machine:
-    """Run a machine until it switches itself off; the test fails when it does not in time.
-
-    Where it `reboots`, it goes on after a reboot, with the same disks.
+    """Run a machine until it switches itself off or reboots, or the test fails after `timeout`.
 
     The kernel's console is ttyS0; what the guest writes to ttyS1 comes back as the results.
     """
@@ -56,14 +54,12 @@ def boot(
         command = [
             *_emulator(),
             *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(_MEMORY_MIB)),
-            *("-display", "none", "-nodefaults", "-nic", "none"),
+            *("-display", "none", "-nodefaults", "-nic", "none", "-no-reboot"),
             *("-chardev", f"file,id=c,path={console}", "-serial", "chardev:c"),
             *("-chardev", f"file,id=r,path={results}", "-serial", "chardev:r"),
             *("-kernel", str(kernel().image), "-initrd", str(initramfs)),
-            *("-append", f"console=ttyS0 panic=-1 quiet {append}"),
+            *("-append", f"console=ttyS0 panic=-1 quiet no_timer_check {append}"),
         ]
-        if not reboots:
-            command.append("-no-reboot")
         for drive in drives:
             temporary = "on" if drive.scratch else "off"
             options = f"file={drive.image},format=raw,if=virtio,snapshot={temporary}"

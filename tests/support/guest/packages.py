@@ -54,11 +54,11 @@ def mirror() -> str:
         missing(f"the guest is an x86-64 machine, and this one is {platform.machine()}")
     fields = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
     apt = program("apt-get", "apt")
-    for line in call([apt, "indextargets", "--format", fields]).splitlines():
-        origin, label, component, uri = line.split("|", 3)
-        if (origin, label, component) == ("Debian", "Debian", "main"):
-            return uri
-    missing("the guest cannot be made: apt knows no mirror of Debian's (apt-get update?)")
+    lines = call([apt, "indextargets", "--format", fields]).splitlines()
+    uris = [line.split("|", 3)[3] for line in lines if line.startswith("Debian|Debian|main|")]
+    if not uris:
+        missing("the guest cannot be made: apt knows no mirror of Debian's (apt-get update?)")
+    return uris[0]
 
 
 def apt_options(suite: str) -> list[str]:

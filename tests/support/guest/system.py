@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import cowcloop
 from cowcloop.server.command import plugin_path
+
 from support.guest.initramfs import Initramfs
 from support.guest.kernel import kernel
 from support.guest.machine import Drive, Machine, boot
@@ -19,7 +21,7 @@ from support.programs import missing, program
 
 _PACKAGES = (
     *("systemd", "systemd-sysv", "udev", "kmod", "dbus", "dbus-user-session", "libpam-systemd"),
-    *("mount", "fuse3", "e2fsprogs", "libnbd-bin", "nbd-client", "nbdkit", "python3"),
+    *("mount", "fuse3", "e2fsprogs", "dosfstools", "libnbd-bin", "nbd-client", "nbdkit", "python3"),
 )
 _SIZE = "900M"
 
@@ -39,7 +41,6 @@ Description=Scenario of the test
 After=multi-user.target
 
 [Service]
-Type=idle
 ExecStart=/usr/bin/python3 /payload/scenario.py
 StandardOutput=tty
 TTYPath=/dev/ttyS1
@@ -50,7 +51,8 @@ WantedBy=multi-user.target
 """
 
 _SETTINGS = {
-    "etc/fstab": "/dev/vdb /payload ext4 ro 0 0\n",
+    # The initramfs has mounted all that there is.
+    "etc/fstab": "",
     "etc/hostname": "guest\n",
     "etc/systemd/system/scenario.service": _SCENARIO,
     # The strictest that an administrator can choose: what a session leaves behind is ended.
@@ -58,9 +60,13 @@ _SETTINGS = {
     # Nothing has to wait for entropy, a terminal or the network.
     "etc/systemd/system.conf.d/test.conf": "[Manager]\nDefaultTimeoutStopSec=60s\n",
     "etc/modules-load.d/test.conf": "nbd\nfuse\nloop\n",
-    "usr/local/bin/cowcloop": (
-        "#!/usr/bin/python3\nimport sys\nsys.path.insert(0, '/payload/python')\n"
-        "from cowcloop.cli import main\nmain()\n"
+    "usr/lib/python3/dist-packages/payload.pth": "/payload/python\n",
+    "usr/bin/cowcloop": (
+        "#!/usr/bin/python3\nfrom cowcloop.cli import main\nraise SystemExit(main())\n"
+    ),
+    "usr/local/bin/fuse2fs": (
+        "#!/bin/sh\nexport LD_LIBRARY_PATH=/payload/fuse2fs/lib/x86_64-linux-gnu\n"
+        'exec /payload/fuse2fs/usr/bin/fuse2fs "$@"\n'
     ),
 }
 _MASKED = (
@@ -72,7 +78,13 @@ _MASKED = (
     *("systemd-update-utmp.service", "systemd-random-seed.service", "systemd-pcrphase.service"),
 )
 
-_SWITCH = "mount -t ext4 /dev/vda /root && exec switch_root /root /sbin/init"
+_SWITCH = """
+mount -t ext4 /dev/vda /root
+mount -t ext4 /dev/vdb /root/payload
+mount -t ext4 /dev/vdc /root/data
+mount --move /dev /root/dev
+exec switch_root /root /sbin/init
+"""
 
 
 class Payload:
@@ -87,28 +99,31 @@ class Payload:
         shutil.copy(plugin_path(), python / "cowcloop" / "nbdkit-cowcloop-plugin.so")
         for name in _MODULES:
             found = importlib.util.find_spec(name)
-            assert found is not None and found.origin is not None
-            place = Path(found.origin)
+            assert found is not None
+            place = Path(found.origin or "")
             if place.name == "__init__.py":
                 shutil.copytree(place.parent, python / name, ignore=ignore)
             else:
                 shutil.copy(place, python)
         unpack(fetch(_FUSE2FS_SUITE, _FUSE2FS, alone=True), folder / "fuse2fs")
 
-    def run(self, scenario: str, *, timeout: float) -> Machine:
-        """Boot the system, which runs a Python script at each boot until it switches itself off."""
+    def run(self, scenario: str, data: Path, *, timeout: float) -> Machine:
+        """Boot the system, which runs a Python script, until it switches itself off or reboots.
+
+        `data` is an ext4 disk, mounted on /data, that keeps what is written to it.
+        """
         (self.folder / "scenario.py").write_text(scenario)
         disk = self.folder.with_name("payload.img")
-        mke2fs = program("mke2fs", "e2fsprogs")
-        call([mke2fs, "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", self.folder, disk, "100M"])
+        _make_ext4(self.folder, disk, "128M")
         archive = Initramfs().save(self.folder.with_name("initramfs"), _SWITCH, ("virtio_blk",))
-        drives = (Drive(system_image()), Drive(disk))
-        return boot(archive, drives=drives, reboots=True, timeout=timeout)
+        drives = (Drive(system_image()), Drive(disk), Drive(data, scratch=False))
+        return boot(archive, drives=drives, timeout=timeout)
 
 
 def system_image() -> Path:
     """The disk of a Debian with systemd and what cowcloop needs, but without cowcloop."""
-    return once(cache() / "system.img", _make)
+    made_of = repr((SUITE, _PACKAGES, _SIZE, _SETTINGS, _MASKED)).encode()
+    return once(cache() / f"system-{hashlib.sha256(made_of).hexdigest()[:12]}.img", _make)
 
 
 def _as_root() -> list[str]:
@@ -138,11 +153,15 @@ def _make(part: Path) -> None:
         call([*as_root, "ln", "-sf", target, root / link])
     for name in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
         call([*as_root, "rm", "-rf", root / name])
-    mke2fs = program("mke2fs", "e2fsprogs")
-    call([*as_root, mke2fs, "-q", "-F", "-t", "ext4", "-d", root, part, _SIZE])
+    _make_ext4(root, part, _SIZE, as_root)
     call([*as_root, "chmod", "644", part])
     call([*as_root, "rm", "-rf", "--one-file-system", root])
     shutil.rmtree(extra)
+
+
+def _make_ext4(folder: Path, disk: Path, size: str, as_root: Sequence[str] = ()) -> None:
+    mke2fs = program("mke2fs", "e2fsprogs")
+    call([*as_root, mke2fs, "-q", "-F", "-t", "ext4", "-d", folder, disk, size])
 
 
 def _settings(folder: Path) -> None:
@@ -151,7 +170,8 @@ def _settings(folder: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(0o755 if "/bin/" in name else 0o644)
-    (folder / "payload").mkdir()
+    for name in ("payload", "data"):
+        (folder / name).mkdir()
     (folder / "usr/lib/modules").mkdir(parents=True)
     shutil.copytree(kernel().modules, folder / "usr/lib/modules" / kernel().version)
 
@@ -159,6 +179,8 @@ def _settings(folder: Path) -> None:
 def _links() -> dict[str, str]:
     units = "etc/systemd/system"
     links = {f"{units}/{name}": "/dev/null" for name in _MASKED}
-    links[f"{units}/multi-user.target.wants/scenario.service"] = "/etc/systemd/system/scenario.service"
+    links[f"{units}/multi-user.target.wants/scenario.service"] = (
+        "/etc/systemd/system/scenario.service"
+    )
     links[f"{units}/default.target"] = "/lib/systemd/system/multi-user.target"
     return links

@@ -1,0 +1,104 @@
+"""What the guest of test_systemd.py does, as root, once it is up. It prints JSON lines.
+
+Each of its devices has its cowfile on /data, a file system of its own. Nothing is synced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+BASE = "/payload/images/base.cloop"
+
+
+def tell(name: str, value: object) -> None:
+    """One result, for the test."""
+    print(json.dumps({name: value}), flush=True)
+
+
+def sh(command: str, name: str | None = None) -> subprocess.CompletedProcess[str]:
+    """A command of root's outside of any session; its code and output are told with a name."""
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    if name is not None or done.returncode:
+        tell(name or f"failed: {command}", [done.returncode, done.stdout, done.stderr])
+    return done
+
+
+def session(user: str, command: str, *, stays: bool = False) -> None:
+    """A command in a login session, which ends with it, or `stays`."""
+    waiting = "" if stays else "--wait --pipe"
+    login = f"systemd-run --quiet --property=PAMName=login --property=User={user}"
+    sh(f"{login} {waiting} sh -c {json.dumps(command)}")
+
+
+def wait_for(path: str) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def units() -> None:
+    """The units of contrib/systemd."""
+    os.makedirs("/srv/cowcloop")
+    shutil.copy(BASE, "/srv/cowcloop/chicken.cloop")
+    for path in Path("/payload/units").iterdir():
+        shutil.copy(path, "/etc/systemd/system")
+    plugins = next(Path("/usr/lib").glob("*/nbdkit/plugins"))
+    (plugins / "nbdkit-cowcloop-plugin.so").symlink_to(
+        "/payload/python/cowcloop/nbdkit-cowcloop-plugin.so"
+    )
+    sh("systemctl daemon-reload")
+    uri = "nbd+unix:///?socket=/run/cowcloop-chicken/nbd.sock"
+    sh(f"systemctl start cowcloop@chicken && nbdinfo --size '{uri}'", "unit")
+    sh("systemctl start cowcloop@absent", "absent image")
+    sh("journalctl --no-pager -q -o cat -u 'cowcloop@*'", "journal")
+    sh("systemctl show -p StatusText --value cowcloop@chicken", "unit status")
+    sh("cowcloop list --json", "unit listed")
+    sh(f"cowcloop sync '{uri}'", "unit synced")
+    sh(f"cowcloop cow snapshot '{uri}' /var/lib/cowcloop/chicken/monday.cow", "unit snapshot")
+    sh(f"cowcloop cow snapshot '{uri}' /root/monday.cow", "unit snapshot elsewhere")
+    sh("cowcloop detach --all && systemctl is-active cowcloop@chicken", "unit after detach --all")
+    sh(f"cowcloop detach '{uri}'", "unit detached")
+    sh("sleep 2; systemctl show -p ActiveState -p Result cowcloop@chicken", "unit after detach")
+    sh("systemctl start cowcloop-activated.socket")
+    sh("nbdinfo --size 'nbd+unix:///?socket=/run/cowcloop-activated.sock'", "activated")
+    # It is served again while the system goes down.
+    sh("systemctl start cowcloop@chicken", "unit again")
+
+
+def mounts() -> None:
+    """Devices that are in use when the system goes down."""
+    os.makedirs("/data/alice")
+    shutil.chown("/data/alice", "alice", "alice")
+    for name in ("mounted", "attached", "disc"):
+        os.makedirs(f"/mnt/{name}")
+    session("root", f"cowcloop mount {BASE} /data/mounted.cow /mnt/mounted")
+    # The session is over.
+    Path("/mnt/mounted/new.txt").write_text("written to a mount\n")
+    session("root", f"cowcloop attach {BASE} /data/attached.cow --device /dev/nbd8")
+    sh("mount /dev/nbd8 /mnt/attached")
+    Path("/mnt/attached/new.txt").write_text("written to an attached device\n")
+    session(
+        "alice",
+        f"mkdir ~/mnt && cowcloop mount {BASE} /data/alice/user.cow ~/mnt 2>~/errors &&"
+        " echo written by a user >~/mnt/new.txt; touch ~/ready; sleep 1000",
+        stays=True,
+    )
+    wait_for("/home/alice/ready")
+    tell("alice", Path("/home/alice/errors").read_text())
+    # A process that keeps a file system busy for as long as its session lives.
+    session("root", "cd /mnt/mounted && touch /run/busy && sleep 1000", stays=True)
+    wait_for("/run/busy")
+    sh("cowcloop mount --via nbd /payload/images/disc.cloop /mnt/disc && ls /mnt/disc", "disc")
+    sh("cowcloop list --json", "listed")
+    sh("systemctl list-units --no-legend --plain 'cowcloop-*' '*nbd8*'", "systemd's units")
+
+
+units()
+mounts()
+sh("systemctl reboot")
