@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import pages, programs
+from support import mounts, pages, programs
 from support.programs import PATIENCE, ROOT, cowcloop_path, program
 
 _MARK = "\x1e"
@@ -19,6 +19,8 @@ PAGES = [path for path in pages.pages() if pages.read(path).steps()]
 def _check(need: str, request: pytest.FixtureRequest) -> None:
     if need in {"root", "loop", "fuse"}:
         request.getfixturevalue(need)
+    elif need == "fuse2fs" and os.geteuid() != 0:
+        mounts.require_fuse2fs_that_writes()
     else:
         name, _, package = need.partition("=")
         program(name, package or name)

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.mounts import bytes_of, processes
+from support.mounts import bytes_of, processes, require_fuse2fs_that_writes
+
+
+@pytest.fixture(autouse=True)
+def _fuse2fs(request: pytest.FixtureRequest) -> None:
+    """A test of mounting by fuse2fs needs one that cowcloop writes with."""
+    if "via" in request.fixturenames and request.getfixturevalue("via") == "fuse2fs":
+        require_fuse2fs_that_writes()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.interrupted import stopped_half_way
-from support.mounts import mkfs
+from support.mounts import mkfs, require_fuse2fs_that_writes
 from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, run
 from support.server import wait_until
 
@@ -84,7 +84,7 @@ def test_a_signal_leaves_nothing(
 
 def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path: Path) -> None:
     """fuse2fs has no files without names: there an output has a passing one until it is whole."""
-    program("fuse2fs", "fuse2fs")
+    require_fuse2fs_that_writes()
     disk = mkfs(tmp_path / "disk", "ext2", kib=98304)
     cowcloop("mount", "--via", "fuse2fs", disk, tmp_path / "c", place)
     try:

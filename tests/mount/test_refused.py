@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -100,4 +101,48 @@ def test_a_missing_program(
     done = run(sys.executable, "-c", script, "mount", "--via", via, chicken, place, expect=1)
     package = {"nbdfuse": "libnbd-bin", "fuse2fs": "fuse2fs"}[missing]
     one_line(done.stderr.decode(), (f"{missing} is not installed", package))
+    assert left() == []
+
+
+@pytest.mark.parametrize(
+    ("version", "library", "taken"),
+    [
+        ("1.46.2", "FUSE library version: 2.9.9", True),
+        ("1.47.0", "FUSE library version: 2.9.9", True),
+        ("1.47.1", "FUSE library version: 2.9.9", True),
+        ("1.47.1", "FUSE library version 3.14.0", False),
+        ("1.47.2", "FUSE library version 3.17.2", False),
+        ("1.47.3", "FUSE library version 3.17.4", True),
+        ("1.47.4", "FUSE library version 3.18.3", True),
+        ("1.48", "FUSE library version 3.18.3", True),
+    ],
+)
+def test_a_fuse2fs_that_damages_files(
+    version: str,
+    library: str,
+    taken: bool,
+    tmp_path: Path,
+    chicken: Path,
+    place: Path,
+    left: Callable[[], list[str]],
+) -> None:
+    """It does not write; where it is taken, the stand-in is run, and fails."""
+    stand_in = tmp_path / "bin" / "fuse2fs"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        f"""#!/bin/sh
+if [ "$1" != -V ]; then echo mounts nothing >&2; exit 1; fi
+echo 'fuse2fs {version} (1-Jan-2025)' >&2
+echo '{library}'
+"""
+    )
+    stand_in.chmod(0o755)
+    env = {"PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
+    mount = ("mount", "--via", "fuse2fs", chicken)
+    words = "fuse2fs: mounts nothing" if taken else (f"fuse2fs {version}", "--read-only", "1.47.3")
+    refused(*mount, tmp_path / "c", place, says=words, env=env)
+    assert (tmp_path / "c").exists() is taken
+    # What does not write is taken in any case.
+    refused(*mount, place, says="fuse2fs: mounts nothing", env=env)
+    refused(*mount, tmp_path / "c", place, "-o", "ro", says="fuse2fs: mounts nothing", env=env)
     assert left() == []

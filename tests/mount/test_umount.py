@@ -179,7 +179,6 @@ def test_a_full_disk_is_told(
     via: str, place: Path, tmp_path: Path, tiny_tmpfs: Path, left: Callable[[], list[str]]
 ) -> None:
     """umount says that everything is on disk only when it is."""
-    program("fuse2fs", "fuse2fs")
     disk = mkfs(tmp_path / "disk", "ext2", kib=32768)
     cowcloop("mount", "--via", via, disk, tiny_tmpfs / "c", place)
     try:

@@ -7,6 +7,10 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+from cowcloop.mounting import MountError
+from cowcloop.mounting.fuse2fs import check_writable
+
 from support.programs import program, run
 from support.server import wait_until
 
@@ -14,6 +18,15 @@ from support.server import wait_until
 WAYS = ["fuse", "fuse2fs"]
 #: What umount says.
 DONE = "unmounted; everything is on disk"
+
+
+def require_fuse2fs_that_writes() -> None:
+    """Skips where the distribution's fuse2fs damages files: cowcloop does not write with it."""
+    program("fuse2fs", "fuse2fs")
+    try:
+        check_writable()
+    except MountError as error:
+        pytest.skip(str(error))
 
 
 def bytes_of(path: Path) -> bytes:

@@ -48,7 +48,8 @@ def mount(
     with _claimed(place, directory):
         below = sum(1 for each in mounts.mounts() if each.point == place)
         way = "nbd" if options.device is not None else ways.choose(wanted.via)
-        ways.check(way)
+        read_only = options.read_only or not options.cows or "ro" in _words(wanted.options)
+        ways.check(way, writes=not read_only)
         entry = None
         try:
             entry = _attach(options, way, interrupts, report, log)
@@ -80,6 +81,10 @@ def mount(
             # What failed may have failed by a signal that reached a program of ours.
             interrupts.check()
             raise
+
+
+def _words(options: tuple[str, ...]) -> list[str]:
+    return ",".join(options).split(",")
 
 
 def _refuse_ours(place: str, typed: str) -> None:

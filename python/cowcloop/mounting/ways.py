@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from cowcloop.mounting import fuse2fs
 from cowcloop.mounting.errors import MountError
 from cowcloop.programs import MissingProgram, check_programs, find_program
 
@@ -43,8 +44,8 @@ def choose(via: str | None) -> str:
     return via
 
 
-def check(way: str) -> None:
-    """Refuse, before anything is started, what lacks a program or may not use FUSE."""
+def check(way: str, *, writes: bool) -> None:
+    """Refuse, before anything is started, what lacks a program, may not use FUSE, or is unsafe."""
     programs = [("nbdkit", "nbdkit"), ("blkid", "util-linux"), *_PROGRAMS[way]]
     check_programs(*programs)
     if way == "nbd":
@@ -53,6 +54,8 @@ def check(way: str) -> None:
         raise MountError(f"{_FUSE} does not exist: load the kernel's module with: modprobe fuse")
     if not os.access(_FUSE, os.R_OK | os.W_OK):
         raise MountError(f"{_FUSE}: you may not use it: have root do: chmod a+rw {_FUSE}")
+    if way == "fuse2fs" and writes:
+        fuse2fs.check_writable()
 
 
 def free_nbd(tried: frozenset[str] = frozenset()) -> str:
