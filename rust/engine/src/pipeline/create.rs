@@ -85,7 +85,7 @@ pub struct CreateSummary {
     pub blocks: u64,
     /// Compressed blocks, together.
     pub compressed_bytes: u64,
-    /// Size of the image file.
+    /// Size of the image file, the padding at its end included.
     pub file_size: u64,
 }
 

@@ -33,6 +33,14 @@ const FOOTER_PADDING: usize = 512;
 /// What a person sees who looks into a footer image.
 const FOOTER_TEXT: &[u8] = b"A cloop disk image whose index and header are at its end.\n";
 
+/// An image with its header first ends on such a boundary: FreeBSD's md(4) and Linux's loop
+/// device leave out a last part of fewer bytes.
+const SECTOR: u64 = 512;
+
+/// What qemu knows a V2.0 image by, to the last byte; `create_compressed_fs` writes it too.
+const V2_SCRIPT: &str = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 \
+                         /dev/cloop $1\n";
+
 /// Offsets of V4.0 images end below the bits that name the codec.
 const V4_OFFSET_BITS: u32 = 60;
 
@@ -204,6 +212,7 @@ impl<'a> CloopWriter<'a> {
                 }
                 // The header last: on a block device nothing unfinished shall
                 // look like an image.
+                self.output.append(&padding(first + self.data), self.check)?;
                 self.output.seek(HEADER);
                 self.append_index(first)?;
                 self.output.seek(0);
@@ -217,14 +226,14 @@ impl<'a> CloopWriter<'a> {
                 self.output.append(&header, self.check)?;
                 self.append_index(first)?;
                 self.append_spool(&mut spool, &name)?;
+                self.output.append(&padding(first + self.data), self.check)?;
             }
         }
-        let file = first
-            + self.data
-            + match self.layout {
-                Layout::Footer => 8 * (blocks + 1) + HEADER,
-                _ => 0,
-            };
+        let end = first + self.data;
+        let file = match self.layout {
+            Layout::Footer => end + 8 * (blocks + 1) + HEADER,
+            _ => end + padding(end).len() as u64,
+        };
         if let Some(storage) = self.output.storage()? {
             let image = CloopImage::open(storage, &ImageOptions::default())?;
             if (image.block_count(), image.block_size()) != (blocks, self.block_size) {
@@ -278,20 +287,25 @@ fn data_start(blocks: u64) -> u64 {
     HEADER + 8 * (blocks + 1)
 }
 
+/// What fills up a file that ends at `end`.
+fn padding(end: u64) -> Vec<u8> {
+    vec![0; (end.next_multiple_of(SECTOR) - end) as usize]
+}
+
 /// Preamble, block size and number of blocks.
 ///
 /// The preamble has the CRC-32 of all compressed blocks: so two images differ in
 /// their headers even where each block is as long in the one as in the other, and
 /// a cowfile of the one is not taken for a cowfile of the other.
 fn header(format: Format, block_size: u32, blocks: u32, sum: u32) -> [u8; HEADER as usize] {
-    let signature = match format {
-        Format::V2 => "V2.0",
-        Format::V4 => "V4.0",
+    let script = match format {
+        Format::V2 => format!("{V2_SCRIPT}exit $?\n# CRC-32 {sum:08x}\n"),
+        // Whoever runs the image as a program is told what it is.
+        Format::V4 => format!(
+            "#!/bin/sh\n#V4.0 Format\n# CRC-32 {sum:08x}\necho \"$0: a cloop disk image, for \
+             cowcloop or cloop\" >&2\nexit 1\n"
+        ),
     };
-    // Anything that runs the image as a program is told what it is.
-    let script = format!(
-        "#!/bin/sh\n#{signature} Format\n# CRC-32 {sum:08x}\necho \"$0: a cloop disk image, for cowcloop, cloop or qemu\" >&2\nexit 1\n"
-    );
     let mut header = [0; HEADER as usize];
     header[..script.len()].copy_from_slice(script.as_bytes());
     header[128..132].copy_from_slice(&block_size.to_be_bytes());
