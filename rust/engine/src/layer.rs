@@ -94,6 +94,12 @@ pub trait Layer: Send + Sync {
     /// unspecified.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 
+    /// The same for bytes that are to be kept elsewhere: where there is a checksum that covers
+    /// them, they are given out only when it was found right.
+    fn read_checked(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_at(buf, offset)
+    }
+
     /// Walks the range from its beginning, in order and without gaps.
     ///
     /// Neighbouring extents may be of the same kind. `Data` is always a true

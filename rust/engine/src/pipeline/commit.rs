@@ -286,10 +286,10 @@ impl<'a> Job<'a> {
         let (from_device, rest) = data.split_at_mut((device - range.start) as usize);
         let (from_base, beyond) = rest.split_at_mut((base - device) as usize);
         if !from_device.is_empty() {
-            self.device.read_at(from_device, range.start)?;
+            self.device.layer().read_checked(from_device, range.start)?;
         }
         if !from_base.is_empty() {
-            self.base.read_at(from_base, device)?;
+            self.base.read_checked(from_base, device)?;
         }
         beyond.fill(0);
         Ok(())

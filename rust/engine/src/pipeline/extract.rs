@@ -93,7 +93,7 @@ pub fn extract(
                 let mut data = None;
                 if extent.kind == ExtentKind::Data {
                     let mut buffer = pool.take();
-                    device.read_at(&mut buffer[..extent.length as usize], extent.offset)?;
+                    device.read_checked(&mut buffer[..extent.length as usize], extent.offset)?;
                     data = Some(buffer);
                 }
                 Ok(Piece { length: extent.length, data })
@@ -162,7 +162,7 @@ fn copy(device: &dyn Layer, extent: Extent, pool: &Pool, turns: &Turns<'_>) -> R
         let step = pool.size() as u64;
         let length = (step - offset % step).min(extent.end() - offset) as usize;
         let mut data = pool.take();
-        device.read_at(&mut data[..length], offset)?;
+        device.read_checked(&mut data[..length], offset)?;
         turns.write(data, length, offset)?;
         offset += length as u64;
     }

@@ -133,6 +133,10 @@ impl Layer for CloopImage {
         self.reader.read(buf, offset)
     }
 
+    fn read_checked(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.reader.read_checked(buf, offset)
+    }
+
     fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
         let block_size = u64::from(self.block_size());
         let end = offset + length;

@@ -11,6 +11,7 @@ use crate::{Extent, ExtentKind};
 
 mod ending;
 mod faulty;
+mod keeping;
 mod malformed;
 mod medium;
 mod partial;

@@ -3,6 +3,7 @@
 //! A request is cut into pieces of blocks ([`piece`]) and a run of whole blocks
 //! ([`run`]); [`load`] decodes what the cache does not have.
 
+mod checked;
 mod load;
 mod piece;
 mod run;
@@ -48,6 +49,9 @@ pub(crate) struct BlockReader {
     misses: AtomicU64,
 }
 
+/// Fills a piece that lies in one block, from a byte of it on.
+type ReadPiece = fn(&BlockReader, u64, usize, &mut [u8]) -> Result<()>;
+
 impl BlockReader {
     pub(crate) fn new(decoder: Decoder, options: ReaderOptions) -> Arc<Self> {
         let (block_size, count) = (decoder.block_size(), decoder.block_count());
@@ -86,6 +90,20 @@ impl BlockReader {
     /// # Errors
     /// `Damaged` or `Io`; `buf` is then unspecified.
     pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_with(buf, offset, Self::read_piece)
+    }
+
+    /// The same for bytes that are to be kept: all of a block was decoded and found right
+    /// before any of it is given out.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub(crate) fn read_checked(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.read_with(buf, offset, Self::read_checked_piece)
+    }
+
+    /// Whole blocks are always checked; pieces of them as `read_piece` does.
+    fn read_with(&self, buf: &mut [u8], offset: u64, read_piece: ReadPiece) -> Result<()> {
         if buf.is_empty() {
             return Ok(());
         }
@@ -93,7 +111,7 @@ impl BlockReader {
         let first = offset / block_size as u64;
         let within = (offset % block_size as u64) as usize;
         if within + buf.len() < block_size {
-            return self.read_piece(first, within, buf);
+            return read_piece(self, first, within, buf);
         }
         let head = (block_size - within) % block_size;
         let (head, rest) = buf.split_at_mut(head);
@@ -101,13 +119,13 @@ impl BlockReader {
         let after_head = first + u64::from(!head.is_empty());
         let after_run = after_head + (run.len() / block_size) as u64;
         if !head.is_empty() {
-            self.read_piece(first, within, head)?;
+            read_piece(self, first, within, head)?;
         }
         if !run.is_empty() {
             self.read_run(after_head, run)?;
         }
         if !tail.is_empty() {
-            self.read_piece(after_run, 0, tail)?;
+            read_piece(self, after_run, 0, tail)?;
         }
         Ok(())
     }

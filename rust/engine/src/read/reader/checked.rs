@@ -1,0 +1,56 @@
+//! Reads of bytes that are to be kept: a block that they are a part of is checked first.
+//!
+//! Ordinary reads may be served from the beginning of a block, which is checked later (see
+//! `checker.rs`). What is copied elsewhere for good, into a cowfile say, would carry damage
+//! to where no checksum finds it any more.
+
+use std::sync::atomic::Ordering;
+
+use crate::read::cache::{Admission, Loaded};
+use crate::read::entry::{Data, Entry};
+use crate::Result;
+
+use super::BlockReader;
+
+impl BlockReader {
+    /// A piece of one block, all of which was decoded and found right.
+    pub(super) fn read_checked_piece(
+        &self,
+        block: u64,
+        within: usize,
+        piece: &mut [u8],
+    ) -> Result<()> {
+        if self.blocks.read(block, piece)? {
+            return Ok(());
+        }
+        let _busy = self.workers.enter();
+        let load = || {
+            // The caller may have waited while another one found the block damaged.
+            self.blocks.refuse_damaged(block)?;
+            let again = self.history.note(block);
+            let admission = if again { Admission::Kept } else { Admission::Once };
+            Ok((Entry::new(self.load_whole(block)?), admission))
+        };
+        let loaded = match self.cache.peek(block) {
+            Some(entry) if matches!(entry.data, Data::Whole(_)) => Loaded::Found(entry),
+            Some(entry) => self.cache.load_instead(block, &entry, load)?,
+            None => self.cache.load(block, load)?,
+        };
+        let (entry, counter) = match loaded {
+            Loaded::Found(entry) => (entry, &self.hits),
+            Loaded::Made(entry) => (entry, &self.misses),
+        };
+        let range = within..within + piece.len();
+        if let Data::Whole(bytes) = &entry.data {
+            counter.fetch_add(1, Ordering::Relaxed);
+            piece.copy_from_slice(&bytes[range]);
+            return Ok(());
+        }
+        // Another reader made a part of it just now.
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = self.buffers.take();
+        self.load_into(block, &mut bytes)?;
+        piece.copy_from_slice(&bytes[range]);
+        Ok(())
+    }
+}
