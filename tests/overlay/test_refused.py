@@ -51,6 +51,10 @@ CASES: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
     "mapsize negative": (lambda: _with(mapsize=-1024), ()),
     "doffset inside the bitmap": (lambda: _with(doffset=1024), ("doffset",)),
     "doffset negative": (lambda: _with(doffset=-4096), ("doffset",)),
+    "doffset within a sector": (
+        lambda: _with(doffset=4096 + 256),
+        ("doffset 4352", "multiple of 512", "undamaged copy"),
+    ),
     "doffset huge": (lambda: _with(doffset=(1 << 63) - 4096), ("doffset",)),
     "rdoblocks negative": (lambda: _with(rdoblocks=-1), ()),
     "not a cowfile": (lambda: b"just some text" * 1000, ("not a cowfile",)),

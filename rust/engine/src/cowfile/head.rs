@@ -211,6 +211,13 @@ impl Head {
         if doffset < bitmap_end || doffset > bitmap_end + MAX_GAP {
             return bad(format!("cowfile head: doffset {doffset} is out of range"));
         }
+        // A sector of the device must be one of the medium, which is written whole or not at all.
+        if !doffset.is_multiple_of(HEAD_SECTOR as u64) {
+            return bad(format!(
+                "cowfile head: doffset {doffset} is not a multiple of {HEAD_SECTOR}, and the \
+                 original driver writes multiples of 4096; take an undamaged copy of the file"
+            ));
+        }
         Ok(Head {
             layout,
             version,
@@ -332,6 +339,7 @@ mod tests {
         assert!(message(16, &1024_u64.to_le_bytes()).contains("mapsize"));
         assert!(message(24, &1024_u64.to_le_bytes()).contains("doffset"));
         assert!(message(24, &u64::MAX.to_le_bytes()).contains("doffset"));
+        assert!(message(24, &4100_u64.to_le_bytes()).contains("doffset 4100 is not a multiple"));
         assert!(message(32, &u64::MAX.to_le_bytes()).contains("rdoblocks"));
         assert!(message(32, &0_u64.to_le_bytes()).contains("rdoblocks"));
     }
