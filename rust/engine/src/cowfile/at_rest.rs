@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::bitmap::Bitmap;
 use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use super::settle::read_settled_head;
 use super::{files, fingerprint, Access};
 use crate::storage::{Rounded, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
@@ -26,16 +27,17 @@ impl AtRest {
     /// # Errors
     /// `Busy` when it is in use, and those of [`check`](Self::check).
     pub fn open(path: &Path, access: Access) -> Result<AtRest> {
-        AtRest::check(files::open(path, access)?)
+        AtRest::check(files::open(path, access)?, access)
     }
 
     /// Checks the cowfile in `storage`.
     ///
     /// # Errors
     /// `Format` and `Unsupported` for what is no cowfile or is packed; `Dirty` when the original
-    /// driver did not close it; `Damaged` when head, bitmap and length contradict each other.
-    pub fn check(storage: Arc<dyn Storage>) -> Result<AtRest> {
-        let (head, sector) = read_head(&*storage)?;
+    /// driver did not close it; `Damaged` when head, bitmap and length contradict each other;
+    /// `Io` when it was left in use and what was written last did not reach its medium.
+    pub fn check(storage: Arc<dyn Storage>, access: Access) -> Result<AtRest> {
+        let (head, sector) = read_settled_head(&*storage, access)?;
         let name = storage.name();
         if head.packed {
             let message = "this cowfile is packed; unpack it first with `cowcloop cow unpack`";

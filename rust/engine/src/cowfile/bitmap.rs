@@ -72,7 +72,7 @@ impl Bitmap {
             let stop = storage.next_hole(data)?.clamp(data + 1, end);
             at = data - data % PAGE_BYTES;
             while at < stop {
-                let n = buf.len().min((end - at) as usize);
+                let n = buf.len().min((stop.next_multiple_of(PAGE_BYTES).min(end) - at) as usize);
                 storage.read_exact_at(&mut buf[..n], at)?;
                 for (i, bytes) in buf[..n].chunks(PAGE_BYTES as usize).enumerate() {
                     bitmap.fill_page((at / PAGE_BYTES) as usize + i, bytes);
@@ -237,6 +237,12 @@ impl Bitmap {
 
     fn mark_changed(&self, page: usize) {
         self.changed[page / 64].fetch_or(1 << (page % 64), Ordering::AcqRel);
+    }
+
+    /// Has each page that holds a bit count as changed.
+    pub fn mark_all_changed(&self) {
+        let used = self.pages.iter().enumerate().filter(|(_, page)| page.get().is_some());
+        used.for_each(|(page, _)| self.mark_changed(page));
     }
 
     /// Bits that are set.

@@ -87,7 +87,10 @@ impl Change<'_> {
                 admitted
             }
         };
-        cow.storage.write_all_at(bytes, cow.doffset + offset).map_err(failed)
+        let start = cow.doffset + offset;
+        cow.storage.write_all_at(bytes, start).map_err(failed)?;
+        cow.length.fetch_max(start + bytes.len() as u64, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Makes `length` blocks from `first` on zeros in the cowfile, where it can
@@ -103,7 +106,7 @@ impl Change<'_> {
             Ok(()) => {
                 // A block that lives in the cowfile lies within its length: so a
                 // copy that was cut short is known by it.
-                if cow.storage.len().map_err(failed)? < cow.doffset + end {
+                if cow.length.load(Ordering::Acquire) < cow.doffset + end {
                     self.write(&[0; MAPUNIT as usize], end - MAPUNIT)?;
                 }
                 Ok(())

@@ -8,6 +8,9 @@ use super::head::{Head, HEAD_SECTOR, VERSION_CLOSED, VERSION_OPEN};
 use super::{Cowfile, State};
 use crate::{Error, Result};
 
+/// Pages of the bitmap that are joined for one write.
+const PAGES_IN_ONE_GO: usize = 256;
+
 impl Cowfile {
     /// Returns once every change that was finished before the call is durable,
     /// and its blocks reachable. Calls at the same time share syncs.
@@ -53,10 +56,10 @@ impl Cowfile {
         }
     }
 
-    /// Writes pages of the bitmap, neighbours in one go.
+    /// Writes pages of the bitmap, neighbours in one go, up to some.
     fn write_pages(&self, pages: &[PageCopy]) -> Result<()> {
         let neighbours = |a: &PageCopy, b: &PageCopy| a.offset + a.bytes.len() as u64 == b.offset;
-        for run in pages.chunk_by(neighbours) {
+        for run in pages.chunk_by(neighbours).flat_map(|run| run.chunks(PAGES_IN_ONE_GO)) {
             let joined;
             let bytes = match run {
                 [page] => &page.bytes,

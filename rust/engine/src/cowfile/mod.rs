@@ -21,6 +21,7 @@ mod open;
 mod quota;
 mod ranges;
 mod rounds;
+mod settle;
 mod snapshot;
 
 use std::io;
@@ -43,6 +44,7 @@ pub(crate) use at_rest::{check_bits, missing_blocks, refuse_dirty, AtRest};
 pub use change::Change;
 pub use fingerprint::fingerprint;
 pub use open::Access;
+pub(crate) use settle::settle;
 pub use snapshot::{copy, SnapshotSummary};
 
 /// What may be done with a cowfile.
@@ -80,6 +82,8 @@ pub struct Cowfile {
     doffset: u64,
     blocks: u64,
     bitmap: Bitmap,
+    /// The file is at least so long, or will be with the next sync.
+    length: AtomicU64,
     ranges: RangeLocks,
     head: Mutex<(Head, [u8; HEAD_SECTOR])>,
     /// Size and strong identity of the base, for the mark.

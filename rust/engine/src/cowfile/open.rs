@@ -57,9 +57,10 @@ impl Cowfile {
     /// `Format` and `Unsupported` for what is no cowfile of ours or the original
     /// driver's; `Mismatch` for one of another base; `Dirty` when the original
     /// driver did not close it, or a merge of it was interrupted; `Damaged` when head,
-    /// bitmap and length contradict each other; and whatever reading the base brings.
+    /// bitmap and length contradict each other; `Io` when it was left in use and what was
+    /// written last did not reach its medium; and whatever reading the base brings.
     pub fn open(storage: Arc<dyn Storage>, base: &dyn Layer, access: Access) -> Result<Cowfile> {
-        let cow = AtRest::check(storage)?;
+        let cow = AtRest::check(storage, access)?;
         cow.refuse_merging()?;
         let identity = cow.belongs_to(base)?;
         let AtRest { storage, head, sector, bitmap } = cow;
@@ -70,18 +71,29 @@ impl Cowfile {
             Access::ReadOnly => State::ReadOnly,
             Access::Writable => State::Writable,
         };
-        // What a killed process wrote may be in the system's cache alone: the first flush syncs it.
-        let inherited = u64::from(head.version == VERSION_OPEN);
+        // Where the cache could not be emptied, a bit may be missing on the medium that is set
+        // here, and a length that is seen may not be there: the first flush writes all bits.
+        let inherited = head.version == VERSION_OPEN;
+        let length = match inherited {
+            true => head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT),
+            false => storage
+                .len()
+                .map_err(|error| Error::io(storage.name(), "cannot read the length", error))?,
+        };
+        if inherited && access == Access::Writable {
+            bitmap.mark_all_changed();
+        }
         Ok(Cowfile {
             doffset: head.doffset,
             blocks: head.rdoblocks,
             bitmap,
+            length: AtomicU64::new(length),
             ranges: RangeLocks::default(),
             head: Mutex::new((head, sector)),
             base: (base.size(), identity),
             in_use: AtomicBool::new(false),
             state: AtomicU8::new(state as u8),
-            changes: AtomicU64::new(inherited),
+            changes: AtomicU64::new(u64::from(inherited)),
             durable: AtomicU64::new(0),
             rounds: Rounds::default(),
             counters: Counters::default(),

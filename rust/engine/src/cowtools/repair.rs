@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::cowfile::mark::Mark;
-use crate::cowfile::{files, missing_blocks, read_head, Access};
+use crate::cowfile::{files, missing_blocks, read_head, settle, Access};
 use crate::progress::{check, Progress};
 use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
@@ -89,6 +89,7 @@ pub fn repair(
 ) -> Result<RepairReport> {
     let access = if options.dry_run { Access::ReadOnly } else { Access::Writable };
     let storage = files::open(path, access)?;
+    settle(&*storage, access)?;
     let (head, sector) = read_head(&*storage)?;
     let name = storage.name();
     if head.packed {
@@ -231,7 +232,8 @@ fn write_back(
         }
     }
     storage.sync()?;
-    for page in bitmap.take_changed() {
+    // All of them: what a repair wrote that failed later may be in the system's cache alone.
+    for page in bitmap.pages() {
         storage.write_all_at(&page.bytes, page.offset)?;
     }
     storage.sync()?;

@@ -72,6 +72,13 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// with the length and whatever else is needed to read it back.
     fn sync(&self) -> io::Result<()>;
 
+    /// Lets the system forget what it holds in memory of what was synced, or could not be:
+    /// what is read afterwards comes from the medium. A page that another program has mapped,
+    /// or is reading at this moment, may stay.
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The first offset at or after `offset` that may hold data; `None` when
     /// only holes follow. Holes read as zeros.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;

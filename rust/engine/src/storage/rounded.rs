@@ -58,6 +58,10 @@ impl Storage for Rounded {
         self.inner.sync()
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        self.inner.drop_cache()
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         self.inner.next_data(offset)
     }

@@ -113,6 +113,10 @@ impl Storage for Slot {
         self.with(FileStorage::sync)
     }
 
+    fn drop_cache(&self) -> io::Result<()> {
+        self.with(FileStorage::drop_cache)
+    }
+
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         self.with(|file| file.next_data(offset))
     }

@@ -24,11 +24,12 @@ impl Image {
         self.sectors.get(&number)
     }
 
-    /// Whether the two hold the same from byte `offset` on.
+    /// Whether the two read the same from byte `offset` on.
     pub fn same_from(&self, other: &Image, offset: u64) -> bool {
         let after = |image: &Image| {
             let sectors = image.sectors.range(offset / SECTOR..);
-            sectors.map(|(n, s)| (*n, s.clone())).collect::<Vec<_>>()
+            let data = sectors.filter(|(_, sector)| sector.iter().any(|byte| *byte != 0));
+            data.map(|(n, s)| (*n, s.clone())).collect::<Vec<_>>()
         };
         self.len == other.len && after(self) == after(other)
     }

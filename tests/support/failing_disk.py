@@ -1,0 +1,115 @@
+"""A disk that fails when it is told to, with a real file system on it.
+
+A file, served by nbdkit with its error filter, shown as a file by nbdfuse, made a block
+device by loop, formatted and mounted. A copy of the first file is what a power cut at
+that moment leaves on the medium.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from support.programs import missing, program, run
+from support.server import Server, wait_until
+
+#: The smallest disk that mkfs.xfs takes is 300 MB. Nothing of it is written but metadata.
+SIZE = 320 << 20
+MKFS = {
+    "ext4": ("e2fsprogs", ["-q", "-F", "-O", "^metadata_csum_seed"]),
+    "xfs": ("xfsprogs", ["-q", "-f"]),
+    "btrfs": ("btrfs-progs", ["-q", "-f"]),
+}
+
+
+class FailingDisk:
+    """What is mounted on ``folder`` lies on a disk whose writes can be made to fail."""
+
+    def __init__(self, medium: Path, switch: Path, folder: Path) -> None:
+        self.medium = medium
+        self.switch = switch
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """While this lasts, the disk fails each write."""
+        self.switch.touch()
+        try:
+            yield
+        finally:
+            self.switch.unlink()
+
+    def after_a_cut(self, name: str, to: Path) -> Path:
+        """A copy of the file as it is found when the power is cut now."""
+        copy, mounted = to / "cut.disk", to / "cut"
+        run("cp", "--sparse=always", self.medium, copy)
+        mounted.mkdir(exist_ok=True)
+        device = attach_loop(copy)
+        try:
+            # The UUID is that of the file system which is mounted already.
+            options = "nouuid" if self.kind(device) == "xfs" else "defaults"
+            run("mount", "-o", options, device, mounted)
+            try:
+                found = to / name
+                shutil.copyfile(mounted / name, found)
+            finally:
+                unmount(mounted)
+        finally:
+            detach_loop(device)
+        return found
+
+    @staticmethod
+    def kind(device: str) -> str:
+        """The kind of file system on a device."""
+        return run("blkid", "-o", "value", "-s", "TYPE", device).stdout.decode().strip()
+
+
+def attach_loop(file: Path) -> str:
+    losetup = program("losetup", "mount")
+    return run(losetup, "--find", "--show", file).stdout.decode().strip()
+
+
+def detach_loop(device: str) -> None:
+    wait_until(lambda: run("losetup", "-d", device, expect=None).returncode == 0, "losetup", 30)
+
+
+def unmount(folder: Path) -> None:
+    wait_until(lambda: run("umount", folder, expect=None).returncode == 0, "umount", 30)
+
+
+@contextlib.contextmanager
+def failing_disk(kind: str, tmp_path: Path) -> Iterator[FailingDisk]:
+    """A disk with a file system of this kind, mounted."""
+    package, options = MKFS[kind]
+    mkfs = program(f"mkfs.{kind}", package)
+    nbdkit, nbdfuse = program("nbdkit", "nbdkit"), program("nbdfuse", "libnbd-bin")
+    medium, switch, folder = tmp_path / "medium", tmp_path / "fail", tmp_path / "disk"
+    shown, socket = tmp_path / "shown", tmp_path / "nbd.sock"
+    medium.touch()
+    os.truncate(medium, SIZE)
+    shown.touch()
+    folder.mkdir()
+    errors = ["error=EIO", "error-pwrite-rate=100%", f"error-file={switch}"]
+    with contextlib.ExitStack() as stack:
+        serve = ["--filter=error", "file", str(medium), *errors]
+        server = subprocess.Popen([nbdkit, "-f", "-U", str(socket), *serve])
+        stack.callback(server.wait)
+        stack.callback(server.kill)
+        wait_until(socket.exists, "nbdkit", 30)
+        bridge = subprocess.Popen([nbdfuse, str(shown), "--unix", str(socket)])
+        stack.callback(bridge.wait)
+        stack.callback(lambda: run("fusermount3", "-u", "-z", shown, expect=None))
+        wait_until(lambda: shown.stat().st_size == SIZE, "nbdfuse", 30)
+        device = attach_loop(shown)
+        stack.callback(detach_loop, device)
+        run(mkfs, *options, device)
+        if run("mount", device, folder, expect=None).returncode != 0:
+            missing(f"the kernel cannot mount {kind}")
+        stack.callback(unmount, folder)
+        # A test that fails leaves servers, which keep the file system busy.
+        stack.callback(Server.kill_all)
+        yield FailingDisk(medium, switch, folder)
