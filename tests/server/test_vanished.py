@@ -1,4 +1,4 @@
-"""Clients that ask for much and hang up: they end their own connections, and leave nothing behind."""
+"""Clients that ask for much and hang up end their own connections, and leave nothing behind."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from support.programs import PATIENCE
 from support.server import socket_of
 
-GO, READ, BLOCK_STATUS = 7, 0, 7
+GO, READ, WRITE = 7, 0, 1
 ACK, ERROR = 1, 1 << 31
 
 
@@ -20,12 +20,12 @@ class Refused(Exception):
 def connect(uri: str) -> socket.socket:
     """A connection on which nothing has been said."""
     parts = urlsplit(uri)
-    if parts.scheme == "nbd+unix":
+    if parts.port is None:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(PATIENCE)
         client.connect(str(socket_of(uri)))
         return client
-    return socket.create_connection((parts.hostname, parts.port), PATIENCE)
+    return socket.create_connection((parts.hostname or "", parts.port), PATIENCE)
 
 
 def receive(client: socket.socket, length: int) -> bytes:
@@ -59,8 +59,11 @@ def start(uri: str, export: str = "") -> socket.socket:
         raise
 
 
+def request(command: int, offset: int, length: int, number: int = 0) -> bytes:
+    """One request, without what is to be written."""
+    return struct.pack(">IHHQQI", 0x25609513, 0, command, number, offset, length)
+
+
 def requests(count: int, length: int, command: int = READ) -> bytes:
     """So many requests for the first bytes of the device."""
-    return b"".join(
-        struct.pack(">IHHQQI", 0x25609513, 0, command, number, 0, length) for number in range(count)
-    )
+    return b"".join(request(command, 0, length, number) for number in range(count))

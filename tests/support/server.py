@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -66,9 +66,14 @@ class Server:
     #: Those that have not been waited for.
     running: ClassVar[list[Server]] = []
 
-    def __init__(self, *arguments: Argument, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: Argument,
+        env: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            [cowcloop_path(), "serve", *[os.fspath(argument) for argument in arguments]],
+            [*under, cowcloop_path(), "serve", *[os.fspath(argument) for argument in arguments]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

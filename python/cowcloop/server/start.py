@@ -76,7 +76,8 @@ def record_of(options: ServeOptions, nbdkit: Nbdkit) -> runtime.Record:
 def _check_limit(options: ServeOptions) -> None:
     """Refuse to start what would have no descriptor left for a client, and let it wait."""
     needed = _OPEN_FILES + len(options.cows)
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    # The plugin raises the soft limit to this one.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise ServerError(
             f"a process may have {limit} files open, and a server needs {needed}: "

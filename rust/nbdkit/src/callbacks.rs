@@ -10,7 +10,7 @@ use cowcloop_engine::Result;
 use crate::abi::{self, Plugin};
 use crate::host::{ExportList, ExtentList};
 use crate::request::Connection;
-use crate::{config, host, lifecycle, report};
+use crate::{config, host, lifecycle, places, report};
 
 /// What clients are told of block sizes, in bytes: any request is served; below
 /// a file system's usual block a write may have to read first; nbdkit itself
@@ -61,7 +61,7 @@ static PLUGIN: Plugin = Plugin {
     cache: Some(cache),
     thread_model: Some(thread_model),
     can_fast_zero: Some(can_write),
-    preconnect: None,
+    preconnect: Some(preconnect),
     get_ready: Some(get_ready),
     after_fork: Some(after_fork),
     list_exports: Some(list_exports),
@@ -150,6 +150,13 @@ extern "C" fn after_fork() -> c_int {
 
 extern "C" fn cleanup() {
     step(lifecycle::end);
+}
+
+extern "C" fn preconnect(_readonly: c_int) -> c_int {
+    match report::guard(places::enter) {
+        Some(true) => 0,
+        _ => -1,
+    }
 }
 
 extern "C" fn open(readonly: c_int) -> *mut c_void {

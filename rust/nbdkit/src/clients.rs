@@ -24,13 +24,15 @@ impl Listeners {
     /// Those of this process now; sockets made later are not nbdkit's.
     pub fn find() -> Listeners {
         let mut found = Vec::new();
-        for socket in stream_sockets().unwrap_or_default() {
+        let note = |socket: OwnedFd| {
             if let (Ok(true), Ok(name)) =
                 (sockopt::socket_acceptconn(&socket), getsockname(&socket))
             {
                 found.push(name);
             }
-        }
+        };
+        // What cannot be told is as if there were none.
+        let _ = each_stream_socket(note);
         Listeners(found)
     }
 
@@ -39,15 +41,14 @@ impl Listeners {
     /// # Errors
     /// The system's, when it cannot be told which they are.
     pub fn send_clients_away(&self) -> io::Result<()> {
-        for socket in stream_sockets()? {
-            let Ok(name) = getsockname(&socket) else { continue };
+        each_stream_socket(|socket| {
+            let Ok(name) = getsockname(&socket) else { return };
             let listens = sockopt::socket_acceptconn(&socket) == Ok(true);
             if !listens && self.0.iter().any(|listener| same_door(listener, &name)) {
                 // Fails for a client that has gone.
                 let _ = shutdown(&socket, Shutdown::Read);
             }
-        }
-        Ok(())
+        })
     }
 }
 
@@ -69,20 +70,20 @@ fn port(name: &SocketAddrAny) -> Option<u16> {
     }
 }
 
-/// The process's stream sockets, duplicated so that none is closed under us.
-fn stream_sockets() -> io::Result<Vec<OwnedFd>> {
+/// Looks at the process's stream sockets, one after the other, each duplicated so that it is not
+/// closed meanwhile.
+fn each_stream_socket(mut look: impl FnMut(OwnedFd)) -> io::Result<()> {
     let open = fs::read_dir("/proc/self/fd")?.collect::<io::Result<Vec<_>>>()?;
-    let mut found = Vec::new();
     for number in open.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
         match host::duplicate_fd(number) {
-            Ok(fd) => found.push(fd),
+            Ok(fd) if sockopt::socket_type(&fd) == Ok(SocketType::STREAM) => look(fd),
+            Ok(_) => {}
             // Closed meanwhile.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::BADF) => {}
             Err(error) => return Err(error),
         }
     }
-    found.retain(|fd| sockopt::socket_type(fd).is_ok_and(|kind| kind == SocketType::STREAM));
-    Ok(found)
+    Ok(())
 }
 
 #[cfg(test)]

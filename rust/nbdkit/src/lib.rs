@@ -22,6 +22,7 @@ mod control;
 mod host;
 mod lifecycle;
 mod mend;
+mod places;
 mod preload;
 mod report;
 mod request;

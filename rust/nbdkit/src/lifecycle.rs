@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::control::{self, Control};
 use crate::host;
 use crate::mend;
+use crate::places;
 use crate::preload::Preload;
 use crate::report::reason;
 use crate::request::Connection;
@@ -56,6 +57,7 @@ pub fn check_config() -> Result<(), String> {
 pub fn get_ready() -> Result<(), String> {
     let mut state = state();
     mend::nbdkit().map_err(|error| reason(&error))?;
+    places::raise_limit();
     let config = state.config();
     if let Some(path) = &config.control {
         control::check(path)?;
@@ -90,12 +92,14 @@ pub fn after_fork() -> Result<(), String> {
     if let Some(blocks) = state.config().preload {
         state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
     }
+    places::prepare();
     state.service = Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
     Ok(())
 }
 
-/// A client has connected.
+/// A client has connected, and says what it wants.
 pub fn open(read_only: bool) -> Result<Connection, String> {
+    places::admit()?;
     let server = state().server.clone().ok_or("the server is not ready")?;
     let name = host::export_name().ok_or("the client's export name is not known")?;
     Connection::open(&server, &name, read_only)

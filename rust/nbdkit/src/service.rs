@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::clients::Listeners;
 use crate::control::Control;
 use crate::server::Server;
-use crate::{host, report};
+use crate::{host, mend, report};
 
 /// How long to wait before accepting again when the system is short of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(200);
@@ -70,6 +70,7 @@ fn run(
     let mut ending = false;
     loop {
         if ending {
+            mend::end();
             // nbdkit would wait for good for reads that wait for a suspended image.
             server.give_up();
             // Where it fails, nbdkit waits for them by itself.

@@ -15,6 +15,7 @@ use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::{Error, ErrorKind, Result};
 use serde_json::{json, Value};
 
+use crate::places::{self, Place};
 use crate::report::reason;
 use crate::server::cowfile_status;
 use crate::{host, report};
@@ -60,6 +61,7 @@ pub struct Session {
     birth: Mutex<bool>,
     /// Reads of the base while there was no cowfile, and their bytes.
     before: (AtomicU64, AtomicU64),
+    _place: Option<Place>,
 }
 
 impl Sessions {
@@ -154,6 +156,7 @@ impl Sessions {
                 ));
             }
         }
+        let place = places::session().map_err(|why| format!("session {name}: {why}"))?;
         let session = Arc::new(Session {
             name: name.to_string(),
             path,
@@ -161,6 +164,7 @@ impl Sessions {
             device: OnceLock::new(),
             birth: Mutex::new(false),
             before: Default::default(),
+            _place: place,
         });
         open.by_name.insert(name.to_string(), Arc::downgrade(&session));
         Ok(session)
@@ -330,6 +334,7 @@ impl Session {
             let path = self.path.display().to_string();
             return Err(Error::new(ErrorKind::ReadOnly, path, "the server is ending"));
         }
+        let _making = places::making();
         let Sessions { base, options, .. } = &*self.sessions;
         let cows = std::slice::from_ref(&self.path);
         let device = Device::on(base.status().image, base.base().clone(), cows, options)?;

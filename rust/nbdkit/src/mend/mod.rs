@@ -12,6 +12,8 @@ macro_rules! where_known {
 
 where_known! {
     #[allow(unsafe_code)]
+    mod accepting;
+    #[allow(unsafe_code)]
     mod imports;
     #[allow(unsafe_code)]
     mod vanished;
@@ -20,9 +22,17 @@ where_known! {
     /// other thread.
     pub fn nbdkit() -> io::Result<()> {
         match imports::Program::find() {
-            Some(program) => vanished::let_go(program),
+            Some(program) => {
+                accepting::wait_for_descriptors(&program)?;
+                vanished::let_go(program)
+            }
             None => Ok(()),
         }
+    }
+
+    /// The server ends: nbdkit has to notice.
+    pub fn end() {
+        accepting::end();
     }
 }
 
@@ -31,3 +41,7 @@ where_known! {
 pub fn nbdkit() -> io::Result<()> {
     Ok(())
 }
+
+/// Nothing of nbdkit's waits for us.
+#[cfg(not(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub fn end() {}
