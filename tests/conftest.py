@@ -101,6 +101,8 @@ def fuse() -> None:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         programs.missing("/dev/fuse cannot be opened")
     programs.program("fusermount3", "fuse3")
+    if os.geteuid() != 0 and not Path("/etc/mtab").exists():
+        programs.missing("there is no /etc/mtab: fusermount3 unmounts nothing without it")
 
 
 @pytest.fixture

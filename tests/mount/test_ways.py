@@ -57,6 +57,18 @@ def test_without_root(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             ways.choose(via)
 
 
+def test_a_user_without_mtab(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be mounted, and never unmounted."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(ways, "check_programs", lambda *programs: None)
+    monkeypatch.setattr(ways, "_FUSE", machine)
+    monkeypatch.setattr(ways, "_MTAB", machine / "mtab")
+    with pytest.raises(MountError, match="ln -s /proc/self/mounts"):
+        ways.check("fuse2fs", writes=False)
+    (machine / "mtab").touch()
+    ways.check("fuse2fs", writes=False)
+
+
 @pytest.mark.usefixtures("root")
 def test_no_kernel_nbd(chicken: Path, tmp_path: Path) -> None:
     if list(Path("/sys/block").glob("nbd*")):

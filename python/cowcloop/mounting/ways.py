@@ -26,6 +26,7 @@ _PROGRAMS = {
 _BLOCK_DEVICES = Path("/sys/block")
 _LOOP = Path("/dev/loop-control")
 _FUSE = Path("/dev/fuse")
+_MTAB = Path("/etc/mtab")
 
 
 def choose(via: str | None) -> str:
@@ -54,6 +55,11 @@ def check(way: str, *, writes: bool) -> None:
         raise MountError(f"{_FUSE} does not exist: load the kernel's module with: modprobe fuse")
     if not os.access(_FUSE, os.R_OK | os.W_OK):
         raise MountError(f"{_FUSE}: you may not use it: have root do: chmod a+rw {_FUSE}")
+    if os.geteuid() != 0 and not _MTAB.exists():
+        raise MountError(
+            f"{_MTAB} does not exist, and fusermount3 unmounts nothing without it: have root do: "
+            f"ln -s /proc/self/mounts {_MTAB}"
+        )
     if way == "fuse2fs" and writes:
         fuse2fs.check_writable()
 
