@@ -39,6 +39,7 @@ test debootstrap /usr/sbin/debootstrap
 test zisofs-tools /usr/bin/mkzftree
 test squashfs-tools /usr/bin/mksquashfs
 test btrfs-progs /usr/bin/mkfs.btrfs /usr/sbin/mkfs.btrfs /sbin/mkfs.btrfs
+test xz-utils /usr/bin/xz
 test man-db /usr/bin/man
 "
 

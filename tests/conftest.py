@@ -28,12 +28,13 @@ def _quiet_environment() -> Iterator[None]:
         patch.delenv(name, raising=False)
     patch.setenv("NO_COLOR", "1")
     patch.setenv("COLUMNS", "100")
-    # A shell starts what it puts into the background deaf to Ctrl-C, and nohup to SIGHUP. Tests
-    # send both: programs that are started by a process with a handler hear them again.
+    # A shell starts what it puts into the background deaf to Ctrl-C and Ctrl-\, and nohup to
+    # SIGHUP. Tests send all three: what a process with a handler starts hears them again.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda _number, _frame: None)
     yield
     patch.undo()
 

@@ -143,6 +143,16 @@ def test_a_limit_to_the_length_of_outputs(image: Path, tmp_path: Path) -> None:
         assert not (tmp_path / "out").exists()
 
 
+def _check_rename(folder: Path) -> None:
+    """fusefat 0.3, of Debian 13, refuses what every file system does."""
+    for name in ("new", "old"):
+        (folder / name).touch()
+    try:
+        (folder / "new").rename(folder / "old")
+    except FileExistsError:
+        pytest.skip("this fusefat does not let a rename replace a file")
+
+
 def test_the_cost_without_holes_is_told(
     image: Path, root: None, fuse: None, tmp_path: Path
 ) -> None:
@@ -157,6 +167,7 @@ def test_the_cost_without_holes_is_told(
     try:
         wait_until(lambda: os.path.ismount(folder), "fusefat")
         time.sleep(0.1)
+        _check_rename(folder)
         done = cowcloop("attach", image, folder / "c.cow", expect=None)
         warning = done.stderr.decode().splitlines()[0]
         one_line(warning, ("warning", "c.cow", "no holes", str(len(PLAIN))))

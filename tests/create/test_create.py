@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from support import cloop, images
+from support import cloop, images, users
 from support.interrupted import stopped_half_way
 from support.programs import (
     cowcloop,
@@ -23,9 +23,7 @@ from support.programs import (
 )
 
 #: The bytes that qemu's probe looks for.
-V2_PROBE = (
-    b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n"
-)
+V2_PROBE = b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n"
 
 BLOCK = 65536
 PLAIN = cloop.sample(30 * BLOCK - 777, BLOCK, 12)
@@ -233,8 +231,7 @@ def test_a_missing_mke2fs_is_named_with_its_package(tmp_path: Path, root: None) 
     hidden = 'mount --bind /dev/null "$0" && exec "$@"'
     command: list[str | Path] = [cowcloop_path(), "create", folder, tmp_path / "i"]
     mke2fs = Path(program("mke2fs", "e2fsprogs")).resolve()
-    unshare = program("unshare", "util-linux")
-    done = run(unshare, "-m", "/bin/sh", "-c", hidden, mke2fs, *command, expect=1)
+    done = run(*users.own_mounts(), "/bin/sh", "-c", hidden, mke2fs, *command, expect=1)
     line = one_line(done.stderr.decode())
     assert "mke2fs" in line
     assert "e2fsprogs" in line

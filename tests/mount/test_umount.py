@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import users
 from support.mounts import WAYS, kill, mkfs
-from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, refused, run
+from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, refused, run
 from support.server import listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -196,11 +196,10 @@ def test_in_another_namespace(
     chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
 ) -> None:
     """What is mounted where we do not see it is not taken away from there."""
-    unshare = program("unshare", "util-linux")
     script = '"$1" mount "$2" "$3" "$4" && echo && read line && "$1" umount -q "$4"'
     words = [cowcloop_path(), str(chicken), str(tmp_path / "c"), str(place)]
     process = subprocess.Popen(
-        [unshare, "--mount", "bash", "-c", script, "bash", *words],
+        [*users.own_mounts(), "bash", "-c", script, "bash", *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

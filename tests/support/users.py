@@ -30,13 +30,20 @@ def _closed_to_others(path: Path) -> Path | None:
     return None
 
 
+def own_mounts() -> list[Argument]:
+    """The words before a command that give it a mount namespace of its own."""
+    words: list[Argument] = [program("unshare", "util-linux"), "--mount"]
+    if run(*words, "true", expect=None).returncode:
+        missing("no mount namespace can be had: it needs root, and a root that is a mount point")
+    return words
+
+
 def reachable(*command: Argument) -> list[Argument]:
     """A command that root runs, with the project where another user can reach it.
 
     It has a mount namespace of its own, in which even a project in /root is open.
     """
-    unshare = program("unshare", "util-linux")
-    words: list[Argument] = [unshare, "--mount"]
+    words = own_mounts()
     closed = _closed_to_others(ROOT)
     if closed is not None and closed != ROOT:
         words += ["bash", "-euc", _OPEN, "bash", closed, ROOT]
