@@ -41,6 +41,8 @@ test squashfs-tools /usr/bin/mksquashfs
 test btrfs-progs /usr/bin/mkfs.btrfs /usr/sbin/mkfs.btrfs /sbin/mkfs.btrfs
 test xz-utils /usr/bin/xz
 test man-db /usr/bin/man
+test zsh /usr/bin/zsh /bin/zsh
+test fish /usr/bin/fish
 "
 
 command=${1:-build}

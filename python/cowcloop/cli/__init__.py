@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     import gc
+    import os
 
     # What a command imports is in use until its end. To look for garbage in it, now and
     # when Python ends, would take an eighth of a short command's time.
@@ -45,6 +46,10 @@ def _run(arguments: Sequence[str]) -> int:
 
     gc.freeze()
     gc.enable()
+    if "_COWCLOOP_COMPLETE" in os.environ:
+        from cowcloop.cli import completion
+
+        completion.register()
     _core.on_warning(console.warning)
     streams.take_any_name()
     own, nbdkit_args = split_arguments(arguments)

@@ -89,11 +89,9 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
 
 def _show_completion(ctx: click.Context, _option: click.Parameter, shell: str | None) -> None:
     if shell is not None and not ctx.resilient_parsing:
-        from click.shell_completion import get_completion_class
+        from cowcloop.cli import completion
 
-        completion = get_completion_class(shell)
-        assert completion is not None
-        console.result(completion(app, {}, "cowcloop", "_COWCLOOP_COMPLETE").source())
+        console.result(completion.source(shell, app))
         ctx.exit()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -11,6 +11,9 @@ from cowcloop.cli import console, helptext
 from cowcloop.errors import InvalidInputError
 from cowcloop.files import check_cows
 from cowcloop.sizes import format_size, parse_size
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _SERVE_PANELS = [
     {"name": "Where it listens", "options": ["--unix", "--tcp", "--device"]},
@@ -103,6 +106,10 @@ class CommonOptions(click.Command):
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The docstring, with the indentation of its examples, which rich_click would lose."""
         formatter.write(helptext.prose(ctx, self))  # type: ignore[arg-type]
+
+    def get_short_help_str(self, limit: int = 150) -> str:
+        """The first sentence, which a shell shows where it completes a command's name."""
+        return super().get_short_help_str(max(limit, 150))
 
     def get_help(self, ctx: click.Context) -> str:
         """As rich_click's, without the blanks that it fills lines with."""
@@ -208,6 +215,18 @@ class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
         return super().convert(value, param, ctx)
 
 
+class DirectoryType(PathType):
+    """A name of a directory."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Directories, which the shell finds."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="dir")]
+
+
 def _checked(ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...]) -> tuple[str, ...]:
     try:
         check_cows(ctx.params.get("image", ""), cows)
@@ -219,6 +238,7 @@ def _checked(ctx: click.Context, _param: click.Parameter, cows: tuple[str, ...])
 SIZE = SizeType()
 BLOCK_SIZE = BlockSizeType()
 PATH = PathType()
+DIRECTORY = DirectoryType()
 IMAGE = click.argument("image", type=PATH)
 COWS = click.argument("cows", type=PATH, nargs=-1, metavar="[COW]...", callback=_checked)
 SOME_COWS = click.argument(

@@ -15,6 +15,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import CONTEXT, FORCE, JSON, PATH, SIZE, CommonOptions, command
+from cowcloop.cli.completion import served_or_file
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError, StorageError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _WATCH_INTERVAL = 1.0
 
 _COW = click.argument("cow", type=PATH)
-_TARGET = click.argument("target", metavar="TARGET|COW", type=PATH)
+_TARGET = click.argument("target", metavar="TARGET|COW", type=PATH, shell_complete=served_or_file)
 
 
 class CowGroup(CommonOptions, click.RichGroup):  # type: ignore[misc]

@@ -9,11 +9,10 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import DISCARD, JSON, PATH, command
+from cowcloop.cli.completion import served
 from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from cowcloop.runtime import Entry
 
 # Seconds for a server to tell its figures; it answers them from memory.
@@ -23,19 +22,8 @@ _STATUS_TIMEOUT = 5.0
 _UNIT = 1024
 
 
-def _served(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Devices and sockets to complete; a shell takes an address with its : and ? apart."""
-    from click.shell_completion import CompletionItem
-
-    from cowcloop import runtime
-
-    records = [entry.record for entry in runtime.entries() if entry.record is not None]
-    names = [record.device or record.socket or record.uri for record in records]
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
 _TARGET = click.argument(
-    "target", type=PATH, required=False, metavar="URI|SOCKET|DEVICE", shell_complete=_served
+    "target", type=PATH, required=False, metavar="URI|SOCKET|DEVICE", shell_complete=served
 )
 _ALL = click.option("--all", "every", is_flag=True, help="All devices that this user serves.")
 

@@ -6,8 +6,9 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import command
+from cowcloop.cli.completion import served
 
-_TARGET = click.argument("target", metavar="TARGET")
+_TARGET = click.argument("target", metavar="TARGET", shell_complete=served)
 
 
 @command("suspend")

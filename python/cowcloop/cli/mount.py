@@ -8,10 +8,11 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, DISCARD, IMAGE, PATH, command
+from cowcloop.cli.base import COWS, DIRECTORY, DISCARD, IMAGE, command
+from cowcloop.cli.completion import mounted_or_directory
 from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_device, check_log, report
 
-_DIRECTORY = click.argument("directory", type=PATH, metavar="DIR")
+_DIRECTORY = click.argument("directory", type=DIRECTORY, metavar="DIR")
 
 
 def _mounted(function: Callable[..., None]) -> Callable[..., None]:
@@ -83,7 +84,7 @@ def mount_command(
 
 
 @command("umount")
-@_DIRECTORY
+@click.argument("directory", type=DIRECTORY, metavar="DIR", shell_complete=mounted_or_directory)
 @DISCARD
 def umount_command(directory: str, discard: bool) -> None:
     """Unmount DIR and end its device; returns when everything is on disk.

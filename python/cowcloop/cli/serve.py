@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import COWS, IMAGE, PATH, SIZE, command
+from cowcloop.cli.base import COWS, DIRECTORY, IMAGE, PATH, SIZE, command
 from cowcloop.files import MEMORY, among
 from cowcloop.sizes import format_size
 from cowcloop.source import file_of
@@ -61,7 +61,7 @@ DEVICE_OPTIONS = (
 _SERVER_OPTIONS = (
     click.option(
         "--sessions",
-        type=PATH,
+        type=DIRECTORY,
         metavar="DIR",
         help="Each export NAME is a session with the cowfile DIR/NAME.cow.",
     ),
@@ -73,7 +73,7 @@ _SERVER_OPTIONS = (
     ),
     click.option("--tls", type=click.Choice(["off", "on", "require"]), help="nbdkit's --tls."),
     click.option(
-        "--tls-certificates", type=PATH, metavar="DIR", help="nbdkit's --tls-certificates."
+        "--tls-certificates", type=DIRECTORY, metavar="DIR", help="nbdkit's --tls-certificates."
     ),
     click.option("--tls-psk", type=PATH, metavar="FILE", help="nbdkit's --tls-psk."),
     click.option("--tls-verify-peer", is_flag=True, help="nbdkit's --tls-verify-peer."),
