@@ -9,7 +9,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import BLOCK_SIZE, FORCE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
-from cowcloop.cli.create import LevelType
+from cowcloop.cli.create import LevelType, warn
 from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
 from cowcloop.errors import StorageError
@@ -63,6 +63,7 @@ def commit_command(
       cowcloop commit chicken chicken.cow chicken2 --rebase chicken2.cow
     """
     from cowcloop import _core
+    from cowcloop.block_size import padding_warning, unusual
     from cowcloop.source import locate
 
     check_output(new, as_json)
@@ -76,9 +77,11 @@ def commit_command(
         folder = os.path.dirname(os.path.abspath(rebase))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StorageError(errno.EACCES, f"{rebase}: no cowfile can be made in {folder}")
+    source = locate(image)
+    raw = _core.sniff(source) == "raw"
     with progress("committing") as report:
         done = _core.commit(
-            locate(image),
+            source,
             list(cows),
             new,
             level=level,
@@ -87,6 +90,10 @@ def commit_command(
             force=force,
             progress=report,
         )
+    warn(unusual(image, done["block_size"], False))
+    # A compressed image keeps its block size.
+    remedy = "--block-size {}" if raw else ""
+    warn(padding_warning(image, done["input_size"], done["block_size"], remedy))
     fresh = done["blocks"] - done["copied_blocks"]
     size = format_size(done["file_size"])
     text = f"{size}, {done['copied_blocks']} blocks copied, {fresh} compressed"

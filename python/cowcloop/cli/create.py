@@ -36,9 +36,11 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--block-size",
     type=BLOCK_SIZE,
-    default=65536,
     metavar="SIZE",
     help="Uncompressed bytes a block, a multiple of 512 (default: 64K).",
+)
+@click.option(
+    "--exact", is_flag=True, help="Choose a block size that divides SRC: no zeros are added."
 )
 @click.option(
     "--level",
@@ -67,7 +69,8 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 def create_command(
     src: str,
     out: str,
-    block_size: int,
+    block_size: int | None,
+    exact: bool,
     level: int | str,
     format_: str,
     codec: str,
@@ -82,14 +85,21 @@ def create_command(
     filesystem is made first. The same input and options give the same bytes. OUT is complete or
     not there; - is standard output.
 
+    A last block that SRC does not fill is filled with zeros, and a warning says so: the digest
+    is another one then, and the backup of a GPT is no longer at the end. --exact prevents it.
+
     \b
     Examples:
       cowcloop create disk.raw disk.cloop
+      cowcloop create --exact /dev/sdb evidence.cloop
       cowcloop create --level best /usr/share/doc doc.cloop
       ssh host cat /dev/sdb1 | cowcloop create - sdb1.cloop
     """
     from cowcloop import _core
+    from cowcloop import block_size as blocks
 
+    if exact and block_size is not None:
+        raise click.UsageError("--exact chooses the block size: leave out --block-size")
     if format_ == "v2" and codec != "zlib":
         raise click.UsageError(f"--codec {codec} needs --format v4")
     if format_ == "v2" and footer:
@@ -98,11 +108,12 @@ def create_command(
     check_input(src)
 
     def compress(source: str) -> dict[str, Any]:
+        chosen = blocks.exact(source, src) if exact else block_size or blocks.USUAL
         with progress("compressing") as report:
-            return _core.create(
+            done = _core.create(
                 source,
                 out,
-                block_size=block_size,
+                block_size=chosen,
                 level=level,
                 format=format_,
                 codec=codec,
@@ -111,6 +122,13 @@ def create_command(
                 force=force,
                 progress=report,
             )
+        warn(blocks.unusual(src, chosen, exact))
+        # The filesystem of a directory knows its own size, wherever its device ends.
+        if source == src:
+            shown = "standard input" if src == "-" else src
+            remedy = "--block-size {}" if src == "-" else "--block-size {}, or --exact,"
+            warn(blocks.padding_warning(shown, done["input_size"], chosen, remedy))
+        return done
 
     if os.path.isdir(src):
         from cowcloop.ext2 import filesystem_of
@@ -122,6 +140,12 @@ def create_command(
         done = compress(src)
     sizes = f"{format_size(done['input_size'])} in {format_size(done['file_size'])}"
     console.outcome(as_json, out, done, sizes)
+
+
+def warn(text: str | None) -> None:
+    """Says a warning, if there is one."""
+    if text is not None:
+        console.warning(text)
 
 
 def place_beside(out: str) -> str | None:

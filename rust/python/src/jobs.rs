@@ -153,6 +153,8 @@ fn commit<'py>(
     let dict = PyDict::new(py);
     dict.set_item("size", done.size)?;
     dict.set_item("blocks", done.blocks)?;
+    dict.set_item("input_size", done.input_size)?;
+    dict.set_item("block_size", done.block_size)?;
     dict.set_item("copied_blocks", done.copied_blocks)?;
     dict.set_item("file_size", done.file_size)?;
     Ok(dict)

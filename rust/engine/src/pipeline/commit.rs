@@ -45,6 +45,10 @@ impl Default for CommitOptions {
 /// What came of a [`commit()`], in bytes unless it says blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitSummary {
+    /// Size of the device, before its last block was filled with zeros.
+    pub input_size: u64,
+    /// Uncompressed bytes a block.
+    pub block_size: u32,
     /// Size of the new image's device.
     pub size: u64,
     /// Number of blocks.
@@ -124,7 +128,14 @@ pub fn commit(
     )?;
     let copied_blocks = blocks - new_blocks.count();
     let written = writer.finish(|image| read_back(image, &new_blocks, threads, &check))?;
-    Ok(CommitSummary { size: blocks * block_size, blocks, copied_blocks, file_size: written.file })
+    Ok(CommitSummary {
+        input_size: job.size(),
+        block_size: job.block_size,
+        size: blocks * block_size,
+        blocks,
+        copied_blocks,
+        file_size: written.file,
+    })
 }
 
 struct Job<'a> {

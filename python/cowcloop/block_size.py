@@ -1,0 +1,90 @@
+"""The block size of an image that is to be made: what divides a source, and who reads it."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from cowcloop.errors import InvalidInputError
+from cowcloop.sizes import format_size
+
+#: What an image gets unless told otherwise.
+USUAL = 65536
+
+#: The largest that the kernel's cloop driver reads.
+MOST_FOR_KERNEL = 1 << 20
+
+_SECTOR = 512
+#: Smaller ones compress badly, and have a large index.
+_SMALL = 4096
+
+
+def size_of(source: str) -> int | None:
+    """Bytes of a file or block device; None of anything that only its end tells."""
+    try:
+        mode = os.stat(source).st_mode
+        if stat.S_ISREG(mode):
+            return os.stat(source).st_size
+        if not stat.S_ISBLK(mode):
+            return None
+        with open(source, "rb") as device:
+            return device.seek(0, os.SEEK_END)
+    except OSError:
+        # The engine, which opens it next, says what is wrong.
+        return None
+
+
+def dividing(size: int) -> int | None:
+    """The block size nearest to the usual one that divides ``size``; None when none does."""
+    if size == 0 or size % _SECTOR:
+        return None
+    counts = range(1, MOST_FOR_KERNEL // _SECTOR + 1)
+    fitting = [count * _SECTOR for count in counts if size // _SECTOR % count == 0]
+    return min(fitting, key=lambda block: max(block / USUAL, USUAL / block))
+
+
+def exact(source: str, shown: str) -> int:
+    """The block size that adds nothing to ``source``, which messages call ``shown``."""
+    size = size_of(source)
+    if size is None:
+        raise InvalidInputError(f"{shown}: --exact wants a file or block device, to know its size")
+    found = dividing(size)
+    if found is None:
+        message = f"{shown}: no block size divides its {size} bytes: leave out --exact"
+        raise InvalidInputError(message)
+    return found
+
+
+def padding_warning(shown: str, size: int, block_size: int, remedy: str = "") -> str | None:
+    """What is to be said where the last block of an image is filled up; None where it is not.
+
+    ``remedy`` takes the block size that would add nothing.
+    """
+    added = -size % block_size
+    if not added:
+        return None
+    text = (
+        f"{shown}: its {size} bytes are no multiple of the block size {block_size}:"
+        f" {added} bytes of zeros were added, which makes another digest and another end"
+    )
+    found = dividing(size)
+    if not remedy:
+        return text
+    if found is None:
+        return f"{text}; no block size divides it"
+    return f"{text}; {remedy.format(found)} adds none"
+
+
+def unusual(shown: str, block_size: int, exact: bool) -> str | None:
+    """What is to be said of a block size that not everybody reads, or that compresses badly."""
+    if block_size > MOST_FOR_KERNEL:
+        return (
+            f"the kernel's cloop driver refuses blocks above {format_size(MOST_FOR_KERNEL)}, and so"
+            f" an image with these of {format_size(block_size)}"
+        )
+    if exact and block_size < _SMALL:
+        return (
+            f"{shown}: none but small blocks divide it, and these of {block_size} bytes compress"
+            " badly; without --exact zeros would be added"
+        )
+    return None
