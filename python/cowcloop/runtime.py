@@ -10,6 +10,7 @@ removing entries happens under the lock of the whole directory, which is only he
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -29,7 +30,13 @@ from cowcloop.nbd_uri import export_name, place_of
 # Letters of a record; sessions are not in it.
 _RECORD_LIMIT = 1 << 20
 
+#: sun_path holds 108 bytes with the final NUL.
+SOCKET_PATH_LIMIT = 107
+
 _NAME_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+_NAME_LENGTH = 6
+# An entry's name, and the longest of the sockets in it.
+_LONGEST_INSIDE = len("/") + _NAME_LENGTH + len("/control.sock")
 
 
 class RegistryError(CowcloopError):
@@ -152,7 +159,13 @@ class NewEntry(Entry):
 def directory() -> Path:
     """The user's registry directory, made when missing and checked to be private."""
     path = _place()
-    with contextlib.suppress(FileExistsError):
+    longest = len(os.fsencode(path)) + _LONGEST_INSIDE
+    if longest > SOCKET_PATH_LIMIT:
+        raise RegistryError(
+            f"{path}: the sockets there would have names of {longest} bytes, and may have "
+            f"{SOCKET_PATH_LIMIT}: set XDG_RUNTIME_DIR to a directory with a shorter name"
+        )
+    with contextlib.suppress(FileExistsError), _blamed_on(path):
         os.mkdir(path, 0o700)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -166,7 +179,8 @@ def directory() -> Path:
                 "or set XDG_RUNTIME_DIR to a directory of your own"
             )
         if stat.S_IMODE(status.st_mode) & 0o077:
-            os.fchmod(handle, 0o700)
+            with _blamed_on(path):
+                os.fchmod(handle, 0o700)
     finally:
         os.close(handle)
     return path
@@ -177,7 +191,7 @@ def create() -> NewEntry:
     root = directory()
     with _directory_lock(root), _blamed_on(root):
         while True:
-            path = root / "".join(secrets.choice(_NAME_LETTERS) for _ in range(6))
+            path = root / "".join(secrets.choice(_NAME_LETTERS) for _ in range(_NAME_LENGTH))
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
                 break
@@ -297,10 +311,13 @@ def _blamed_on(root: Path) -> Iterator[None]:
     """What fails in the block is for want of room in the registry's directory, or of the right."""
     try:
         yield
+    except FileExistsError:
+        raise
     except OSError as error:
+        room = "make room, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise RegistryError(
-            f"{root}: nothing can be noted there: {error.strerror}: make room, or set "
-            "XDG_RUNTIME_DIR to another directory of your own"
+            f"{root}: nothing can be noted there: {error.strerror}: {room}set XDG_RUNTIME_DIR "
+            "to another directory of your own"
         ) from None
 
 

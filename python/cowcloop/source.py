@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
-from .errors import NotFoundError, from_engine
+from .errors import InvalidInputError, NotFoundError, from_engine
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -38,6 +38,9 @@ def locate(image: StrPath) -> Source:
     Raises NotFoundError and other errors that say what there is instead.
     """
     text = os.fsdecode(image)
+    if _is_stream(text):
+        message = "an image is read from any place in it, and a pipe cannot be sought"
+        raise InvalidInputError(f"{text}: {message}: save it in a file first")
     # Most names are no such thing, and cost nothing.
     if ":/" not in text or os.path.lexists(text):
         return image
@@ -57,6 +60,14 @@ def locate(image: StrPath) -> Source:
 def file_of(source: Source) -> str:
     """The file that an image lies in."""
     return source.path if isinstance(source, Part) else os.fsdecode(source)
+
+
+def _is_stream(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        # Standard input, unless a file has this name.
+        return path == "-"
 
 
 def _is_file(path: str) -> bool:

@@ -28,6 +28,8 @@ class CowfileStatus:
     #: of what lies below, through this cowfile
     base_reads: int
     base_read_bytes: int
+    #: writes, zeros, discards and flushes that have failed since it was opened
+    failures: int
 
 
 @dataclass(frozen=True)

@@ -186,3 +186,15 @@ def test_a_wrong_command_line_is_exit_code_2(wrong: list[str]) -> None:
     done = cowcloop(*wrong, expect=2)
     assert done.stderr
     assert not done.stdout
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "pipe"])
+@pytest.mark.parametrize("command", ["extract", "serve", "info"])
+def test_a_pipe_cannot_be_sought(tmp_path: Path, command: str, name: str) -> None:
+    """An image is read from any place in it: that is said, and what to do."""
+    os.mkfifo(tmp_path / "pipe")
+    out = ["out"] if command == "extract" else []
+    says = ("cannot be sought", "save it in a file")
+    line = refused(command, name, *out, says=says, cwd=tmp_path, stdin=b"x" * 4096)
+    assert line.startswith(f"cowcloop: {name}: ")
+    assert not (tmp_path / "out").exists()

@@ -249,7 +249,9 @@ FORCE = click.option(
     "--force", is_flag=True, help="Replace also a cowfile, or a compressed image, that lies there."
 )
 DISCARD = click.option(
-    "--discard", is_flag=True, help="Also when a cowfile was removed, and its changes are lost."
+    "--discard",
+    is_flag=True,
+    help="Also when changes are lost: a cowfile was removed, or writes have failed.",
 )
 THREADS = click.option(
     "--threads",

@@ -51,7 +51,10 @@ def detach_command(target: str | None, every: bool, discard: bool) -> None:
             # Somebody else has unmounted it.
             mounting.release(entry, discard=discard)
         else:
+            failures = server.failures(entry)
             server.detach(entry, discard=discard)
+            if failures:
+                console.warning(_failed(entry, failures))
 
     _for_each(_chosen(target, every, "detach"), detach, "detached")
 
@@ -151,6 +154,15 @@ def _for_each(entries: list[Entry], action: Any, done: str) -> None:
         raise failure
 
 
+def _failed(entry: Entry, failures: int) -> str:
+    """What to say of a device that could not write all that it was given."""
+    assert entry.record is not None
+    return (
+        f"{entry.record.uri}: {failures} writes or flushes failed while it was served: what they "
+        "held may not be in the cowfile"
+    )
+
+
 def _describe(entry: Entry) -> dict[str, Any]:
     """One device for --json: the record, then the figures of the running server."""
     from cowcloop import control, mounting
@@ -209,6 +221,8 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
             state = f"{state}, suspended" if state else "suspended"
         if "error" in device:
             state = "broken" if device["mount"] else "no answer"
+        if cow.get("failures"):
+            state += f", {cow['failures']} writes failed"
         used = _used(cow) if "blocks_used" in cow else "-"
         io = f"{cow['reads']}/{cow['writes']}" if "reads" in cow else "-"
         rows.append(

@@ -103,5 +103,7 @@ def umount_command(directory: str, discard: bool) -> None:
         ended = mounting.release(entry, discard=discard)
     if ended is mounting.Ended.CRASHED:
         console.warning(f"{directory}: unmounted after a crash: {ended.value}")
+    elif ended is mounting.Ended.DISCARDED:
+        console.warning(f"{directory}: unmounted; {ended.value}")
     else:
         console.done(f"{directory}: unmounted; {ended.value}")

@@ -36,6 +36,7 @@ class Ended(enum.Enum):
     ON_DISK = "everything is on disk"
     NOT_WRITTEN = "it was read-only"
     CRASHED = "what was not on disk when it ended is lost"
+    DISCARDED = "what could not be written is lost"
 
 
 def mounted_on(directory: str) -> runtime.Entry:
@@ -83,14 +84,17 @@ def sync(entry: runtime.Entry) -> None:
     done = run(find_program("sync", "coreutils"), "-f", "--", record.mount)
     if done.code:
         reason = done.reason(record.mount).rpartition(": ")[2]
-        raise MountError(f"{record.mount}: not everything could be written: {reason}")
+        raise MountError(
+            f"{record.mount}: not everything could be written: {reason}: make room where the "
+            "cowfile lies, and write it again or copy it elsewhere"
+        )
 
 
 def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     """Unmount an entry's file system and end its device, or what is left of both.
 
-    Returns when all is on disk. Refused while its cowfile has been removed, unless the changes
-    may be discarded.
+    Returns when all is on disk. Refused while its cowfile has been removed, and while what could
+    not be written may still be read from the mount, unless the changes may be discarded.
     """
     record = entry.record
     assert record is not None
@@ -98,8 +102,9 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     crashed = broken(entry) is not None
     if not crashed:
         server.check_kept(entry, discard=discard)
-    if not crashed and not record.read_only:
+    if not crashed and not record.read_only and not discard:
         sync(entry)
+        _check_written(entry)
     place = record.mount
     # One that was mounted read-only may have been remounted since.
     written = not (record.never_written and record.is_mounted() and mounts.is_read_only(place))
@@ -117,7 +122,9 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     with fuse.ending(disk_fifo(entry.path)) as said:
         if mounts.at(folder) is not None:
             _unmount(folder, place)
+    failures = 0
     if entry.alive():
+        failures = server.failures(entry)
         server.detach(entry, discard=discard)
     else:
         if record.device is not None:
@@ -129,9 +136,32 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     if crashed:
         return Ended.CRASHED
     lost = next(filter(None, map(_LOST_WRITE.search, said)), None)
-    if lost is not None:
-        raise MountError(f"{place} is unmounted, but not everything could be written: {lost[1]}")
-    return Ended.ON_DISK
+    if lost is None and not failures:
+        return Ended.ON_DISK
+    if discard:
+        return Ended.DISCARDED
+    reason = _times(failures) if lost is None else lost[1]
+    raise MountError(f"{place} is unmounted, but not everything could be written: {reason}")
+
+
+def _check_written(entry: runtime.Entry) -> None:
+    """Refuse to unmount while what could not be written is still in the kernel's memory.
+
+    The kernel tells of it once, to the program that syncs first; the server remembers.
+    """
+    record = entry.record
+    assert record is not None
+    failures = server.failures(entry) if record.is_mounted() else 0
+    if failures:
+        cow = record.cowfiles[-1] if record.cowfiles else "the cowfile"
+        raise MountError(
+            f"{record.mount}: not everything could be written to {cow} ({_times(failures)}): it is "
+            "still mounted; copy elsewhere what was written lately, then: cowcloop umount --discard"
+        )
+
+
+def _times(failures: int) -> str:
+    return "one write failed" if failures == 1 else f"{failures} writes failed"
 
 
 def _unmount(point: str, named: str) -> None:

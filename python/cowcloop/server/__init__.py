@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cowcloop.files import check_cows, refuse_mode
-from cowcloop.server.background import attach, check_kept, detach, request, sync
+from cowcloop.server.background import attach, check_kept, detach, failures, request, sync
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions, Tls, parse_tcp
@@ -28,6 +28,7 @@ __all__ = [
     "attach",
     "check_kept",
     "detach",
+    "failures",
     "request",
     "serve",
     "sync",

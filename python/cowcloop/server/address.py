@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from cowcloop.errors import CowcloopError
-from cowcloop.runtime import remove_dead_socket
-
-# sun_path holds 108 bytes with the final NUL.
-_UNIX_PATH_LIMIT = 107
+from cowcloop.runtime import SOCKET_PATH_LIMIT, remove_dead_socket
 
 # The newstyle handshake: both magics and the server's flags; then our flags (fixed newstyle, no
 # zeroes) and the option ABORT, so that the server sees a client that leaves, not one that fails.
@@ -86,9 +83,9 @@ class Address:
         if self.unix is None:
             return
         length = len(os.fsencode(self.unix))
-        if length > _UNIX_PATH_LIMIT:
+        if length > SOCKET_PATH_LIMIT:
             raise CowcloopError(
-                f"{self.unix}: a Unix socket's path has at most {_UNIX_PATH_LIMIT} bytes, "
+                f"{self.unix}: a Unix socket's path has at most {SOCKET_PATH_LIMIT} bytes, "
                 f"not {length}: choose a shorter one with --unix"
             )
         if not os.path.lexists(self.unix) or remove_dead_socket(self.unix):

@@ -9,7 +9,7 @@ from typing import Any
 from cowcloop import control, runtime
 from cowcloop.control import ControlError
 from cowcloop.files import MEMORY
-from cowcloop.server import nbd_client, units
+from cowcloop.server import closing, nbd_client, units
 from cowcloop.server.closing import check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
@@ -82,6 +82,12 @@ def check_kept(entry: runtime.Entry, *, discard: bool = False) -> bool:
             f"cowcloop cow snapshot{session} {record.uri} FILE; or give --discard"
         )
     return removed is None
+
+
+def failures(entry: runtime.Entry) -> int:
+    """How many writes and flushes of a served device have failed since it was attached."""
+    record = entry.record
+    return 0 if record is None else closing.failures(entry.control, record, _STATUS_TIMEOUT)
 
 
 def detach(entry: runtime.Entry, *, discard: bool = False) -> None:

@@ -37,6 +37,16 @@ def removed_cowfile(
     return None
 
 
+def failures(channel: str | os.PathLike[str], record: runtime.Record, timeout: float) -> int:
+    """How many writes and flushes of a running server have failed; 0 when it does not tell."""
+    try:
+        status = control.status(channel, record, timeout=timeout)
+    except control.ControlError:
+        return 0
+    cowfiles = (*status["cowfiles"], *status.get("sessions", ()))
+    return sum(cowfile.get("failures", 0) for cowfile in cowfiles)
+
+
 def check_closed(cow: str | None) -> None:
     """ServerError when a cowfile was not closed; None stands for a device that has none."""
     if cow is None or not os.path.exists(cow):

@@ -49,6 +49,10 @@ impl Overlay {
     ///
     /// On an error each of the bytes is as before or as written.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.cow.noted(self.write(buf, offset))
+    }
+
+    fn write(&self, buf: &[u8], offset: u64) -> Result<()> {
         if buf.is_empty() {
             return Ok(());
         }
@@ -96,6 +100,10 @@ impl Overlay {
     /// `Unsupported`, with nothing changed, when `fast` is asked for and the
     /// medium cannot punch holes.
     pub fn write_zeroes(&self, offset: u64, length: u64, fast: bool) -> Result<()> {
+        self.cow.noted(self.zero(offset, length, fast))
+    }
+
+    fn zero(&self, offset: u64, length: u64, fast: bool) -> Result<()> {
         let end = offset + length;
         let mut at = offset;
         while at < end {
@@ -123,7 +131,7 @@ impl Overlay {
             return Ok(());
         }
         const ZEROS: [u8; 2 * MAPUNIT as usize] = [0; 2 * MAPUNIT as usize];
-        self.write_at(&ZEROS[..(end - offset) as usize], offset)
+        self.write(&ZEROS[..(end - offset) as usize], offset)
     }
 
     fn zero_blocks(&self, first: u64, end: u64, fast: bool) -> Result<()> {
@@ -212,7 +220,7 @@ impl Overlay {
 
     /// See [`Cowfile::flush`].
     pub fn flush(&self) -> Result<()> {
-        self.cow.flush()
+        self.cow.noted(self.cow.flush())
     }
 
     /// See [`Cowfile::close`].

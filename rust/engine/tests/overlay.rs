@@ -237,9 +237,12 @@ fn a_full_memory_overlay_says_so_and_stays_readable() {
     overlay.read_at(&mut buf, 0).unwrap();
     assert!(buf[..at as usize].iter().all(|byte| *byte == 7));
     assert!(buf[at as usize..] == expected[at as usize..]);
+    assert_eq!(overlay.cowfile().status().failures, 1);
     // Space is made again by a discard.
     overlay.write_zeroes(0, 8192, false).unwrap();
     overlay.write_at(&[7; 4096], at).unwrap();
+    // What has failed is not forgotten.
+    assert_eq!(overlay.cowfile().status().failures, 1);
 }
 
 /// A medium as FAT is: without holes, and with a limit to how long a file may be.
@@ -304,6 +307,7 @@ fn zeros_are_written_where_holes_cannot_be_punched() {
             // Nothing has changed when a fast zero is refused.
             let error = overlay.write_zeroes(0, 4096, true).unwrap_err();
             assert_eq!(error.kind(), cowcloop_engine::ErrorKind::Unsupported);
+            assert_eq!(overlay.cowfile().status().failures, 0);
             let half = length / 2;
             overlay.write_zeroes(at as u64, half as u64, false).unwrap();
             expected[at..at + half].fill(0);

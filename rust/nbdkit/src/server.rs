@@ -200,5 +200,6 @@ pub fn cowfile_status(cow: &CowfileStatus) -> Value {
         "flushes": cow.flushes,
         "base_reads": cow.base_reads,
         "base_read_bytes": cow.base_read_bytes,
+        "failures": cow.failures,
     })
 }

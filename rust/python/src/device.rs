@@ -301,5 +301,6 @@ fn cowfile_dict<'py>(py: Python<'py>, status: &CowfileStatus) -> PyResult<Bound<
     dict.set_item("flushes", status.flushes)?;
     dict.set_item("base_reads", status.base_reads)?;
     dict.set_item("base_read_bytes", status.base_read_bytes)?;
+    dict.set_item("failures", status.failures)?;
     Ok(dict)
 }

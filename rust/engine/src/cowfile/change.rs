@@ -90,6 +90,7 @@ impl Change<'_> {
         let start = cow.doffset + offset;
         cow.storage.write_all_at(bytes, start).map_err(failed)?;
         cow.length.fetch_max(start + bytes.len() as u64, Ordering::AcqRel);
+        cow.count_written(bytes.len() as u64);
         Ok(())
     }
 

@@ -44,6 +44,7 @@ impl Cowfile {
         }
         self.durable.store(changes, Ordering::Release);
         self.tell_if_removed();
+        self.warn_of_little_space();
         Ok(())
     }
 

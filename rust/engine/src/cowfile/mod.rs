@@ -16,6 +16,7 @@ pub mod files;
 mod fingerprint;
 mod flush;
 pub mod head;
+mod health;
 pub mod mark;
 mod open;
 mod quota;
@@ -34,6 +35,7 @@ use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 use bitmap::Bitmap;
 use head::{Head, HEAD_SECTOR, VERSION_OPEN};
+use health::Health;
 use quota::Quota;
 use ranges::RangeLocks;
 use rounds::Rounds;
@@ -97,6 +99,7 @@ pub struct Cowfile {
     durable: AtomicU64,
     rounds: Rounds,
     counters: Counters,
+    health: Health,
     quota: OnceLock<Quota>,
     /// Held by the one snapshot that is being made.
     snapshots: Mutex<()>,
@@ -199,6 +202,7 @@ impl Cowfile {
             flushes: self.counters.flushes.load(Ordering::Relaxed),
             base_reads: self.counters.base_reads.load(Ordering::Relaxed),
             base_read_bytes: self.counters.base_read_bytes.load(Ordering::Relaxed),
+            failures: self.health.failures(),
         }
     }
 
@@ -296,4 +300,6 @@ pub struct CowfileStatus {
     pub base_reads: u64,
     /// Bytes of these reads.
     pub base_read_bytes: u64,
+    /// Writes, zeros, discards and flushes that have failed.
+    pub failures: u64,
 }

@@ -8,6 +8,7 @@ use rustix::process::{getrlimit, Resource};
 use super::at_rest::AtRest;
 use super::fingerprint;
 use super::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_OPEN};
+use super::health::Health;
 use super::mark::Mark;
 use super::ranges::RangeLocks;
 use super::rounds::Rounds;
@@ -83,7 +84,7 @@ impl Cowfile {
         if inherited && access == Access::Writable {
             bitmap.mark_all_changed();
         }
-        Ok(Cowfile {
+        let cow = Cowfile {
             doffset: head.doffset,
             blocks: head.rdoblocks,
             bitmap,
@@ -97,13 +98,18 @@ impl Cowfile {
             durable: AtomicU64::new(0),
             rounds: Rounds::default(),
             counters: Counters::default(),
+            health: Health::default(),
             quota: OnceLock::new(),
             snapshots: Mutex::default(),
             has_a_name_to_lose: access == Access::Writable && storage.has_name().unwrap_or(false),
             told_removed: AtomicBool::new(false),
             copying: RwLock::default(),
             storage,
-        })
+        };
+        if access == Access::Writable {
+            cow.warn_of_little_space();
+        }
+        Ok(cow)
     }
 }
 

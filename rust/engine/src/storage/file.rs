@@ -190,6 +190,11 @@ impl Storage for FileStorage {
         Ok(self.file.metadata()?.blocks() * 512)
     }
 
+    fn available(&self) -> io::Result<Option<u64>> {
+        let medium = rustix::fs::fstatvfs(&self.file)?;
+        Ok(Some(medium.f_bavail.saturating_mul(medium.f_frsize)))
+    }
+
     fn has_name(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.nlink() > 0)
     }

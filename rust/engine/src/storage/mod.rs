@@ -90,6 +90,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Bytes that the storage takes on its medium.
     fn allocated(&self) -> io::Result<u64>;
 
+    /// Bytes that are free on its medium for this process; `None` where that means nothing.
+    fn available(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Whether anybody can still find it by a name, once it is let go of here.
     fn has_name(&self) -> io::Result<bool> {
         Ok(true)

@@ -129,6 +129,10 @@ impl Storage for Slot {
         self.with(FileStorage::allocated)
     }
 
+    fn available(&self) -> io::Result<Option<u64>> {
+        self.with(FileStorage::available)
+    }
+
     fn has_name(&self) -> io::Result<bool> {
         self.with(FileStorage::has_name)
     }
