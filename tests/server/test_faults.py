@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support import cloop, cowfile, images, nbdclient
-from support.programs import cowcloop, missing, program, refused, run
+from support.programs import cowcloop, missing, one_line, program, refused, run
 from support.server import Server, alive, serving, wait_until
 
 MIB = 1 << 20
@@ -237,8 +237,9 @@ def test_a_cowfile_is_not_made_on_a_full_disk(tmp_path: Path, tiny_tmpfs: Path) 
     assert "No space" in line
     assert not cow.exists(), "nothing half made is left"
     (tiny_tmpfs / "filler").unlink()
-    with serving(image, cow):
+    with serving(image, cow, quiet=False) as server:
         pass
+    one_line(server.errors, ("warning", "MiB are free on its medium", "make room"))
 
 
 @pytest.mark.parametrize("command", ["serve", "attach"])

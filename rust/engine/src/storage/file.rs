@@ -192,7 +192,9 @@ impl Storage for FileStorage {
 
     fn available(&self) -> io::Result<Option<u64>> {
         let medium = rustix::fs::fstatvfs(&self.file)?;
-        Ok(Some(medium.f_bavail.saturating_mul(medium.f_frsize)))
+        // Those of no size, such as ramfs, do not tell.
+        let free = medium.f_bavail.saturating_mul(medium.f_frsize);
+        Ok((medium.f_blocks > 0).then_some(free))
     }
 
     fn has_name(&self) -> io::Result<bool> {
