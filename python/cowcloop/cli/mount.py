@@ -55,6 +55,9 @@ def mount_command(
     or nbdfuse and a loop device, or, without root, nbdfuse and fuse2fs (ext2, ext3 and ext4 only).
     Without COW the mount is read-only. "cowcloop umount" ends all of it.
 
+    A file system does not tell its programs at once when the medium of COW is full. The log says
+    before that there is little space, and "cowcloop cow watch" can wait for it.
+
     \b
     Examples:
       cowcloop mount chicken /mnt                     # read-only
@@ -89,7 +92,8 @@ def mount_command(
 def umount_command(directory: str, discard: bool) -> None:
     """Unmount DIR and end its device; returns when everything is on disk.
 
-    It cleans up after a crash, too.
+    It cleans up after a crash, too. Where writes have failed it leaves DIR mounted, so that files
+    can be copied elsewhere; with --discard it goes on.
 
     \b
     Examples:
