@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from support import cloop, cowfile, images, nbdclient
 from support.programs import cowcloop, missing, one_line, program, refused, run
-from support.server import Server, alive, serving, wait_until
+from support.server import Server, alive, attach, listed, serving, wait_until
 
 MIB = 1 << 20
 BLOCK = 65536
@@ -285,3 +286,22 @@ def test_requests_that_make_no_sense(tmp_path: Path) -> None:
             assert _error(call) in ("EINVAL", "ENOSPC", "EIO")
         assert handle.pread(size, 0) == PLAIN[:size]
         handle.shutdown()
+
+
+def test_detach_tells_of_writes_that_failed(tmp_path: Path, tiny_tmpfs: Path) -> None:
+    """A client may have ended without a word of them."""
+    image, cow = tmp_path / "i", tiny_tmpfs / "c"
+    image.write_bytes(bytes(16 << 20))
+    uri = attach(image, cow)
+    handle = nbdclient.connect(uri)
+    for at in range(0, 8 << 20, 1 << 20):
+        with contextlib.suppress(nbdclient.module().Error):
+            handle.pwrite(os.urandom(1 << 20), at)
+    handle.shutdown()
+    (device,) = listed()
+    failures = device["cowfiles"][0]["failures"]
+    assert failures > 0
+    done = cowcloop("detach", uri)
+    line = done.stderr.decode().splitlines()[0]
+    assert f"warning: {uri}: {failures} writes or flushes failed" in line
+    assert listed() == []
