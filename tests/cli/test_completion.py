@@ -130,8 +130,8 @@ _SETUP = {
         'eval "$(cowcloop --show-completion=bash)"'
     ),
     "zsh": (
-        "PS1='READY>'; unsetopt zle_bracketed_paste beep auto_remove_slash; bindkey -e; autoload -Uz compinit; "
-        'compinit -u; eval "$(cowcloop --show-completion=zsh)"'
+        "PS1='READY>'; unsetopt zle_bracketed_paste beep auto_remove_slash; bindkey -e; "
+        'autoload -Uz compinit; compinit -u; eval "$(cowcloop --show-completion=zsh)"'
     ),
 }
 _OPTIONS = {"bash": ("--norc", "--noprofile", "-i"), "zsh": ("-f", "-i")}

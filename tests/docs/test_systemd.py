@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cowcloop.server.command import plugin_path
-from support.programs import ROOT, program, run
+from support.programs import ROOT, cowcloop_path, program, run
 
 UNITS = ROOT / "contrib/systemd"
 # Hands the socket on as systemd does: descriptor 3, and the process number of who takes it.
@@ -70,6 +70,34 @@ def test_the_service_is_what_the_program_takes() -> None:
     assert service["RuntimeDirectory"] == "cowcloop-%i"
     assert service["StateDirectory"] == "cowcloop/%i"
     assert os.path.dirname(words[3]) == service["Environment"].replace("%i", "x").split("=")[1]
+
+
+def test_the_unit_that_mounts(chicken: Path, tmp_path: Path, fuse: None, root: None) -> None:
+    """Its commands, with other folders, do what they are there for."""
+    service = unit("cowcloop-mount@.service")["Service"]
+    assert service["StateDirectory"] == "cowcloop-mount"
+    folders = {
+        "/srv/cowcloop/%i.cloop": str(chicken),
+        "/var/lib/cowcloop-mount/%i.cow": str(tmp_path / "x.cow"),
+        "/mnt/%i": str(tmp_path / "mnt"),
+        "/usr/bin/cowcloop": cowcloop_path(),
+    }
+    start, stop = (
+        [folders.get(word, word) for word in service[name].split()]
+        for name in ("ExecStart", "ExecStop")
+    )
+    run(*(folders.get(word, word) for word in service["ExecStartPre"].split()))
+    run(*start)
+    try:
+        (tmp_path / "mnt" / "new").write_text("written")
+    finally:
+        run(*stop)
+    assert not list((tmp_path / "mnt").iterdir())
+    run(*start)
+    try:
+        assert (tmp_path / "mnt" / "new").read_text() == "written"
+    finally:
+        run(*stop)
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -140,3 +141,30 @@ def _check_options(where: str, line: str) -> None:
             elif find is not None and argument.isidentifier():
                 command = find(None, argument)
                 assert command is not None, f"{where}: no command {argument}"
+
+
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def _pasteable(where: str, text: str) -> None:
+    """zsh takes a # for a word, and looks for files at a ? that is not quoted."""
+    bare = _QUOTED.sub("", text)
+    assert re.search(r"(^|\s)#", bare, re.MULTILINE) is None, f"{where}: a comment"
+    assert "?" not in bare, f"{where}: an address without quotes"
+
+
+@pytest.mark.parametrize("path", pages.pages(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_can_be_pasted_into_any_shell(path: Path) -> None:
+    page = pages.read(path)
+    for block in page.blocks:
+        if block.language == "sh":
+            _pasteable(f"{path}:{block.line}", "\n".join(block.lines))
+    for step in page.steps():
+        _pasteable(f"{path}:{step.line}", step.command)
+
+
+def test_an_address_without_quotes_and_a_comment_are_found() -> None:
+    _pasteable("", "nbdinfo 'nbd+unix:///?socket=s' \"a # b\"")
+    for text in ("nbdinfo nbd+unix:///?socket=s", "ls # all", "# all\nls"):
+        with pytest.raises(AssertionError):
+            _pasteable("", text)

@@ -285,3 +285,13 @@ def test_a_server_killed_where_memory_is_limited(image: Path, tmp_path: Path) ->
             done = run(*before, cowcloop_path(), command, image, expect=1, env=env)
             line = one_line(done.stderr.decode(), "nbdkit was killed by SIGSEGV")
             assert ("ulimit -v" in line) == hint
+
+
+def test_a_command_that_the_server_ends_with(image: Path, tmp_path: Path) -> None:
+    """nbdkit's --run: its output is the command's, and so are its input and its failure."""
+    done = cowcloop("serve", image, "--", "--run", 'cat; echo "at $uri"', stdin=b"typed\n")
+    asked, printed, typed = sorted(done.stdout.decode().splitlines())
+    assert asked.startswith("at nbd+unix:")
+    assert asked.partition("socket=")[2] == printed.partition("socket=")[2]
+    assert typed == "typed"
+    refused("serve", image, "--", "--run=exit 3", says="--run ended with exit status 3")

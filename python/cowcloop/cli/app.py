@@ -120,11 +120,11 @@ def app() -> None:
 
     \b
     Examples:
-      cowcloop create disk.raw chicken              # compress a disk image
-      cowcloop serve chicken chicken.cow            # to NBD clients, writable
-      cowcloop attach chicken chicken.cow           # the same in the background
-      cowcloop serve cd.iso:/KNOPPIX/KNOPPIX my.cow # straight from an ISO image
-      cowcloop extract chicken chicken.cow new.raw  # image and changes, plain
-      cowcloop COMMAND --help                       # everything about a command
-      eval "$(cowcloop --show-completion bash)"     # complete words with TAB
+      cowcloop create disk.raw chicken
+      cowcloop serve chicken chicken.cow
+      cowcloop attach chicken chicken.cow
+      cowcloop serve cd.iso:/KNOPPIX/KNOPPIX my.cow
+      cowcloop extract chicken chicken.cow new.raw
+      cowcloop COMMAND --help
+      eval "$(cowcloop --show-completion bash)"
     """

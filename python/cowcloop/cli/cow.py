@@ -65,9 +65,9 @@ def repair_command(cow: str, dry_run: bool, force: bool, as_json: bool) -> None:
 
     \b
     Examples:
-      cowcloop cow repair -n disk.cow                 # what would be done?
+      cowcloop cow repair -n disk.cow
       cowcloop cow repair -v disk.cow
-      cowcloop cow repair --force disk.cow            # distrust a clean one
+      cowcloop cow repair --force disk.cow
     """
     from cowcloop import _core
 
@@ -107,7 +107,7 @@ def merge_command(raw: str, cow: str, yes: bool, as_json: bool) -> None:
     \b
     Examples:
       cowcloop cow merge disk.raw disk.cow
-      cowcloop cow merge --yes disk.raw disk.cow      # in a script
+      cowcloop cow merge --yes disk.raw disk.cow
     """
     from cowcloop import _core
     from cowcloop.signals import Interrupted

@@ -39,7 +39,7 @@ def detach_command(target: str | None, every: bool, discard: bool) -> None:
 
     \b
     Examples:
-      cowcloop detach "$uri"                        # what attach printed
+      cowcloop detach "$uri"
       cowcloop detach /dev/nbd0
       cowcloop detach --all
     """
@@ -93,7 +93,7 @@ def list_command(as_json: bool, watch: bool) -> None:
     Examples:
       cowcloop list
       cowcloop list --json | jq -r '.[].uri'
-      cowcloop list --watch                           # live
+      cowcloop list --watch
     """
     if watch:
         _watch(as_json)

@@ -60,8 +60,8 @@ def mount_command(
 
     \b
     Examples:
-      cowcloop mount chicken /mnt                     # read-only
-      cowcloop mount chicken chicken.cow /mnt         # changes go to chicken.cow
+      cowcloop mount chicken /mnt
+      cowcloop mount chicken chicken.cow /mnt
       cowcloop mount disk.img disk.cow /mnt --partition 1
       cowcloop umount /mnt
     """

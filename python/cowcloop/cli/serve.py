@@ -127,10 +127,10 @@ def serve_command(
 
     \b
     Examples:
-      cowcloop serve chicken                        # read-only, private socket
-      cowcloop serve chicken chicken.cow -U /tmp/c  # writable, socket /tmp/c
-      cowcloop serve chicken :memory: --tcp 10809   # throw-away changes, TCP
-      cowcloop serve chicken --sessions dir         # a cowfile for each export
+      cowcloop serve chicken
+      cowcloop serve chicken chicken.cow -U /tmp/c
+      cowcloop serve chicken :memory: --tcp 10809
+      cowcloop serve chicken --sessions dir
       cowcloop serve chicken -- --filter=stats statsfile=stats.txt
     """
     from cowcloop.cli.foreground import run
@@ -171,8 +171,8 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
 
     \b
     Examples:
-      cowcloop attach chicken chicken.cow           # prints the URI
-      uri=$(cowcloop attach chicken chicken.cow)    # for a script
+      cowcloop attach chicken chicken.cow
+      uri=$(cowcloop attach chicken chicken.cow)
       cowcloop attach chicken c.cow --device /dev/nbd0
       cowcloop detach --all
     """

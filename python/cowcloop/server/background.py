@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from typing import Any
 
@@ -79,7 +80,7 @@ def check_kept(entry: runtime.Entry, *, discard: bool = False) -> bool:
         session = "" if removed.session is None else f" --session {removed.session}"
         raise ServerError(
             f"{removed.path}: removed or replaced while it is served: save its changes with: "
-            f"cowcloop cow snapshot{session} {record.uri} FILE; or give --discard"
+            f"cowcloop cow snapshot{session} {shlex.quote(record.uri)} FILE; or give --discard"
         )
     return removed is None
 

@@ -60,6 +60,12 @@ class ServeOptions:
             return None
         return absolute(self.cows[-1])
 
+    @property
+    def runs_command(self) -> bool:
+        """Whether nbdkit is to run a command with the device, and end after it."""
+        words = (word.partition("=")[0] for word in self.nbdkit_args)
+        return any(len(word) > 3 and "--run".startswith(word) for word in words)
+
     def typed_paths(self) -> dict[str, str]:
         """Each absolute path that nbdkit is given, and the path as the user wrote it."""
         paths = (self.image, file_of(self.source), *self.cows, self.sessions)

@@ -52,6 +52,7 @@ class Nbdkit:
         self._loop = loop
         self._report = report
         self._typed = options.typed_paths()
+        self._runs_command = options.runs_command
         self._errors: list[str] = []
         # That it does not answer, where it did not say why.
         self._silence: str | None = None
@@ -103,8 +104,9 @@ class Nbdkit:
         self._child = subprocess.Popen(
             [*scope, *command] if scope else [units.argv0(command[0]), *command[1:]],
             executable=scope[0] if scope else command[0],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            # nbdkit itself uses neither.
+            stdin=None if self._runs_command else subprocess.DEVNULL,
+            stdout=None if self._runs_command else subprocess.DEVNULL,
             stderr=errors,
             pass_fds=passed,
             start_new_session=True,
@@ -157,6 +159,8 @@ class Nbdkit:
             return None
         if self.status < 0:
             return f"nbdkit was killed by {_signal_name(-self.status)}{_memory_limit()}"
+        if self._runs_command:
+            return f"the command of --run ended with exit status {self.status}"
         if self._errors:
             return self._errors[-1]
         return f"nbdkit ended with exit status {self.status} and did not say why"
