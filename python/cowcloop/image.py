@@ -55,6 +55,8 @@ class CowfileInfo:
     path: str
     #: ``clean``, ``in use or crashed``, ``dirty`` or ``packed``
     state: str
+    #: a packed one that is compressed with gzip
+    gzip: bool
     version: int
     #: bits of a ``long`` on the machine that made it: 64 or 32
     word_size: int

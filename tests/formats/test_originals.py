@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
 
 import pytest
 from support import cloop
-from support.programs import cowcloop, program, run
+from support.programs import cowcloop, program, refused, run
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -53,3 +54,28 @@ def test_blocks_that_xz_compressed(tmp_path: Path, signature: str) -> None:
     flags = [2] * len(streams) if signature == "V4.0" else []
     (tmp_path / "image").write_bytes(cloop.assemble(signature, 16384, streams, flags=flags))
     assert cowcloop("extract", tmp_path / "image", "-").stdout == plain
+
+
+def test_info_names_a_gzipped_packed_cowfile(tmp_path: Path) -> None:
+    path = DATA / "cowpack31-64bit.packed.gz"
+    info = json.loads(cowcloop("info", "--json", path).stdout)
+    assert (info["type"], info["state"], info["gzip"]) == ("cowfile", "packed", True)
+    assert (info["word_size"], info["byte_order"]) == (64, "little")
+    assert (info["blocks_used"], info["blocks_total"]) == (7, 64)
+    assert b"cowfile version 1, gzipped" in cowcloop("info", path).stdout
+    refused("attach", DATA / "cowbase.raw", path, says=("gzip", "cow unpack"))
+    # Anything else that is gzipped is not ours.
+    other = tmp_path / "other.gz"
+    other.write_bytes(gzip.compress(b"something else" * 100))
+    assert json.loads(cowcloop("info", "--json", other).stdout)["type"] == "raw"
+
+
+@pytest.mark.parametrize("signature", ["V2.0", "V4.0"])
+def test_an_image_without_a_script(tmp_path: Path, signature: str) -> None:
+    """The kernel driver asks for the version alone."""
+    plain = cloop.sample(13 * 4096, 4096)
+    path = tmp_path / "image"
+    path.write_bytes(b"\0" * 11 + cloop.build(plain, 4096, signature=signature)[11:])
+    info = json.loads(cowcloop("info", "--json", path).stdout)
+    assert (info["type"], info["version"], info["size"]) == ("cloop", signature, len(plain))
+    assert cowcloop("extract", path, "-").stdout == plain

@@ -74,7 +74,7 @@ def _cloop(info: dict[str, Any]) -> list[tuple[str, str]]:
 def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
     share = 100 * info["blocks_used"] / info["blocks_total"] if info["blocks_total"] else 0.0
     return [
-        ("type", f"cowfile version {info['version']}"),
+        ("type", f"cowfile version {info['version']}{', gzipped' if info['gzip'] else ''}"),
         ("state", str(info["state"])),
         ("layout", f"{info['word_size']}-bit, {info['byte_order']}-endian"),
         ("base size", _bytes(info["base_size"])),

@@ -9,6 +9,7 @@ use cowcloop_engine::cowfile::bitmap::Bitmap;
 use cowcloop_engine::cowfile::head::{
     is_cowfile, ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED,
 };
+use cowcloop_engine::cowtools::packed_head;
 use cowcloop_engine::image::cloop::{CloopInfo, Header};
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::storage::{FileStorage, Storage};
@@ -63,6 +64,7 @@ fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     dict.set_item("type", "cowfile")?;
     dict.set_item("path", &cow.path)?;
     dict.set_item("state", cow.state())?;
+    dict.set_item("gzip", cow.gzip)?;
     dict.set_item("version", head.version)?;
     dict.set_item(
         "word_size",
@@ -93,6 +95,8 @@ fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
 struct CowInfo {
     path: String,
     head: Head,
+    /// It is packed, and compressed with gzip.
+    gzip: bool,
     blocks_used: u64,
     allocated: u64,
 }
@@ -100,11 +104,20 @@ struct CowInfo {
 impl CowInfo {
     fn read(path: &Path) -> Result<CowInfo> {
         let storage = open(path)?;
-        let (head, _) = cowfile::read_head(&*storage)?;
         let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
-        let blocks_used = Bitmap::load(&*storage, head.mapsize).map_err(failed)?.count();
+        let gzip = is_gzip(&*storage)?;
+        let (head, blocks_used) = if gzip {
+            // Packed files are clean, so the head is right about them.
+            let head = packed_head(path)?;
+            let used = head.cowused;
+            (head, used)
+        } else {
+            let (head, _) = cowfile::read_head(&*storage)?;
+            let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
+            (head, bitmap.count())
+        };
         let allocated = storage.allocated().map_err(failed)?;
-        Ok(CowInfo { path: storage.name().to_string(), head, blocks_used, allocated })
+        Ok(CowInfo { path: storage.name().to_string(), head, gzip, blocks_used, allocated })
     }
 
     fn state(&self) -> &'static str {
@@ -124,12 +137,23 @@ pub fn open(path: &Path) -> Result<Arc<dyn Storage>> {
     Ok(Arc::new(storage))
 }
 
+fn is_gzip(storage: &dyn Storage) -> Result<bool> {
+    let mut magic = [0; 2];
+    let read = storage.read_at(&mut magic, 0);
+    let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;
+    Ok(magic[..read] == [0x1f, 0x8b])
+}
+
 fn kind_of(path: &Source) -> Result<&'static str> {
     let storage = path.open()?;
     let mut magic = [0; 4];
     let read = storage.read_at(&mut magic, 0);
     let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;
     if is_cowfile(&magic[..read]) {
+        return Ok("cowfile");
+    }
+    // What is gzipped otherwise is nobody's format here.
+    if path.is_whole() && is_gzip(&*storage)? && packed_head(path.path()).is_ok() {
         return Ok("cowfile");
     }
     Ok(if Header::find(&*storage)?.is_some() { "cloop" } else { "raw" })

@@ -47,6 +47,11 @@ impl Source {
         &self.path
     }
 
+    /// Whether the image is all of the file.
+    pub fn is_whole(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// What messages call the image.
     pub fn name(&self) -> &str {
         &self.name

@@ -168,6 +168,10 @@ impl Head {
             let message = "not a cowfile: it begins as a compressed image does; an image is named \
                            first, and cowfiles behind it";
             return bad(message.into());
+        } else if magic.starts_with(&[0x1f, 0x8b]) {
+            let message = "not a cowfile, but a gzip stream: if it is a packed cowfile, unpack it \
+                           first with `cowcloop cow unpack`";
+            return bad(message.into());
         } else {
             return bad("not a cowfile: it does not begin with cowloop's magic number".into());
         };

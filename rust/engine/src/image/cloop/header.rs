@@ -143,6 +143,11 @@ impl Header {
             }
             return Self::parse(storage.name(), kind, Layout::Header, file_size, bytes).map(Some);
         }
+        if length == bytes.len() {
+            if let Some(header) = Self::bare(Layout::Header, file_size, bytes) {
+                return Ok(Some(header));
+            }
+        }
         // A footer, and room for one index entry before it.
         let Some(at) = file_size.checked_sub(HEADER_BYTES).filter(|at| *at >= 8) else {
             return Ok(None);
@@ -152,8 +157,16 @@ impl Header {
             Some(kind @ (Kind::V2 | Kind::V4)) => {
                 Self::parse(storage.name(), kind, Layout::Footer, file_size, bytes).map(Some)
             }
-            _ => Ok(None),
+            _ => Ok(Self::bare(Layout::Footer, file_size, bytes)),
         }
+    }
+
+    /// A header without a script: the kernel driver asks for the four bytes alone. So few may
+    /// stand there in any disk, so all fields must be right, too.
+    fn bare(layout: Layout, file_size: u64, bytes: [u8; HEADER_BYTES as usize]) -> Option<Header> {
+        let kind = known(&bytes[SIGNATURE_AT..SIGNATURE_AT + 4])?;
+        let sound = Self::parse("", kind, layout, file_size, bytes).ok()?;
+        (matches!(kind, Kind::V2 | Kind::V4) && sound.num_blocks > 0).then_some(sound)
     }
 
     fn parse(

@@ -117,9 +117,37 @@ fn other_scripts_are_raw() {
         let image = Image::open(storage(&bytes), &Default::default()).unwrap();
         assert!(matches!(image, Image::Raw(_)), "{signature:?}");
     }
-    let mut bytes = good().build();
-    bytes[0] = b' ';
-    assert!(matches!(Image::open(storage(&bytes), &Default::default()), Ok(Image::Raw(_))));
+    for signature in [b"v3.0", b"L3.0", b"Z4.0", b"V9.9"] {
+        let mut bytes = Builder { signature, ..good() }.build();
+        bytes[0] = b' ';
+        assert!(matches!(Image::open(storage(&bytes), &Default::default()), Ok(Image::Raw(_))));
+    }
+}
+
+#[test]
+fn the_kernel_driver_wants_no_script() {
+    for (signature, footer) in
+        [(b"V2.0", false), (b"V4.0", false), (b"V2.0", true), (b"V4.0", true)]
+    {
+        let builder = Builder { signature, footer, ..good() };
+        let mut bytes = builder.build();
+        let header = if footer { bytes.len() - 136 } else { 0 };
+        bytes[header..header + 11].fill(0);
+        let image = open(&bytes).unwrap();
+        assert_eq!(image.info().kind.version().as_bytes(), signature);
+        assert!(content(&image) == content(&open(&builder.build()).unwrap()));
+        // The same four bytes in a disk, where the other fields are not those of an image.
+        for field in [&0_u32.to_be_bytes(), &1000_u32.to_be_bytes(), b"text"] {
+            let mut disk = bytes.clone();
+            disk[header + 128..header + 132].copy_from_slice(field);
+            assert!(matches!(Image::open(storage(&disk), &Default::default()), Ok(Image::Raw(_))));
+        }
+        for blocks in [0, u32::MAX] {
+            let mut disk = bytes.clone();
+            disk[header + 132..header + 136].copy_from_slice(&u32::to_be_bytes(blocks));
+            assert!(matches!(Image::open(storage(&disk), &Default::default()), Ok(Image::Raw(_))));
+        }
+    }
 }
 
 #[test]
