@@ -71,7 +71,11 @@ _SERVER_OPTIONS = (
     click.option(
         "--session-quota", type=SIZE, metavar="SIZE", help="Space a session's cowfile may take."
     ),
-    click.option("--tls", type=click.Choice(["off", "on", "require"]), help="nbdkit's --tls."),
+    click.option(
+        "--tls",
+        type=click.Choice(["off", "on", "require"]),
+        help="nbdkit's --tls; require with any of the three below.",
+    ),
     click.option(
         "--tls-certificates", type=DIRECTORY, metavar="DIR", help="nbdkit's --tls-certificates."
     ),
@@ -88,6 +92,7 @@ _REFUSED = {
     "-U --unix": "use cowcloop's own --unix",
     "-p --port -i --ipaddr --ip-addr": "use cowcloop's own --tcp",
     "-s --single --stdin --vsock": "cowcloop serves on a Unix socket or TCP port",
+    "--tls --tls-certificates --tls-psk --tls-verify-peer": "give it before the --",
     "-o --oldstyle --old-style": "cowcloop serves by the newstyle protocol only",
 }
 _REFUSED_IN_BACKGROUND = {
@@ -266,12 +271,16 @@ def _options(
     elif values["cows"]:
         raise click.UsageError("--sessions: each session has its own cowfile: leave out COW")
     _check_nbdkit_args(state.nbdkit_args, background)
-    tls = Tls(
-        mode=values.pop("tls"),
-        certificates=values.pop("tls_certificates"),
-        psk=values.pop("tls_psk"),
-        verify_peer=values.pop("tls_verify_peer"),
-    )
+    secured = {
+        "mode": values.pop("tls"),
+        "certificates": values.pop("tls_certificates"),
+        "psk": values.pop("tls_psk"),
+        "verify_peer": values.pop("tls_verify_peer"),
+    }
+    try:
+        tls = Tls(**secured)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     try:
         address = None if tcp is None else parse_tcp(tcp)
     except ValueError as error:

@@ -106,7 +106,12 @@ class Server:
         self._thread = threading.Thread(
             target=self._nbdkit_of().wait, name=f"cowcloop-server-{self.pid}", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None
+            self.close()
+            raise ServerError("the system gives no thread to watch the server by") from None
         atexit.register(self._close_at_exit)
 
     def close(self) -> None:

@@ -12,12 +12,34 @@ from cowcloop.source import Source, file_of, locate
 
 @dataclass(frozen=True)
 class Tls:
-    """nbdkit's TLS options: `mode` is off, on or require; the rest are paths."""
+    """nbdkit's TLS options: `mode` is off, on or require; the rest are paths.
+
+    nbdkit takes keys without a mode, and serves in the clear: here they imply `require`. ValueError
+    where the mode does not keep what the rest promises.
+    """
 
     mode: str | None = None
     certificates: str | None = None
     psk: str | None = None
     verify_peer: bool = False
+
+    def __post_init__(self) -> None:
+        given = {
+            "--tls-certificates": self.certificates is not None,
+            "--tls-psk": self.psk is not None,
+            "--tls-verify-peer": self.verify_peer,
+        }
+        option = next((name for name, is_given in given.items() if is_given), None)
+        if option is None:
+            return
+        if self.mode == "off":
+            raise ValueError(
+                f"--tls off serves in the clear, whatever {option} says: leave out one"
+            )
+        if self.mode == "on" and self.verify_peer:
+            raise ValueError("--tls on lets clients in unverified: --tls-verify-peer needs require")
+        if self.mode is None:
+            object.__setattr__(self, "mode", "require")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -58,14 +59,19 @@ pub fn run<T: Send>(
         let total = Some(meter.total.load(Ordering::Relaxed)).filter(|total| *total != 0);
         progress.call1((meter.done.load(Ordering::Relaxed), total)).map(drop)
     };
-    thread::scope(|scope| {
+    // Taken by the thread that does it.
+    let work = Mutex::new(Some(work));
+    let held = &work;
+    let done = thread::scope(|scope| {
         let (ended, mut end) = sync_channel(1);
-        let worker = scope.spawn(move || {
-            let result = work(meter);
+        let started = thread::Builder::new().spawn_scoped(scope, move || {
+            let work = held.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let result = work.map(|work| work(meter));
             // The receiver lives until the scope's end; and if not, nobody waits.
             let _ = ended.send(());
             result
         });
+        let Ok(worker) = started else { return Ok(None) };
         let mut interrupted = None;
         loop {
             let state;
@@ -84,11 +90,57 @@ pub fn run<T: Send>(
         if let Some(error) = interrupted {
             return Err(error);
         }
-        let Ok(result) = result else {
-            return Err(PyRuntimeError::new_err("cowcloop: a worker thread panicked"));
+        match result {
+            Ok(result) => Ok(result),
+            Err(_) => Err(PyRuntimeError::new_err("cowcloop: a worker thread panicked")),
+        }
+    })?;
+    let result = match (done, work.into_inner().unwrap_or_else(PoisonError::into_inner)) {
+        (Some(result), _) => result,
+        (None, Some(work)) => alone(py, meter, work)?,
+        (None, None) => return Err(PyRuntimeError::new_err("cowcloop: the work was lost")),
+    };
+    let value = result.map_err(to_python)?;
+    report()?;
+    Ok(value)
+}
+
+/// Does the work on the calling thread, where the system gives no other: signals are seen to
+/// in between.
+fn alone<T: Send>(
+    py: Python<'_>,
+    meter: &Meter,
+    work: impl FnOnce(&dyn Progress) -> Result<T> + Send,
+) -> PyResult<Result<T>> {
+    let watched = Watched { meter, raised: Mutex::new(None) };
+    let result = py.detach(|| work(&watched));
+    match watched.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(result),
+    }
+}
+
+/// A meter that looks for signals whenever the work asks whether to go on.
+struct Watched<'a> {
+    meter: &'a Meter,
+    raised: Mutex<Option<PyErr>>,
+}
+
+impl Progress for Watched<'_> {
+    fn total(&self, bytes: u64) {
+        self.meter.total(bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.meter.advance(bytes);
+    }
+
+    fn cancelled(&self) -> bool {
+        let Err(error) = Python::attach(|py| py.check_signals()) else {
+            return self.meter.cancelled();
         };
-        let value = result.map_err(to_python)?;
-        report()?;
-        Ok(value)
-    })
+        self.meter.cancelled.store(true, Ordering::Relaxed);
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        true
+    }
 }

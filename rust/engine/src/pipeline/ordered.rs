@@ -173,9 +173,11 @@ pub(super) fn run<J: Send, R: Send, S>(
             shared.post(ticket, result);
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(worker);
+    let any = std::thread::scope(|scope| {
+        let start = || std::thread::Builder::new().spawn_scoped(scope, worker).is_ok();
+        // As many as the system gives.
+        if (0..threads.max(1)).take_while(|_| start()).count() == 0 {
+            return Ok(false);
         }
         let _guard = StopOnPanic(&shared);
         let outcome = loop {
@@ -191,8 +193,19 @@ pub(super) fn run<J: Send, R: Send, S>(
             }
         };
         shared.stop();
-        outcome
-    })
+        outcome.map(|()| true)
+    })?;
+    if any {
+        return Ok(());
+    }
+    // It gives none: the caller does it all.
+    let mut next = next.into_inner().expect("no panic while locked");
+    let mut scratch = scratch();
+    loop {
+        check()?;
+        let Some(job) = next()? else { return Ok(()) };
+        sink(work(&mut scratch, job)?)?;
+    }
 }
 
 #[cfg(test)]
