@@ -22,6 +22,8 @@ class Mount:
     point: str
     device: str
     kind: str
+    #: what was mounted: a device's path, or another word
+    source: str
 
 
 def mounts() -> Iterator[Mount]:
@@ -29,8 +31,8 @@ def mounts() -> Iterator[Mount]:
     with open(TABLE, "rb") as file:
         for line in file:
             words = line.split()
-            kind = words[words.index(b"-") + 1]
-            yield Mount(_name(words[4]), words[2].decode(), _name(kind))
+            kind, source = words[words.index(b"-") + 1 :][:2]
+            yield Mount(_name(words[4]), words[2].decode(), _name(kind), _name(source))
 
 
 def at(point: str) -> Mount | None:
@@ -40,6 +42,17 @@ def at(point: str) -> Mount | None:
         if mount.point == point:
             found = mount
     return found
+
+
+def of_device(device: str) -> Mount | None:
+    """The mount of a block device, or of a partition on it."""
+    name = os.path.basename(os.path.realpath(device))
+    for mount in mounts():
+        # A partition's place in sysfs is below that of its disk.
+        parts = Path(os.path.realpath(f"/sys/dev/block/{mount.device}")).parts
+        if mount.source == device or name in parts[-2:]:
+            return mount
+    return None
 
 
 def is_read_only(point: str) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -40,6 +41,32 @@ def raised() -> Iterator[None]:
             # The block may have had its reasons to change it for good.
             if signal.getsignal(number) is interrupt:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def piped(numbers: Sequence[int]) -> Iterator[int]:
+    """Have these signals only arrive as bytes, their numbers, at the descriptor that is given.
+
+    Of a program's main thread. The block may end with other handlers, which stay.
+    """
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        """The number is in the pipe already."""
+
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    handlers = {number: signal.signal(number, note) for number in numbers}
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is note:
+                signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
 
 
 def ignored(number: int) -> bool:

@@ -5,27 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from .errors import InvalidInputError, NotFoundError, from_engine
+from .part import Part
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
 __all__ = ["Part", "Source", "file_of", "locate"]
-
-
-@dataclass(frozen=True)
-class Part:
-    """An image that is a part of a file."""
-
-    #: of the file
-    path: str
-    #: offset and length of each piece, in bytes
-    ranges: tuple[tuple[int, int], ...]
-    #: what the user called it
-    name: str
 
 
 #: What the engine opens.

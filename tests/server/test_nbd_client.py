@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cowcloop import mounts
 from cowcloop.server import ServerError, nbd_client
 
 # As version 3.24 says it.
@@ -33,3 +34,28 @@ def test_the_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told
     with pytest.raises(ServerError) as caught:
         nbd_client.connect("/dev/nbd0", "/nowhere")
     assert str(caught.value) == f"/dev/nbd0: nbd-client: {told}"
+
+
+def test_a_mount_of_the_device_is_named_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names hold any bytes, and blanks as octal digits; a partition is a part of the device."""
+    table = tmp_path / "mountinfo"
+    line = b"36 35 0:77 / /mnt/\xc3\xa9t\xc3\xa9\\040\xff rw,noatime - ext4 /dev/nbd0 rw\n"
+    table.write_bytes(b"35 1 0:20 / / rw shared:1 - overlay overlay rw\n" + line)
+    monkeypatch.setattr(mounts, "TABLE", str(table))
+    with pytest.raises(ServerError) as caught:
+        nbd_client.disconnect("/dev/nbd0")
+    place = os.fsdecode(b"/mnt/\xc3\xa9t\xc3\xa9 \xff")
+    assert str(caught.value) == f"/dev/nbd0 is mounted on {place}: unmount it first"
+
+    table.write_bytes(line.replace(b"/dev/nbd0", b"/dev/nbd0p1").replace(b"0:77", b"43:1"))
+    monkeypatch.setattr(
+        os.path,
+        "realpath",
+        lambda path: {"/sys/dev/block/43:1": "/sys/devices/block/nbd0/nbd0p1"}.get(path, path),
+    )
+    found = mounts.of_device("/dev/nbd0")
+    assert found is not None
+    assert found.point == place
+    assert mounts.of_device("/dev/nbd1") is None

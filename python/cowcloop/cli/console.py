@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cowcloop.cli import streams
+
+if TYPE_CHECKING:
+    from cowcloop.server.messages import Message
 
 
 @dataclass
@@ -63,6 +66,16 @@ def note(text: str) -> None:
     """One line about what was done; only with --verbose."""
     if levels.verbose:
         _say(text)
+
+
+def report(message: Message) -> None:
+    """One message of a server."""
+    if message.level == "error":
+        error(message.text)
+    elif message.level == "warning":
+        warning(message.text)
+    else:
+        note(message.text)
 
 
 def _say(text: str, before: str = "") -> None:

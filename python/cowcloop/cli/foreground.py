@@ -7,17 +7,16 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from types import FrameType
 
 from cowcloop.cli import console
-from cowcloop.cli.serve import report
+from cowcloop.cli.console import report
 from cowcloop.server import Server
 from cowcloop.server.loop import Loop
 from cowcloop.server.messages import Message
 from cowcloop.server.notify import notify
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
-from cowcloop.signals import ignored
+from cowcloop.signals import ignored, piped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -73,34 +72,22 @@ class _Stop:
 def _stop_requests(loop: Loop) -> Iterator[_Stop]:
     """Signals become readable bytes on a pipe that the loop watches."""
     stop = _Stop()
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-
-    def ignore(_signal: int, _frame: FrameType | None) -> None:
-        """The number is in the pipe already."""
-
-    def on_signal() -> None:
-        armed = stop.armed
-        numbers = os.read(reader, 64)
-        if not armed and signal.SIGINT in numbers:
-            console.error("still writing to disk; kill -9 would lose what was not flushed")
-        stop.request()
-
     # nohup has SIGHUP ignored. A shell does so with SIGINT for what it puts into the background,
     # but there it is how one ends a server.
-    numbers = [n for n in _SIGNALS if n != signal.SIGHUP or not ignored(n)]
-    handlers = {number: signal.signal(number, ignore) for number in numbers}
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    loop.add(reader, on_signal)
-    try:
-        yield stop
-    finally:
-        signal.set_wakeup_fd(before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        loop.close()
-        os.close(writer)
+    with piped([n for n in _SIGNALS if n != signal.SIGHUP or not ignored(n)]) as reader:
+
+        def on_signal() -> None:
+            armed = stop.armed
+            numbers = os.read(reader, 64)
+            if not armed and signal.SIGINT in numbers:
+                console.error("still writing to disk; kill -9 would lose what was not flushed")
+            stop.request()
+
+        loop.add(reader, on_signal, owned=False)
+        try:
+            yield stop
+        finally:
+            loop.close()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import rich_click as click
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, DIRECTORY, DISCARD, IMAGE, command
 from cowcloop.cli.completion import mounted_or_directory
-from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_device, check_log, report
+from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_device, check_log
 
 _DIRECTORY = click.argument("directory", type=DIRECTORY, metavar="DIR")
 
@@ -81,7 +81,9 @@ def mount_command(
     check_log(options, log)
     wanted = mounting.MountOptions(via=via, partition=partition, options=mount_options)
     with noted_interrupts() as interrupts:
-        entry = mounting.mount(options, directory, wanted, interrupts, report=report, log=log)
+        entry = mounting.mount(
+            options, directory, wanted, interrupts, report=console.report, log=log
+        )
     assert entry.record is not None
     console.note(f"{directory}: mounted via {entry.record.via}")
 

@@ -15,7 +15,6 @@ from cowcloop.sizes import format_size
 from cowcloop.source import file_of
 
 if TYPE_CHECKING:
-    from cowcloop.server.messages import Message
     from cowcloop.server.options import ServeOptions
 
 _ADDRESSES = (
@@ -187,7 +186,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     options = _options(state, values, background=True)
     check_log(options, log)
     with noted_interrupts() as interrupts:
-        entry = server.attach(options, report=report, loop=interrupts.loop(), log=log)
+        entry = server.attach(options, report=console.report, loop=interrupts.loop(), log=log)
     assert entry.record is not None
     try:
         console.result(entry.record.device or entry.record.uri)
@@ -195,16 +194,6 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
         # Nobody would know how to end it.
         server.detach(entry)
         raise
-
-
-def report(message: Message) -> None:
-    """One message of the server, to standard error."""
-    if message.level == "error":
-        console.error(message.text)
-    elif message.level == "warning":
-        console.warning(message.text)
-    else:
-        console.note(message.text)
 
 
 def check_device(values: dict[str, Any]) -> None:

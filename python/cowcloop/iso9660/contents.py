@@ -9,7 +9,7 @@ from cowcloop import _core
 from cowcloop.errors import CowcloopError, ImageFormatError
 from cowcloop.iso9660.disc import Disc, Entry, open_disc
 from cowcloop.iso9660.medium import open_medium
-from cowcloop.source import Part
+from cowcloop.part import Part
 
 # A header and an index of one block; smaller files are not looked into.
 _LEAST_IMAGE = 136 + 16

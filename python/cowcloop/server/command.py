@@ -8,10 +8,11 @@ from pathlib import Path
 import cowcloop
 from cowcloop.errors import CowcloopError
 from cowcloop.files import MEMORY
+from cowcloop.part import Part
 from cowcloop.programs import find_program
 from cowcloop.server.address import Address
 from cowcloop.server.options import ServeOptions, absolute
-from cowcloop.source import Part, file_of
+from cowcloop.source import file_of
 
 # Threads of a connection where there is one processor: of more, each only has to be woken.
 _FEW_THREADS = 4

@@ -6,10 +6,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from types import FrameType
 
 from cowcloop.server.loop import Loop
-from cowcloop.signals import Interrupted, ignored
+from cowcloop.signals import Interrupted, ignored, piped
 
 # SIGQUIT as well: it would leave a mount behind.
 _NOTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -47,25 +46,8 @@ def noted_interrupts() -> Iterator[Interrupts]:
     When the block has done its work it is too late, and they are ignored until the program ends:
     its exit code must not say that it was interrupted.
     """
-
-    def ignore(_signal: int, _frame: FrameType | None) -> None:
-        """The number is in the pipe already."""
-
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
     numbers = [number for number in _NOTED if not ignored(number)]
-    handlers = {number: signal.signal(number, ignore) for number in numbers}
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    try:
+    with piped(numbers) as reader:
         yield Interrupts(reader)
         for number in numbers:
             signal.signal(number, signal.SIG_IGN)
-    except BaseException:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        raise
-    finally:
-        signal.set_wakeup_fd(before)
-        os.close(reader)
-        os.close(writer)

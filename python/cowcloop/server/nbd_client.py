@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 
+from cowcloop import mounts
 from cowcloop.programs import find_program
 from cowcloop.server.errors import ServerError
 
@@ -44,9 +45,9 @@ def connect(device: str, socket: str) -> None:
 
 def disconnect(device: str) -> None:
     """Write back what the kernel holds for a device, and take it from the server."""
-    mount = _mount_point(device)
+    mount = mounts.of_device(device)
     if mount is not None:
-        raise ServerError(f"{device} is mounted on {mount}: unmount it first")
+        raise ServerError(f"{device} is mounted on {mount.point}: unmount it first")
     with contextlib.suppress(FileNotFoundError):
         handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -68,15 +69,3 @@ def _run(command: list[str], device: str) -> None:
         errors = [line for line in lines if line.startswith(_ERROR)] or lines[-1:]
         said = errors[0].removeprefix(_ERROR) if errors else f"exit status {done.returncode}"
         raise ServerError(f"{device}: nbd-client: {said}")
-
-
-def _mount_point(device: str) -> str | None:
-    """Where a device, or a partition of it, is mounted."""
-    number = os.stat(device).st_rdev if os.path.exists(device) else None
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            words = line.split()
-            major, minor = (int(part) for part in words[2].split(":"))
-            if number == os.makedev(major, minor) or device in words[-2:]:
-                return words[4].encode().decode("unicode_escape")
-    return None

@@ -19,7 +19,7 @@ pub struct Source {
     name: String,
 }
 
-/// A `cowcloop.source.Part`, by its attributes.
+/// A `cowcloop.part.Part`, by its attributes.
 #[derive(FromPyObject)]
 struct Part {
     path: PathBuf,
