@@ -54,7 +54,7 @@ build: deps $(VENV)/.built
 
 test: test-deps build
 	cargo test --release --locked --workspace --exclude cowcloop-python
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 lint: build
 	cargo fmt --check

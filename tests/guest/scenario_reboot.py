@@ -1,6 +1,6 @@
 """What the guest of test_systemd.py does, as root, once it is up. It prints JSON lines.
 
-Each of its devices has its cowfile on /data, a file system of its own. Nothing is synced.
+Each of its devices has its cowfile on /data, a file system of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ import subprocess
 import time
 from pathlib import Path
 
+# A program that keeps a file system busy as long as its session lives, and writes then.
+LAST_WORDS = (
+    "cd {folder}; trap 'echo last words >new.txt; exit' TERM HUP; echo working >new.txt; touch ~/here;"
+    " while :; do sleep 0.2; done"
+)
 BASE = "/payload/images/base.cloop"
 
 
@@ -49,9 +54,8 @@ def units() -> None:
     for path in Path("/payload/units").iterdir():
         shutil.copy(path, "/etc/systemd/system")
     plugins = next(Path("/usr/lib").glob("*/nbdkit/plugins"))
-    (plugins / "nbdkit-cowcloop-plugin.so").symlink_to(
-        "/payload/python/cowcloop/nbdkit-cowcloop-plugin.so"
-    )
+    name = "nbdkit-cowcloop-plugin.so"
+    (plugins / name).symlink_to(f"/payload/{name}")
     sh("systemctl daemon-reload")
     uri = "nbd+unix:///?socket=/run/cowcloop-chicken/nbd.sock"
     sh(f"systemctl start cowcloop@chicken && nbdinfo --size '{uri}'", "unit")
@@ -75,25 +79,26 @@ def mounts() -> None:
     """Devices that are in use when the system goes down."""
     os.makedirs("/data/alice")
     shutil.chown("/data/alice", "alice", "alice")
-    for name in ("mounted", "attached", "disc"):
+    for name in ("mounted", "looped", "attached", "by-hand", "disc"):
         os.makedirs(f"/mnt/{name}")
     session("root", f"cowcloop mount {BASE} /data/mounted.cow /mnt/mounted")
-    # The session is over.
-    Path("/mnt/mounted/new.txt").write_text("written to a mount\n")
     session("root", f"cowcloop attach {BASE} /data/attached.cow --device /dev/nbd8")
     sh("mount /dev/nbd8 /mnt/attached")
-    Path("/mnt/attached/new.txt").write_text("written to an attached device\n")
+    session("root", f"cowcloop mount --via fuse {BASE} /data/looped.cow /mnt/looped")
+    # Whose client is not known.
+    session("root", f"cowcloop attach {BASE} /data/by-hand.cow -U /run/by-hand")
+    sh("nbd-client -unix /run/by-hand /dev/nbd9 -b 512 && mount /dev/nbd9 /mnt/by-hand")
     session(
         "alice",
-        f"mkdir ~/mnt && cowcloop mount {BASE} /data/alice/user.cow ~/mnt 2>~/errors &&"
-        " echo written by a user >~/mnt/new.txt; touch ~/ready; sleep 1000",
+        f"mkdir ~/mnt; cowcloop mount {BASE} /data/alice/user.cow ~/mnt 2>~/errors;"
+        f" {LAST_WORDS.format(folder='~/mnt')}",
         stays=True,
     )
-    wait_for("/home/alice/ready")
+    for folder in ("/mnt/mounted", "/mnt/looped", "/mnt/attached"):
+        session("root", LAST_WORDS.format(folder=folder), stays=True)
+        wait_for(f"{folder}/new.txt")
+    wait_for("/home/alice/here")
     tell("alice", Path("/home/alice/errors").read_text())
-    # A process that keeps a file system busy for as long as its session lives.
-    session("root", "cd /mnt/mounted && touch /run/busy && sleep 1000", stays=True)
-    wait_for("/run/busy")
     sh("cowcloop mount --via nbd /payload/images/disc.cloop /mnt/disc && ls /mnt/disc", "disc")
     sh("cowcloop list --json", "listed")
     sh("systemctl list-units --no-legend --plain 'cowcloop-*' '*nbd8*'", "systemd's units")
@@ -101,4 +106,6 @@ def mounts() -> None:
 
 units()
 mounts()
+# It is not synced; but systemctl may sync all that there is.
+Path("/mnt/by-hand/new.txt").write_text("written through a client of one's own\n")
 sh("systemctl reboot")

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import images
 from support.guest import Payload
 from support.programs import ROOT, cowcloop, program, run
 
 SCENARIO = Path(__file__).with_name("scenario_reboot.py")
 
-# Seconds: an emulated machine among other tests.
-_PATIENCE = 280
+# Seconds: an emulated machine among other tests. The first time, its disk is made before.
+_PATIENCE = 400
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("guest")]
 
 
 class Done:
@@ -48,34 +49,52 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, ext2: Path) -> Done:
-    """One life of the guest: all tests here look at it."""
-    folder = tmp_path_factory.mktemp("guest")
+def done(shared: Path, ext2: Path) -> Done:
+    """One life of the guest: all tests here look at it, in whatever process they run."""
+
+    def live(folder: Path) -> None:
+        folder.mkdir()
+        machine = _prepare(folder, ext2).run(
+            SCENARIO.read_text(), folder / "data.img", timeout=_PATIENCE
+        )
+        (folder / "told").write_text(json.dumps([machine.results, machine.console]))
+
+    folder = images.once(shared / "reboot", live)
+    results, console = json.loads((folder / "told").read_text())
+    return Done(results, console, folder / "payload/images/base.cloop", folder / "data.img")
+
+
+def _prepare(folder: Path, ext2: Path) -> Payload:
+    """The payload, and the disk for /data."""
     payload = Payload(folder / "payload")
-    images = payload.folder / "images"
-    images.mkdir()
-    cowcloop("create", ext2, images / "base.cloop")
+    place = payload.folder / "images"
+    place.mkdir()
+    cowcloop("create", ext2, place / "base.cloop")
     disc = folder / "disc"
     disc.mkdir()
     (disc / "words.txt").write_text("words\n")
     genisoimage = program("genisoimage", "genisoimage")
     run(genisoimage, "-quiet", "-r", "-o", folder / "disc.iso", disc)
-    cowcloop("create", folder / "disc.iso", images / "disc.cloop")
+    cowcloop("create", folder / "disc.iso", place / "disc.cloop")
     shutil.copytree(ROOT / "contrib/systemd", payload.folder / "units")
-    data = folder / "data.img"
-    run(program("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", data, "64M")
-    machine = payload.run(SCENARIO.read_text(), data, timeout=_PATIENCE)
-    return Done(machine.results, machine.console, images / "base.cloop", data)
+    mke2fs = program("mke2fs", "e2fsprogs")
+    run(mke2fs, "-q", "-F", "-t", "ext4", folder / "data.img", "64M")
+    return payload
 
 
 @pytest.mark.parametrize(
     ("cowfile", "written"),
     [
-        # A mount of root's, whose session was over, with a process in another one that used it.
-        ("mounted.cow", "written to a mount\n"),
-        ("attached.cow", "written to an attached device\n"),
-        # fuse2fs, in a session that was still there.
-        ("alice/user.cow", "written by a user\n"),
+        # By the kernel's NBD, from a session that was over; what was written last was written by
+        # a program in another session when that was ended.
+        ("mounted.cow", "last words\n"),
+        ("looped.cow", "last words\n"),
+        # Mounted from the attached device by hand.
+        ("attached.cow", "last words\n"),
+        # By fuse2fs, in a session that was still there.
+        ("alice/user.cow", "last words\n"),
+        # The server goes on until the last kill, as what its client does is not known.
+        ("by-hand.cow", "written through a client of one's own\n"),
     ],
 )
 def test_a_reboot_loses_nothing(cowfile: str, written: str, done: Done, tmp_path: Path) -> None:
@@ -87,14 +106,14 @@ def test_a_reboot_loses_nothing(cowfile: str, written: str, done: Done, tmp_path
 def test_the_cowfiles_file_system_is_unmounted_after_them(done: Done) -> None:
     head = run(program("dumpe2fs", "e2fsprogs"), "-h", done.data).stdout.decode()
     assert "needs_recovery" not in head
-    assert "Failed unmounting" not in done.console
 
 
 def test_each_program_has_a_unit_of_its_own(done: Done) -> None:
     words = done.told["systemd's units"][1].split()
     scopes = [word for word in words if word.endswith("-nbdkit.scope")]
     keepers = [word for word in words if word.startswith("cowcloop-") and "service" in word]
-    assert len(scopes) == len(keepers) == 3
+    assert len(scopes) == len(keepers) == 5
+    assert sum(word.endswith("-nbdfuse.scope") for word in words) == 1
     assert "blockdev@dev-nbd8.target" in words
 
 

@@ -269,7 +269,13 @@ def _snapshot_of(
     if os.fsencode(path).decode(errors="replace") != path:
         message = f"{path}: a served device takes a name in UTF-8 only: choose another"
         raise StorageError(errno.EILSEQ, message)
-    return server.request(entry, "snapshot", path=path, session=session)
+    try:
+        return server.request(entry, "snapshot", path=path, session=session)
+    except server.ServerError as error:
+        if entry.owner is None:
+            raise
+        beside = "the user of its unit writes the copy: name a file beside the cowfile"
+        raise server.ServerError(f"{error}: {beside}") from None
 
 
 @contextlib.contextmanager

@@ -52,13 +52,20 @@ def mirror() -> str:
     """The mirror of Debian's main archive that this machine's apt uses."""
     if platform.machine() != "x86_64":
         missing(f"the guest is an x86-64 machine, and this one is {platform.machine()}")
-    fields = "$(ORIGIN)|$(LABEL)|$(COMPONENT)|$(REPO_URI)"
-    apt = program("apt-get", "apt")
-    lines = call([apt, "indextargets", "--format", fields]).splitlines()
-    uris = [line.split("|", 3)[3] for line in lines if line.startswith("Debian|Debian|main|")]
-    if not uris:
-        missing("the guest cannot be made: apt knows no mirror of Debian's (apt-get update?)")
-    return uris[0]
+    release = platform.freedesktop_os_release()
+    if release.get("ID") != "debian":
+        missing("the guest is made from a mirror of Debian's, and this machine's apt has another")
+    # Known without apt's lists, which may have been removed.
+    fields = "--format=$(RELEASE) $(COMPONENT) $(REPO_URI)"
+    printed = call([program("apt-get", "apt"), "indextargets", "--no-release-info", fields])
+    targets = [line.split(" ", 2) for line in printed.splitlines()]
+    wanted = [release["VERSION_CODENAME"], "main"]
+    found = [uri for *suite, uri in targets if suite == wanted]
+    # Other archives have suites of the same name.
+    found.sort(key=lambda uri: not uri.rstrip("/").endswith("/debian"))
+    if not found:
+        missing("the guest cannot be made: apt knows no mirror of Debian's main archive")
+    return found[0]
 
 
 def apt_options(suite: str) -> list[str]:

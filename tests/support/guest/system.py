@@ -96,7 +96,7 @@ class Payload:
         ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
         source = Path(cowcloop.__file__).parent
         shutil.copytree(source, python / "cowcloop", ignore=ignore)
-        shutil.copy(plugin_path(), python / "cowcloop" / "nbdkit-cowcloop-plugin.so")
+        shutil.copy(plugin_path(), folder / "nbdkit-cowcloop-plugin.so")
         for name in _MODULES:
             found = importlib.util.find_spec(name)
             assert found is not None
