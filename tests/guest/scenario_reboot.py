@@ -14,8 +14,8 @@ from pathlib import Path
 
 # A program that keeps a file system busy as long as its session lives, and writes then.
 LAST_WORDS = (
-    "cd {folder}; trap 'echo last words >new.txt; exit' TERM HUP; echo working >new.txt; touch ~/here;"
-    " while :; do sleep 0.2; done"
+    "cd {folder}; trap 'echo last words >new.txt; exit' TERM HUP;"
+    " echo working >new.txt; touch ~/here; while :; do sleep 0.2; done"
 )
 BASE = "/payload/images/base.cloop"
 
