@@ -194,7 +194,8 @@ class Nbdkit:
             return
         self.pid = int(text)
         self.address.make_private()
-        self.ready = self.address.answers(_ANSWER_TIMEOUT)
+        # The command of --run may have come to its end already, and the server with it.
+        self.ready = self._runs_command or self.address.answers(_ANSWER_TIMEOUT)
         if not self.ready:
             where = "; see the system log" if self._forks else ""
             self._silence = f"the server at {self.address.uri()} does not answer{where}"
