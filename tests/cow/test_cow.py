@@ -19,6 +19,7 @@ from support.programs import (
     finding,
     mannered,
     one_line,
+    program,
     refused,
     run,
 )
@@ -73,6 +74,21 @@ def test_merge_into_a_base_that_is_served_is_refused(raw: Path, cow: Path, tmp_p
     with serving(raw, tmp_path / "other.cow"):
         refused("cow", "merge", "--yes", raw, cow, says=("disk.raw", "in use"))
     assert raw.read_bytes() == PLAIN
+
+
+@pytest.mark.parametrize("served", ["the file", "the device"])
+def test_merge_through_a_loop_device_of_a_base_that_is_served_is_refused(
+    raw: Path, cow: Path, tmp_path: Path, loop: None, served: str
+) -> None:
+    losetup = program("losetup", "mount")
+    device = run(losetup, "--find", "--show", raw).stdout.decode().strip()
+    image, other = (raw, device) if served == "the file" else (device, raw)
+    try:
+        with serving(image, tmp_path / "other.cow"):
+            refused("cow", "merge", "--yes", other, cow, says="in use")
+        assert raw.read_bytes() == PLAIN
+    finally:
+        run(losetup, "-d", device)
 
 
 def test_zeros_alone_are_no_sign_of_a_merge(raw: Path, cow: Path) -> None:

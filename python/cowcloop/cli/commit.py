@@ -54,7 +54,8 @@ def commit_command(
 
     Blocks that were not changed keep their compressed bytes, so it costs a copy and the blocks
     that were. NEW is checked, and complete or not there; IMAGE and COW stay as they are. COW does
-    not fit NEW, which has its changes already: --rebase makes an empty cowfile that does.
+    not fit NEW, which has its changes already: --rebase makes an empty cowfile that does, when NEW
+    is there. A crash between the two leaves NEW alone, for which attach makes COW2.
 
     \b
     Examples:

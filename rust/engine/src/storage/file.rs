@@ -4,17 +4,20 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::Storage;
+use super::{beneath, Storage};
 
 /// A file or block device on this machine.
 #[derive(Debug)]
 pub struct FileStorage {
     file: File,
     name: String,
+    /// What the block device stands for, once it is locked.
+    beneath: OnceLock<Vec<File>>,
 }
 
 impl FileStorage {
@@ -60,7 +63,7 @@ impl FileStorage {
                 "neither a regular file nor a block device",
             ));
         }
-        Ok(FileStorage { file, name: path.display().to_string() })
+        Ok(FileStorage { file, name: path.display().to_string(), beneath: OnceLock::new() })
     }
 
     /// Gives a file that has no name its first one, durably but for the directory.
@@ -79,18 +82,22 @@ impl FileStorage {
         FileStorage { name: path.display().to_string(), ..self }
     }
 
-    /// Takes the file's advisory lock, exclusive or shared, until it is closed.
-    /// `false`: another holder stands in the way.
+    /// Takes the file's advisory lock, exclusive or shared, until it is closed; of a block device
+    /// also the locks of what it stands for. `false`: another holder stands in the way.
     pub fn try_lock(&self, exclusive: bool) -> io::Result<bool> {
         let operation = match exclusive {
             true => FlockOperation::NonBlockingLockExclusive,
             false => FlockOperation::NonBlockingLockShared,
         };
         match rustix::fs::flock(&self.file, operation) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
+        let beneath = self.beneath.get_or_init(|| beneath::files(&self.file));
+        // What has no locks cannot be held by one.
+        let free = |file| rustix::fs::flock(file, operation) != Err(Errno::WOULDBLOCK);
+        Ok(beneath.iter().all(free))
     }
 
     /// Device and inode number: the same for two paths of one file.

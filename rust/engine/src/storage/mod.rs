@@ -4,6 +4,7 @@
 //! put a simulated disk under the real code, and so that a base may one day lie
 //! elsewhere than in a local file.
 
+mod beneath;
 pub(crate) mod directory;
 mod file;
 mod memory;
