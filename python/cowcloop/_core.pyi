@@ -14,6 +14,7 @@ __all__ = [
     "cow_info",
     "cow_merge",
     "cow_pack",
+    "cow_rebase",
     "cow_repair",
     "cow_snapshot",
     "cow_unpack",
@@ -117,6 +118,14 @@ def cow_repair(
     *,
     dry_run: bool = False,
     force: bool = False,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def cow_rebase(
+    image: Source,
+    lower: Sequence[StrPath],
+    cow: StrPath,
+    *,
+    old: Source | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def cow_merge(

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import CONTEXT, FORCE, JSON, PATH, SIZE, CommonOptions, command
+from cowcloop.cli.base import (
+    CONTEXT,
+    FORCE,
+    IMAGE,
+    JSON,
+    PATH,
+    SIZE,
+    SOME_COWS,
+    CommonOptions,
+    command,
+)
 from cowcloop.cli.completion import served_or_file
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
@@ -44,6 +54,7 @@ def cow_command() -> None:
     Examples:
       cowcloop cow repair --dry-run old.cow
       cowcloop cow merge disk.raw disk.cow
+      cowcloop cow rebase disk.raw disk.cow --old disk.cloop
       cowcloop cow pack --gzip disk.cow disk.cow.gz
       cowcloop cow snapshot disk.cow monday.cow
     """
@@ -132,6 +143,44 @@ def merge_command(raw: str, cow: str, yes: bool, as_json: bool) -> None:
         return
     again = " (an interrupted merge was completed)" if done["resumed"] else ""
     console.outcome(as_json, raw, done, f"{_blocks(done['blocks'])} written{again}")
+
+
+@command("rebase")
+@IMAGE
+@SOME_COWS
+@click.option("--old", type=PATH, metavar="OLD", help="The image that COW was made on.")
+@click.option("--trust-base", is_flag=True, help="Compare size and fingerprint alone.")
+@JSON
+def rebase_command(
+    image: str, cows: tuple[str, ...], old: str | None, trust_base: bool, as_json: bool
+) -> None:
+    """Make COW fit IMAGE, which holds the same device as the image that it was made on.
+
+    IMAGE may be that image extracted, or compressed anew. --old OLD compares the two, byte for
+    byte. Without the old image, --trust-base compares what the original driver did: the size, and
+    the sums of four blocks. An image with other content may well have the same, and what is
+    written over that is lost. Cowfiles below COW, which are made to fit first, come before it.
+
+    \b
+    Examples:
+      cowcloop cow rebase chicken.raw chicken.cow --old chicken
+      cowcloop cow rebase chicken.raw chicken.cow --trust-base
+      cowcloop cow rebase chicken.raw course.cow anna.cow --old chicken
+    """
+    from cowcloop import _core
+    from cowcloop.source import locate
+
+    if (old is None) != trust_base:
+        raise click.UsageError("give one of --old OLD, to compare with, and --trust-base")
+    *lower, cow = cows
+    source = None if old is None else locate(old)
+    with progress("comparing") as report:
+        done = _core.cow_rebase(locate(image), lower, cow, old=source, progress=report)
+    if not done["changed"] and not as_json:
+        console.done(f"{cow}: fits {image} already: nothing was changed")
+        return
+    how = "the same, byte for byte" if old is not None else "the same size and fingerprint"
+    console.outcome(as_json, cow, done, f"fits {image}: {how}")
 
 
 @command("pack")
@@ -309,6 +358,7 @@ def _bytes(size: int) -> str:
 for _made in (
     repair_command,
     merge_command,
+    rebase_command,
     pack_command,
     unpack_command,
     watch_command,

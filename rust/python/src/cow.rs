@@ -1,14 +1,17 @@
 //! What the original tools did with cowfiles: `cow_repair`, `cow_merge`, `cow_pack`,
-//! `cow_unpack`; and what they did not: `cow_snapshot`. Blocks are of 1 KiB; `progress` is called as for `extract`.
+//! `cow_unpack`; and what they did not: `cow_rebase`, `cow_snapshot`. Blocks are of 1 KiB; `progress` is called as for `extract`.
 
 use std::path::PathBuf;
 
 use cowcloop_engine::cowfile;
 use cowcloop_engine::cowtools::{self, PackSummary, RepairOptions};
+use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::pipeline::Replace;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::source::Source;
 use crate::work::run;
 
 /// Adds the functions to the module.
@@ -17,6 +20,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cow_merge, module)?)?;
     module.add_function(wrap_pyfunction!(cow_pack, module)?)?;
     module.add_function(wrap_pyfunction!(cow_unpack, module)?)?;
+    module.add_function(wrap_pyfunction!(cow_rebase, module)?)?;
     module.add_function(wrap_pyfunction!(cow_snapshot, module)?)
 }
 
@@ -61,6 +65,34 @@ fn cow_merge<'py>(
     dict.set_item("blocks", done.blocks)?;
     dict.set_item("already", done.already)?;
     dict.set_item("resumed", done.resumed)?;
+    Ok(dict)
+}
+
+/// Makes a cowfile one of another image, with the cowfiles `lower` on it, that holds the same
+/// device: compared with the image `old`, or by size and fingerprint alone. Returns
+/// {"changed", "compared"}, the latter in bytes.
+#[pyfunction]
+#[pyo3(signature = (image, lower, cow, *, old = None, progress = None))]
+fn cow_rebase<'py>(
+    py: Python<'py>,
+    image: Source,
+    lower: Vec<PathBuf>,
+    cow: PathBuf,
+    old: Option<Source>,
+    progress: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = image.options(DeviceOptions { read_only: true, ..DeviceOptions::default() });
+    let done = run(py, progress, |progress| {
+        let base = Device::open(image.path(), &lower, &options)?;
+        let old = match &old {
+            Some(old) => Some(Image::open(old.open()?, &ImageOptions::default())?.layer()),
+            None => None,
+        };
+        cowtools::rebase(&base, &cow, old.as_deref(), progress)
+    })?;
+    let dict = PyDict::new(py);
+    dict.set_item("changed", done.changed)?;
+    dict.set_item("compared", done.compared)?;
     Ok(dict)
 }
 

@@ -92,10 +92,24 @@ impl AtRest {
             return Err(self.mismatch(&format!("of {} bytes, not {size}", mark.base_size)));
         }
         if mark.base_identity != identity {
-            let message = "its identity differs: another content, or a lower cowfile is missing";
-            return Err(self.mismatch(message));
+            return Err(self.other_image(base));
         }
         Ok(identity)
+    }
+
+    /// The error of a base that has the size, and is not the image that the mark knows.
+    fn other_image(&self, base: &dyn Layer) -> Error {
+        match fingerprint(base, self.head.rdoblocks) {
+            Ok(found) if found == self.head.fingerprint => {
+                let message = "this cowfile belongs to another base (of the same size and \
+                               fingerprint, but another image, or a lower cowfile is missing); use \
+                               that one, or `cowcloop cow rebase` if this is the same device, \
+                               extracted or compressed anew";
+                Error::new(ErrorKind::Mismatch, self.name(), message)
+            }
+            Ok(_) => self.mismatch("another content, or a lower cowfile is missing"),
+            Err(error) => error,
+        }
     }
 
     fn has_fingerprint_of(&self, base: &dyn Layer) -> Result<()> {
