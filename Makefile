@@ -54,7 +54,7 @@ build: deps $(VENV)/.built
 
 test: test-deps build
 	cargo test --release --locked --workspace --exclude cowcloop-python
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS)
 
 lint: build
 	cargo fmt --check

@@ -17,7 +17,7 @@ SCENARIO = Path(__file__).with_name("scenario_reboot.py")
 # Seconds: an emulated machine among other tests. The first time, its disk is made before.
 _PATIENCE = 400
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("guest")]
+pytestmark = pytest.mark.timeout(900)
 
 
 class Done:
