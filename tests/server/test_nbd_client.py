@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cowcloop import mounts
-from cowcloop.server import ServerError, nbd_client
+from cowcloop.server import ServeOptions, Server, ServerError, attach, nbd_client
 
 # As version 3.24 says it.
 _SAID = {
@@ -59,3 +59,22 @@ def test_a_mount_of_the_device_is_named_as_it_is(
     assert found is not None
     assert found.point == place
     assert mounts.of_device("/dev/nbd1") is None
+
+
+def test_nothing_is_left_where_the_device_cannot_be_connected(
+    image: Path, tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of a server in the foreground nor of one in the background."""
+    socket = tmp_path / "s"
+
+    def fail(device: str, _socket: str) -> None:
+        raise ServerError(f"{device}: nbd-client: it failed")
+
+    monkeypatch.setattr(nbd_client, "check", lambda _device: None)
+    monkeypatch.setattr(nbd_client, "connect", fail)
+    options = ServeOptions(image=str(image), unix=str(socket), device="/dev/nbd0")
+    for begin in (lambda: Server(options).start(), lambda: attach(options, report=print)):
+        with pytest.raises(ServerError, match="it failed"):
+            begin()
+        assert not socket.exists()
+        assert list((runtime / "cowcloop").iterdir()) == []

@@ -16,7 +16,7 @@ from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
-from cowcloop.server.start import record_of, start
+from cowcloop.server.start import started
 
 # Seconds for a server to tell its state. It may be writing much to a slow medium.
 _STATUS_TIMEOUT = 60.0
@@ -34,32 +34,15 @@ def attach(
 
     Without `keep` the caller has systemd end it in order (units.keep), when more is known of it.
     """
-    entry = runtime.create()
-    loop = loop or Loop()
-    nbdkit = None
-    try:
-        nbdkit = start(options, entry, loop=loop, report=report, background=True, log=log)
-        record = record_of(options, nbdkit)
-        if options.device is not None and record.socket is not None:
-            nbd_client.connect(options.device, record.socket)
-        made = entry.write(record)
+    with started(options, loop=loop or Loop(), report=report, background=True, log=log) as (
+        nbdkit,
+        entry,
+    ):
         if keep:
-            units.keep(made)
+            units.keep(entry)
         nbdkit.release()
-    except BaseException:
-        if nbdkit is not None:
-            nbdkit.abort()
-        entry.release()
-        entry.wait_until_gone()
-        entry.remove()
-        if nbdkit is not None:
-            nbdkit.address.remove()
-        raise
-    finally:
-        if nbdkit is not None:
-            nbdkit.abandon()
-    entry.release()
-    return made
+    nbdkit.abandon()
+    return entry
 
 
 def check_kept(entry: runtime.Entry, *, discard: bool = False) -> bool:

@@ -19,7 +19,7 @@ from cowcloop.server.loop import Loop
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Nbdkit, Report
-from cowcloop.server.start import record_of, start
+from cowcloop.server.start import started
 
 # Seconds for a server that is to end to tell its state.
 _STATUS_TIMEOUT = 5.0
@@ -48,7 +48,7 @@ class Server:
         self._report = report
         self._owner = os.getpid()
         self._thread: threading.Thread | None = None
-        self._entry: runtime.NewEntry | None = None
+        self._entry: runtime.Entry | None = None
         self._nbdkit: Nbdkit | None = None
         self._record: runtime.Record | None = None
 
@@ -77,22 +77,8 @@ class Server:
 
     def start(self) -> None:
         """Start nbdkit; returns when the device answers, raises ServerError when it cannot."""
-        entry = runtime.create()
-        try:
-            self._nbdkit = start(self.options, entry, loop=self._loop, report=self._report)
-            self._record = record_of(self.options, self._nbdkit)
-            if self.options.device is not None and self._record.socket is not None:
-                nbd_client.connect(self.options.device, self._record.socket)
-            entry.write(self._record)
-        except BaseException:
-            if self._nbdkit is not None:
-                self._nbdkit.abort()
-                self._nbdkit.abandon()
-            entry.release()
-            entry.remove()
-            raise
-        entry.release()
-        self._entry = entry
+        with started(self.options, loop=self._loop, report=self._report) as (nbdkit, entry):
+            self._nbdkit, self._entry, self._record = nbdkit, entry, entry.record
 
     def wait(self) -> None:
         """Wait until the server has ended by itself or by `cowcloop detach`."""

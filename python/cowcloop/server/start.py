@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
+from collections.abc import Iterator
 
 from cowcloop import runtime
 from cowcloop.files import MEMORY
@@ -18,6 +20,40 @@ _PORT_ATTEMPTS = 10
 
 # What nbdkit has open with a few clients, without the cowfiles.
 _OPEN_FILES = 32
+
+
+@contextlib.contextmanager
+def started(
+    options: ServeOptions,
+    *,
+    loop: Loop,
+    report: Report,
+    background: bool = False,
+    log: str | None = None,
+) -> Iterator[tuple[Nbdkit, runtime.Entry]]:
+    """A device that answers, connected to its kernel device, and its entry in the registry.
+
+    Nothing is left of it when the block fails.
+    """
+    entry = runtime.create()
+    nbdkit = None
+    try:
+        nbdkit = start(options, entry, loop=loop, report=report, background=background, log=log)
+        record = record_of(options, nbdkit)
+        if options.device is not None and record.socket is not None:
+            nbd_client.connect(options.device, record.socket)
+        yield nbdkit, entry.write(record)
+    except BaseException:
+        if nbdkit is not None:
+            nbdkit.abort()
+        entry.release()
+        entry.wait_until_gone()
+        entry.remove()
+        if nbdkit is not None:
+            nbdkit.address.remove()
+            nbdkit.abandon()
+        raise
+    entry.release()
 
 
 def start(
