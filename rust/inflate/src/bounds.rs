@@ -4,10 +4,14 @@
 /// The bounds of the loops. Tests have others; there is one set that is right.
 pub(crate) trait Bounds: Copy {
     /// Bytes that one refill of the bit buffer loads. A loop may refill as long as the address is
-    /// at most so far from the input's end.
+    /// at least so far from the input's end.
     const LOAD: usize = 8;
-    /// Bytes of input by which a step can move on: a refill adds at most 63 - 7 bits.
-    const STEP_IN: usize = 7;
+    /// Bits that the buffer must have when a step has consumed its length: the padding, and the
+    /// eight by which the distance is looked up before the buffer is topped up. A step that has
+    /// less is done again by a slower way.
+    const LEAST: u8 = 10;
+    /// Bytes of input by which a step can move on: a refill of ten bits or more adds six at most.
+    const STEP_IN: usize = 6;
     /// Bytes of output by which a step can move on: two literals, and a match of up to 64.
     const STEP_OUT: usize = 66;
     /// Bytes that a step writes at most: those 66, and two behind them, which are the literals
@@ -15,14 +19,12 @@ pub(crate) trait Bounds: Copy {
     const OUT_SLACK: usize = 68;
     /// Bytes that a long copy may write beyond the match: it copies 32 at a time.
     const COPY_SLACK: usize = 31;
-    /// Steps that a rare event stands for: it takes up to 13 bytes of input and writes up to 260.
-    const RARE_STEPS: isize = 4;
+    /// Steps more that a rare event stands for: it takes up to 13 bytes of input and writes up to
+    /// 260, which is less than four steps do.
+    const RARE_STEPS: isize = 3;
     /// Steps of a round. A distance is told from the mark for "none", 65,535, by its reaching
     /// no farther than 32,768 before the round's start: a round writes less than 32,767 bytes.
     const ROUND: isize = 450;
-    /// Bits that may be left in the buffer, beside the padding, when a step has consumed its length.
-    /// Anything else means that it had not so many bits to consume.
-    const BUDGET: u8 = 61;
     /// Whether the invariants are checked at run time.
     const CHECKED: bool = cfg!(debug_assertions);
 }

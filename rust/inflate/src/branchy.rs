@@ -39,7 +39,7 @@ pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
     }
     macro_rules! refill {
         ($i:ident) => {
-            invariant!(B, "a refill loads within the input", next[$i] <= w[$i].last_load);
+            invariant!(B, "a refill loads within the input", w[$i].can_load(next[$i]));
             // SAFETY: a turn begins with LOAD bytes to spare, and refills twice at most.
             unsafe {
                 bits[$i] |= load(next[$i]) << (count[$i] & 63);
@@ -52,7 +52,7 @@ pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
         ($i:ident, $entry:ident) => {
             bits[$i] >>= $entry & 63;
             count[$i] = count[$i].wrapping_sub($entry);
-            invariant!(B, "a literal is written within the output", out[$i] < w[$i].end);
+            invariant!(B, "a literal is written within the output", w[$i].room(out[$i]) > 0);
             // SAFETY: a turn begins at `out_limit` at most, and OUT_SLACK is more than three.
             unsafe {
                 out[$i].write(($entry >> 16) as u8);

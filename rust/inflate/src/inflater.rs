@@ -52,6 +52,16 @@ pub enum Progress {
     Ended(Inflated),
 }
 
+impl Progress {
+    /// What came of the stream, if it is through.
+    pub fn ended(self) -> Option<Inflated> {
+        match self {
+            Progress::Ended(inflated) => Some(inflated),
+            Progress::Paused(_) => None,
+        }
+    }
+}
+
 /// Where an inflate paused: small, and without a window, for that is in the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State(Position);

@@ -12,9 +12,14 @@ mod hot;
 mod inflater;
 mod lane;
 mod many;
+#[cfg(test)]
+mod mutants;
 mod steps;
 mod tables;
 mod window;
+
+#[cfg(test)]
+extern crate self as cowcloop_inflate;
 
 pub use error::Error;
 pub use inflater::{Inflated, Inflater, Job, Progress, State};

@@ -97,7 +97,7 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
     macro_rules! first_half {
         ($i:literal) => {{
             const I: usize = $i;
-            invariant!(B, "two literals fit", w[I].end as usize - out[I] as usize >= 2);
+            invariant!(B, "two literals are written within the output", w[I].room(out[I]) >= 2);
             // SAFETY: a masked offset is an entry's. Two bytes can be written: after a step that
             // began at `out_limit` or before, OUT_SLACK has them; after a long copy COPY_SLACK.
             unsafe {
@@ -134,7 +134,7 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
         macro_rules! second_half {
             ($i:literal) => {{
                 const I: usize = $i;
-                invariant!(B, "a refill loads within the input", next[I] <= w[I].last_load);
+                invariant!(B, "a refill loads within the input", w[I].can_load(next[I]));
                 invariant!(B, "a step begins within its limit", out[I] <= w[I].out_limit);
                 // SAFETY: a masked offset is an entry's, and so is NEUTRAL's. The refill: `left`
                 // steps of at most STEP_IN bytes end at `last_load`. The copy: `left` steps of
@@ -165,7 +165,7 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                     let distance = usize::from(least).wrapping_add(more as usize);
                     let back = out2.wrapping_sub(distance).cast_const();
                     let from = select(is_literal, literal, back);
-                    let short = (remain as u8).wrapping_sub(PAD as u8) > B::BUDGET;
+                    let short = (remain as u8).wrapping_sub(B::LEAST) > 63 - B::LEAST;
                     let far = (back as usize) < floor[I];
                     let after = Cursor {
                         bits: here(full >> (consumed & 63)),
@@ -189,11 +189,11 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                             left = 0;
                         }
                     } else {
-                        invariant!(
-                            B,
-                            "a step writes within the output",
-                            w[I].end as usize - out2 as usize >= SHORT
-                        );
+                        invariant!(B, "a step writes within the output", w[I].room(out2) >= SHORT);
+                        let have = remain as u8;
+                        invariant!(B, "a step's bits are in the buffer", (10..64).contains(&have));
+                        let reach = out2 as usize - floor[I];
+                        invariant!(B, "the mark for no distance is out of reach", reach < 65535);
                         copy::<32>(out2, from);
                         copy::<32>(out2.add(32), from.add(32));
                         (bits[I], count[I]) = (after.bits, after.count);

@@ -30,6 +30,8 @@ pub(crate) struct Window<'t, B> {
     input: *const u8,
     /// The last address from which a refill can load.
     pub(crate) last_load: *const u8,
+    /// For the invariants alone.
+    input_end: *const u8,
     pub(crate) start: *mut u8,
     /// The last address at which a step may begin.
     pub(crate) out_limit: *mut u8,
@@ -88,6 +90,7 @@ impl<'t, B: Bounds> Window<'t, B> {
                 tables,
                 input,
                 last_load: input.add(lane.input.len() - B::LOAD),
+                input_end: input.add(lane.input.len()),
                 start,
                 out_limit: start.add(limit),
                 end: start.add(lane.output.len()),
@@ -110,7 +113,7 @@ impl<'t, B: Bounds> Window<'t, B> {
         // SAFETY: the caller's.
         unsafe {
             let from = self.input.add(at);
-            invariant!(B, "a load ends within the input", from <= self.last_load);
+            invariant!(B, "a refill loads within the input", self.can_load(from));
             let bits = load(from) >> shift;
             // As a refill leaves it: at least 56 bits, at most 63.
             let whole = if shift == 0 { 7 } else { 8 };
@@ -131,6 +134,16 @@ impl<'t, B: Bounds> Window<'t, B> {
     pub(crate) fn bit(&self, cursor: &Cursor) -> usize {
         let next = cursor.next as usize - self.input as usize;
         next * 8 - (cursor.count & 255) as usize + PAD
+    }
+
+    /// Whether eight bytes lie there, for the invariants.
+    pub(crate) fn can_load(&self, from: *const u8) -> bool {
+        self.input <= from && from.wrapping_add(8) <= self.input_end
+    }
+
+    /// Bytes from there to the output's end, for the invariants.
+    pub(crate) fn room(&self, out: *mut u8) -> usize {
+        (self.end as usize).checked_sub(out as usize).expect("invariant: out is in the output")
     }
 
     /// Whether a round of steps can begin.
@@ -240,6 +253,8 @@ impl<B: Bounds> Work for Rare<'_, '_, B> {
         let Rare { window, before, is_match, after, distance, length } = self;
         let room = window.end as usize - after.out as usize;
         if is_match && length + B::COPY_SLACK <= room {
+            let copied = length.next_multiple_of(32);
+            invariant!(B, "a long copy ends within the output", copied <= room);
             // SAFETY: the distance is the caller's; the room was just compared.
             unsafe {
                 copy_match(arch, after.out, distance, length);

@@ -2,7 +2,7 @@
 
 use cowcloop_inflate::Container;
 
-use crate::oracle::Random;
+use super::oracle::Random;
 
 /// Bytes of one kind or another.
 pub fn data(random: &mut Random, length: usize) -> Vec<u8> {

@@ -42,7 +42,7 @@ impl Answer {
     }
 
     /// What an inflate into `room` bytes has to say: none for any error.
-    fn whole(&self, room: usize) -> Option<Inflated> {
+    pub fn whole(&self, room: usize) -> Option<Inflated> {
         let consumed = self.ended.filter(|_| self.bytes.len() <= room)?;
         Some(Inflated { written: self.bytes.len(), consumed })
     }

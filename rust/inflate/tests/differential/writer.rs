@@ -2,7 +2,7 @@
 
 use cowcloop_inflate::Container;
 
-use crate::oracle::Random;
+use super::oracle::Random;
 
 /// A stream that is written bit by bit.
 #[derive(Default)]
