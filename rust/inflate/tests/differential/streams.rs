@@ -1,7 +1,7 @@
 //! Streams of all encoders and of none, as they are and damaged, in every way that they can be
 //! inflated, with buffers that end at pages that cannot be touched.
 
-use cowcloop_inflate::Container;
+use cowcloop_inflate::{Container, Job, Progress, State};
 
 use crate::encoders::{compress, data, ENCODERS};
 use crate::guarded::Guarded;
@@ -184,6 +184,47 @@ fn every_truncation() {
         for length in 0..=stream.len() {
             let input = pair.input.copy(&stream[..length], true);
             ours.check_whole(container, input, pair.output.slice(500, true));
+        }
+    }
+}
+
+/// The ways through a stream among themselves, without a library: for Miri, which knows none, and
+/// for valgrind.
+#[test]
+fn alike_in_every_way() {
+    let mut random = Random(7);
+    for _ in 0..if cfg!(miri) { 8 } else { 200 } {
+        let mut writer = Writer::new(Container::Raw);
+        for _ in 0..random.below(4) {
+            writer.block(&mut random, false, 1000);
+        }
+        writer.block(&mut random, true, 1000);
+        let room = writer.written;
+        let mut stream = writer.finish(Container::Raw);
+        if random.below(4) == 0 {
+            damage(&mut random, &mut stream);
+        }
+        for inflater in &mut Ours::new().inflaters {
+            let mut whole = vec![0; room];
+            let result = inflater.inflate(Container::Raw, &stream, &mut whole);
+            let mut outputs = vec![vec![0; room]; 3];
+            let jobs = outputs.iter_mut().map(|output| Job::new(&stream, output));
+            let mut jobs: Vec<_> = jobs.collect();
+            inflater.inflate_many(Container::Raw, &mut jobs);
+            assert!(jobs.iter().all(|job| job.result == result));
+            let mut output = vec![0; room];
+            let mut state = State::new(Container::Raw);
+            let mut last = Ok(None);
+            for stop in [random.below(room + 1), random.below(room + 1), usize::MAX] {
+                if last == Ok(None) {
+                    let progress = inflater.resume(&mut state, &stream, &mut output, stop);
+                    last = progress.map(Progress::ended);
+                }
+            }
+            assert_eq!(last, result.map(Some));
+            if result.is_ok() {
+                assert!(output == whole && outputs.iter().all(|output| *output == whole));
+            }
         }
     }
 }
