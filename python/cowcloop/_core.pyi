@@ -10,6 +10,7 @@ __all__ = [
     "CowcloopError",
     "Device",
     "__version__",
+    "check_output",
     "commit",
     "cow_info",
     "cow_merge",
@@ -22,8 +23,10 @@ __all__ = [
     "device_map",
     "extract",
     "image_info",
+    "kept",
     "on_warning",
     "sniff",
+    "take_place",
     "verify",
     "write_output",
 ]
