@@ -1,87 +1,89 @@
-//! A simulated disk: what programs see at once, what a power cut leaves, and
-//! every state in between that the hardware may choose.
+//! A simulated disk under a system like Linux: what programs see at once, what waits to be
+//! written, and what becomes of it when writing fails.
+//!
+//! Pages that could not be written back count as clean: they are still shown, no later sync
+//! writes them, and one day the system forgets them and the medium shows through.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use cowcloop_engine::storage::Storage;
 
-/// Bytes that a disk writes whole or not at all.
-pub const SECTOR: u64 = 512;
+use crate::medium::{Event, Image, Pending, Sector, SECTOR};
+use crate::numbers::Numbers;
 
-type Sector = Arc<[u8; SECTOR as usize]>;
+/// Sectors of a page of the system's cache.
+const PAGE: u64 = 8;
 
-/// The content of a file, by sector; sectors that are not there are holes.
-#[derive(Debug, Clone, Default)]
-pub struct Image {
-    sectors: BTreeMap<u64, Sector>,
-    len: u64,
-}
-
-impl Image {
-    fn sector(&self, number: u64) -> Option<&Sector> {
-        self.sectors.get(&number)
-    }
-
-    /// Whether the two read the same from byte `offset` on.
-    pub fn same_from(&self, other: &Image, offset: u64) -> bool {
-        let after = |image: &Image| {
-            let sectors = image.sectors.range(offset / SECTOR..);
-            let data = sectors.filter(|(_, sector)| sector.iter().any(|byte| *byte != 0));
-            data.map(|(n, s)| (*n, s.clone())).collect::<Vec<_>>()
-        };
-        self.len == other.len && after(self) == after(other)
-    }
-
-    fn put(&mut self, number: u64, sector: Option<Sector>) {
-        match sector {
-            Some(sector) => self.sectors.insert(number, sector),
-            None => self.sectors.remove(&number),
-        };
-    }
-}
-
-/// Something that happened to a disk, in order.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// Sectors got new content (`None`: punched), and the file this length.
-    Change { sectors: Vec<(u64, Option<Sector>)>, len: u64 },
-    /// Everything before is durable.
-    Sync,
-    /// A step of the caller's: see [`SimDisk::note`].
-    Note(usize),
-}
-
-/// Which call is to fail, counted from 0, and how.
+/// Which call is to fail, counted from 0, and how. A sync that fails gives up what waits; with
+/// `Interrupted` the process is killed before the call.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
     pub call: u64,
     pub kind: io::ErrorKind,
 }
 
-#[derive(Debug, Default)]
+type Log = Arc<Mutex<Vec<Event>>>;
+
+#[derive(Debug)]
 struct State {
     live: Image,
-    start: Image,
-    events: Vec<Event>,
+    pending: Pending,
+    numbers: Numbers,
     calls: u64,
     fault: Option<Fault>,
+    /// A write-back failed that no sync has told of yet.
+    failed: bool,
+    /// Something was given up since this was last asked.
+    gave_up: bool,
     /// Faults wait: the test itself is looking.
     inspected: bool,
+    /// Bytes at the beginning that stay in the cache although it is to be dropped: another
+    /// program has mapped them.
+    pinned: u64,
 }
 
-/// A disk that remembers everything that happened to it.
-#[derive(Debug, Default)]
+/// A file on a disk that remembers everything that happened to it.
+#[derive(Debug)]
 pub struct SimDisk {
+    file: usize,
+    log: Log,
+    start: Image,
     state: Mutex<State>,
 }
 
+impl Default for SimDisk {
+    fn default() -> Self {
+        SimDisk::new(Image::default())
+    }
+}
+
 impl SimDisk {
-    /// A disk whose durable content is `image`.
+    /// A file whose durable content is `image`, alone on its machine.
     pub fn new(image: Image) -> SimDisk {
-        let state = State { start: image.clone(), live: image, ..State::default() };
-        SimDisk { state: Mutex::new(state) }
+        SimDisk::on(Log::default(), 0, image, 0)
+    }
+
+    /// Files on one machine.
+    pub fn machine(images: Vec<Image>, seed: u64) -> Vec<Arc<SimDisk>> {
+        let log = Log::default();
+        let file = |(file, image)| Arc::new(SimDisk::on(log.clone(), file, image, seed));
+        images.into_iter().enumerate().map(file).collect()
+    }
+
+    fn on(log: Log, file: usize, image: Image, seed: u64) -> SimDisk {
+        let state = State {
+            live: image.clone(),
+            pending: Pending::new(image.clone()),
+            numbers: Numbers(seed ^ file as u64),
+            calls: 0,
+            fault: None,
+            failed: false,
+            gave_up: false,
+            inspected: false,
+            pinned: 0,
+        };
+        SimDisk { file, log, start: image, state: Mutex::new(state) }
     }
 
     /// Counts calls from here on, and makes one fail; a write may have got half way by then.
@@ -98,21 +100,57 @@ impl SimDisk {
 
     /// Runs `look`, whose calls neither fail nor count.
     pub fn inspect<T>(&self, look: impl FnOnce() -> T) -> T {
-        self.state.lock().unwrap().inspected = true;
+        let before = std::mem::replace(&mut self.state.lock().unwrap().inspected, true);
         let found = look();
-        self.state.lock().unwrap().inspected = false;
+        self.state.lock().unwrap().inspected = before;
         found
     }
 
     /// Writes a note between the events.
     pub fn note(&self, note: usize) {
-        self.state.lock().unwrap().events.push(Event::Note(note));
+        self.log.lock().unwrap().push(Event::Note(note));
     }
 
-    /// What was durable at the beginning, and all that happened since.
+    /// What was durable at the beginning, and all that happened to the machine since.
     pub fn history(&self) -> (Image, Vec<Event>) {
-        let state = self.state.lock().unwrap();
-        (state.start.clone(), state.events.clone())
+        (self.start.clone(), self.log.lock().unwrap().clone())
+    }
+
+    /// Has so many bytes at the beginning stay in the cache.
+    pub fn pin(&self, bytes: u64) {
+        self.state.lock().unwrap().pinned = bytes;
+    }
+
+    /// The system writes back some of what waits, and fails.
+    pub fn fail_write_back(&self) {
+        let mut state = self.state.lock().unwrap();
+        if !state.pending.sectors.is_empty() {
+            state.failed = true;
+            let event = state.give_up(self.file, false);
+            self.log.lock().unwrap().push(event);
+        }
+    }
+
+    /// The system needs memory, and forgets some pages that count as clean.
+    pub fn press(&self) {
+        let mut state = self.state.lock().unwrap();
+        let lottery = state.numbers.below(usize::MAX) as u64;
+        state.forget(|page| Numbers(lottery ^ page).below(2) == 0);
+    }
+
+    /// Nobody has the file open, and the system forgets all of it, if nothing waits.
+    pub fn forget(&self) {
+        let mut state = self.state.lock().unwrap();
+        if state.pending.sectors.is_empty() {
+            state.forget(|_| true);
+            state.live.len = state.pending.len();
+            state.failed = false;
+        }
+    }
+
+    /// Whether anything was given up since this was last asked.
+    pub fn gave_up(&self) -> bool {
+        std::mem::take(&mut self.state.lock().unwrap().gave_up)
     }
 }
 
@@ -129,27 +167,57 @@ impl State {
         }
     }
 
-    fn change(&mut self, sectors: Vec<(u64, Option<Sector>)>, len: u64) {
+    /// Of all that waits, or some of it, the medium has what it has.
+    fn give_up(&mut self, file: usize, all: bool) -> Event {
+        self.gave_up = true;
+        let choices = self.pending.choices();
+        let mut picks = Vec::new();
+        for (number, choices) in self.pending.sectors.keys().zip(&choices) {
+            if all || self.numbers.below(2) == 0 {
+                picks.push((*number, self.numbers.pick(*choices)));
+            }
+        }
+        let lens = *choices.last().expect("a file has a length");
+        let len = all.then(|| self.numbers.pick(lens));
+        self.pending.give_up(&picks, len);
+        Event::GivenUp { file, picks, len }
+    }
+
+    /// Pages that count as clean show the medium from now on.
+    fn forget(&mut self, which: impl Fn(u64) -> bool) {
+        let known = self.live.sectors.keys().chain(self.pending.durable.sectors.keys());
+        let forgotten = |n: &&u64| {
+            let page = **n / PAGE * PAGE;
+            which(page) && self.pending.sectors.range(page..page + PAGE).next().is_none()
+        };
+        let numbers: Vec<u64> = known.filter(forgotten).copied().collect();
+        for number in numbers {
+            self.live.put(number, self.pending.durable.sectors.get(&number).cloned());
+        }
+    }
+
+    fn change(&mut self, sectors: Vec<(u64, Option<Sector>)>, end: u64, disk: &SimDisk) {
         for (number, sector) in &sectors {
             self.live.put(*number, sector.clone());
         }
-        self.live.len = len;
-        self.events.push(Event::Change { sectors, len });
+        self.live.len = self.live.len.max(end);
+        let len = self.pending.len().max(end);
+        self.pending.change(&sectors, len);
+        disk.log.lock().unwrap().push(Event::Change { file: disk.file, sectors, len });
     }
 
-    fn write(&mut self, buf: &[u8], offset: u64) {
+    fn write(&mut self, buf: &[u8], offset: u64, disk: &SimDisk) {
         let end = offset + buf.len() as u64;
         let mut sectors = Vec::new();
         for number in offset / SECTOR..end.div_ceil(SECTOR) {
             let start = number * SECTOR;
             let (from, to) = (offset.max(start), end.min(start + SECTOR));
-            let mut sector = self.live.sector(number).map_or([0; SECTOR as usize], |s| **s);
+            let mut sector = self.live.sectors.get(&number).map_or([0; SECTOR as usize], |s| **s);
             sector[(from - start) as usize..(to - start) as usize]
                 .copy_from_slice(&buf[(from - offset) as usize..(to - offset) as usize]);
             sectors.push((number, Some(Arc::new(sector))));
         }
-        let len = self.live.len.max(end);
-        self.change(sectors, len);
+        self.change(sectors, end, disk);
     }
 }
 
@@ -173,7 +241,7 @@ impl Storage for SimDisk {
             let start = at - at % SECTOR;
             let n = (start + SECTOR).min(end) - at;
             let piece = &mut buf[(at - offset) as usize..][..n as usize];
-            match state.live.sector(at / SECTOR) {
+            match state.live.sectors.get(&(at / SECTOR)) {
                 Some(sector) => {
                     piece.copy_from_slice(&sector[(at - start) as usize..][..n as usize])
                 }
@@ -189,11 +257,13 @@ impl Storage for SimDisk {
         std::thread::yield_now();
         let mut state = self.state.lock().unwrap();
         if let Err(error) = state.call() {
-            // A short write: the first half is there, the rest is not.
-            state.write(&buf[..buf.len() / 2], offset);
+            if error.kind() != io::ErrorKind::Interrupted {
+                // A short write: the first half is there, the rest is not.
+                state.write(&buf[..buf.len() / 2], offset, self);
+            }
             return Err(error);
         }
-        state.write(buf, offset);
+        state.write(buf, offset, self);
         Ok(())
     }
 
@@ -202,20 +272,41 @@ impl Storage for SimDisk {
         let mut state = self.state.lock().unwrap();
         state.call()?;
         let range = offset / SECTOR..(offset + length) / SECTOR;
-        let sectors: Vec<_> = state.live.sectors.range(range).map(|(n, _)| (*n, None)).collect();
-        let len = state.live.len;
-        state.change(sectors, len);
+        let live = state.live.sectors.range(range.clone());
+        let durable = state.pending.durable.sectors.range(range);
+        let mut numbers: Vec<u64> = live.chain(durable).map(|(n, _)| *n).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        state.change(numbers.into_iter().map(|n| (n, None)).collect(), 0, self);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         std::thread::yield_now();
         let mut state = self.state.lock().unwrap();
-        state.call()?;
-        state.events.push(Event::Sync);
+        if let Err(error) = state.call() {
+            if error.kind() != io::ErrorKind::Interrupted {
+                let event = state.give_up(self.file, true);
+                self.log.lock().unwrap().push(event);
+            }
+            return Err(error);
+        }
+        state.pending.sync();
+        self.log.lock().unwrap().push(Event::Sync { file: self.file });
+        if std::mem::take(&mut state.failed) {
+            return Err(io::Error::other("a page could not be written back"));
+        }
         drop(state);
         // What happens between a sync and its caller's next step matters most.
         (0..4).for_each(|_| std::thread::yield_now());
+        Ok(())
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.call()?;
+        let pinned = state.pinned / SECTOR;
+        state.forget(|page| page >= pinned);
         Ok(())
     }
 
@@ -238,67 +329,5 @@ impl Storage for SimDisk {
 
     fn allocated(&self) -> io::Result<u64> {
         Ok(self.state.lock().unwrap().live.sectors.len() as u64 * SECTOR)
-    }
-}
-
-/// The durable content after a prefix of the events, and what may or may not
-/// have reached the disk beyond it.
-#[derive(Debug, Clone)]
-pub struct Pending {
-    durable: Image,
-    /// By sector: every content that it had since the last sync.
-    sectors: BTreeMap<u64, Vec<Option<Sector>>>,
-    lens: Vec<u64>,
-}
-
-impl Pending {
-    /// Nothing but `image`.
-    pub fn new(image: Image) -> Pending {
-        Pending { durable: image, sectors: BTreeMap::new(), lens: Vec::new() }
-    }
-
-    /// Takes one more event in.
-    pub fn apply(&mut self, event: &Event) {
-        match event {
-            Event::Change { sectors, len } => {
-                for (number, sector) in sectors {
-                    self.sectors.entry(*number).or_default().push(sector.clone());
-                }
-                if self.lens.last().unwrap_or(&self.durable.len) != len {
-                    self.lens.push(*len);
-                }
-            }
-            Event::Sync => {
-                let newest = |choices: &Vec<_>| choices.len();
-                let all: Vec<usize> = self.sectors.values().map(newest).collect();
-                self.durable = self.cut(&all, self.lens.len());
-                self.sectors.clear();
-                self.lens.clear();
-            }
-            Event::Note(_) => {}
-        }
-    }
-
-    /// How many contents each unsynced sector may have, and how many lengths the file.
-    pub fn choices(&self) -> (Vec<usize>, usize) {
-        (self.sectors.values().map(|c| c.len() + 1).collect(), self.lens.len() + 1)
-    }
-
-    /// What a power cut leaves that takes choice `picks[i]` of the i-th unsynced
-    /// sector (0: what was durable) and choice `len` of the file's length.
-    pub fn cut(&self, picks: &[usize], len: usize) -> Image {
-        let mut image = self.durable.clone();
-        for ((number, contents), pick) in self.sectors.iter().zip(picks) {
-            if *pick > 0 {
-                image.put(*number, contents[pick - 1].clone());
-            }
-        }
-        if len > 0 {
-            image.len = self.lens[len - 1];
-        }
-        // A sector beyond the length did not make it, whatever the disk says.
-        let end = image.len.div_ceil(SECTOR);
-        image.sectors.split_off(&end);
-        image
     }
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::disk::SECTOR;
-
-type Sector = Arc<[u8; SECTOR as usize]>;
+use crate::medium::{Sector, SECTOR};
 
 /// The device as its user knows it, at the sectors that the test looks at.
 #[derive(Debug, Clone)]
@@ -41,8 +39,14 @@ impl Model {
     }
 
     /// A write failed: each sector of it has the value that `read` finds, every byte of
-    /// which must be the one before or the one written.
-    pub fn settle(&mut self, offset: u64, length: u64, mut read: impl FnMut(u64, &mut [u8])) {
+    /// which must be the one before or the one written, unless something was given up.
+    pub fn settle(
+        &mut self,
+        offset: u64,
+        length: u64,
+        lossy: bool,
+        mut read: impl FnMut(u64, &mut [u8]),
+    ) {
         let end = offset + length;
         for (number, values) in self.sectors.range_mut(offset / SECTOR..end.div_ceil(SECTOR)) {
             let mut found = [0; SECTOR as usize];
@@ -50,7 +54,8 @@ impl Model {
             let [.., before, written] = &values[..] else { unreachable!("it was written to") };
             let mut bytes = found.iter().zip(before.iter().zip(written.iter()));
             assert!(
-                bytes.all(|(found, (before, written))| found == before || found == written),
+                lossy
+                    || bytes.all(|(found, (before, written))| found == before || found == written),
                 "sector {number} is neither as before nor as written after a failed write"
             );
             values.push(Arc::new(found));
@@ -62,6 +67,21 @@ impl Model {
         for values in self.sectors.values_mut() {
             values.drain(..values.len() - 1);
         }
+    }
+
+    /// What is shown may be another value of those allowed, after something was lost in memory:
+    /// it is the current one from now on. The first sector that shows something else.
+    pub fn adopt(&mut self, mut read: impl FnMut(u64, &mut [u8])) -> Option<u64> {
+        let violation = self.violation(&mut read);
+        for (number, values) in &mut self.sectors {
+            let mut found = [0; SECTOR as usize];
+            read(number * SECTOR, &mut found);
+            let allowed = values.iter().any(|value| **value == found);
+            if allowed && values.last().is_some_and(|value| **value != found) {
+                values.push(Arc::new(found));
+            }
+        }
+        violation
     }
 
     /// The first sector that `read` finds to hold something not allowed.

@@ -5,58 +5,76 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
+use cowcloop_engine::cowfile::bitmap::PAGE_BYTES;
 use cowcloop_engine::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT};
 use cowcloop_engine::storage::Storage;
 
+use crate::cases::Kind;
 use crate::disk::SimDisk;
-use crate::scenario::DEVICE;
+use crate::scenario::Wrap;
+use crate::world::DEVICE;
+
+/// Pages of the bitmap at which a careless program might take another way.
+const MANY: u64 = 64;
 
 /// Which rule is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
-    /// Data is not synced before the bitmap is written.
+    /// Data is synced before the bitmap is written.
     DataSync,
-    /// The second sync of a flush, which makes the bitmap durable, is left out.
+    /// The bitmap is synced before a flush is acknowledged.
     BitmapSync,
-    /// The second page of the bitmap is never written.
+    /// ... however many pages of it there are.
+    BitmapSyncOfMany,
+    /// Every changed page of the bitmap is written.
     Page,
-    /// The head that says "in use" is not synced before the first change.
+    /// ... those far behind too.
+    FarPages,
+    /// The head that says "in use" is synced before the first change.
     HeadSync,
+    /// What a process left is synced before it is read.
+    SettleSync,
+    /// What a failed sync left in the cache is forgotten before anything is read.
+    DropCache,
 }
+
+/// Each rule in words, the cases that tell, and the storage that breaks it.
+pub const RULES: [(&str, Kind, Wrap); 8] = [
+    ("data is synced before the bitmap is written", Kind::Plain, |disk| {
+        mutant(disk, Rule::DataSync)
+    }),
+    ("the bitmap is synced before a flush is done", Kind::Plain, |disk| {
+        mutant(disk, Rule::BitmapSync)
+    }),
+    ("so are many pages of it", Kind::Wide, |disk| mutant(disk, Rule::BitmapSyncOfMany)),
+    ("every changed page of the bitmap is written", Kind::Plain, |disk| mutant(disk, Rule::Page)),
+    ("those far behind as well", Kind::Plain, |disk| mutant(disk, Rule::FarPages)),
+    ("the head says 'in use' before a change", Kind::Plain, |disk| mutant(disk, Rule::HeadSync)),
+    ("what a process left is synced first", Kind::Stacked, |disk| mutant(disk, Rule::SettleSync)),
+    ("and the cache is emptied", Kind::WriteBackFails, |disk| mutant(disk, Rule::DropCache)),
+];
 
 #[derive(Debug)]
 struct Mutant {
     disk: Arc<SimDisk>,
     rule: Rule,
-    syncs: AtomicU64,
+    wrote_head: AtomicBool,
     wrote_data: AtomicBool,
-    wrote_bitmap: AtomicBool,
+    /// Bytes of bitmap since the last sync.
+    bitmap: AtomicU64,
+    /// It was synced before.
+    synced: AtomicBool,
 }
 
 fn mutant(disk: Arc<SimDisk>, rule: Rule) -> Arc<dyn Storage> {
     Arc::new(Mutant {
         disk,
         rule,
-        syncs: AtomicU64::new(0),
+        wrote_head: AtomicBool::new(false),
         wrote_data: AtomicBool::new(false),
-        wrote_bitmap: AtomicBool::new(false),
+        bitmap: AtomicU64::new(0),
+        synced: AtomicBool::new(false),
     })
-}
-
-pub fn no_data_sync(disk: Arc<SimDisk>) -> Arc<dyn Storage> {
-    mutant(disk, Rule::DataSync)
-}
-
-pub fn no_bitmap_sync(disk: Arc<SimDisk>) -> Arc<dyn Storage> {
-    mutant(disk, Rule::BitmapSync)
-}
-
-pub fn forgotten_page(disk: Arc<SimDisk>) -> Arc<dyn Storage> {
-    mutant(disk, Rule::Page)
-}
-
-pub fn no_head_sync(disk: Arc<SimDisk>) -> Arc<dyn Storage> {
-    mutant(disk, Rule::HeadSync)
 }
 
 impl Storage for Mutant {
@@ -75,12 +93,18 @@ impl Storage for Mutant {
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let bitmap = HEAD_BYTES..HEAD_BYTES + mapsize(DEVICE / MAPUNIT);
         if bitmap.contains(&offset) {
-            self.wrote_bitmap.store(true, Ordering::Relaxed);
-            if self.rule == Rule::Page && offset == 4096 {
+            self.bitmap.fetch_add(buf.len() as u64, Ordering::Relaxed);
+            if self.rule == Rule::Page && offset == PAGE_BYTES {
                 return Ok(());
+            }
+            if self.rule == Rule::FarPages {
+                let near = (MANY * PAGE_BYTES).saturating_sub(offset).min(buf.len() as u64);
+                return self.disk.write_all_at(&buf[..near as usize], offset);
             }
         } else if offset >= bitmap.end {
             self.wrote_data.store(true, Ordering::Relaxed);
+        } else {
+            self.wrote_head.store(true, Ordering::Relaxed);
         }
         self.disk.write_all_at(buf, offset)
     }
@@ -91,19 +115,29 @@ impl Storage for Mutant {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let first = self.syncs.fetch_add(1, Ordering::Relaxed) == 0;
+        let head = self.wrote_head.swap(false, Ordering::Relaxed);
         let data = self.wrote_data.swap(false, Ordering::Relaxed);
-        let bitmap = self.wrote_bitmap.swap(false, Ordering::Relaxed);
+        let bitmap = self.bitmap.swap(0, Ordering::Relaxed);
+        let first = !self.synced.swap(true, Ordering::Relaxed);
         let swallowed = match self.rule {
-            Rule::DataSync => data && !bitmap,
-            Rule::BitmapSync => bitmap,
-            Rule::HeadSync => first,
-            Rule::Page => false,
+            Rule::DataSync => data && bitmap == 0,
+            Rule::BitmapSync => bitmap > 0,
+            Rule::BitmapSyncOfMany => bitmap >= (MANY - 1) * PAGE_BYTES,
+            Rule::HeadSync => head,
+            Rule::SettleSync => first && !head && !data && bitmap == 0,
+            Rule::Page | Rule::FarPages | Rule::DropCache => false,
         };
         if swallowed {
             Ok(())
         } else {
             self.disk.sync()
+        }
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        match self.rule {
+            Rule::DropCache => Ok(()),
+            _ => self.disk.drop_cache(),
         }
     }
 

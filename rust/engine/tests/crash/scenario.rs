@@ -1,26 +1,24 @@
-//! A life of a device, cut short at every moment.
+//! A life of devices on one machine, cut short at every moment.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::head::{ByteOrder, Head, Layout, WordSize, HEAD_BYTES, HEAD_SECTOR};
-use cowcloop_engine::cowfile::{read_head, Access, Cowfile};
-use cowcloop_engine::layer::ExtentSink;
+use cowcloop_engine::cowfile::head::{Head, HEAD_BYTES};
+use cowcloop_engine::cowfile::{read_head, Access};
 use cowcloop_engine::overlay::Overlay;
-use cowcloop_engine::storage::{MemoryStorage, Storage};
-use cowcloop_engine::{ErrorKind, Extent, ExtentKind, Layer, Result};
+use cowcloop_engine::storage::{FileStorage, Storage};
+use cowcloop_engine::{ErrorKind, Layer, Result};
 
-use crate::disk::{Event, Fault, Image, Pending, SimDisk, SECTOR};
+use crate::disk::{Fault, SimDisk};
+use crate::medium::{Event, Files, Image};
 use crate::model::Model;
+use crate::numbers::Numbers;
+use crate::world::{
+    base, block_of_page, create, leave_unclean, new_cowfile, place, used_cowfile, watched, Form,
+    DEVICE, PAGES, WINDOW, WINDOWS,
+};
 
-/// Size of the device: its bitmap has three pages.
-pub const DEVICE: u64 = 64 << 20;
-
-/// Where the test looks: both ends, and where the pages of the bitmap meet.
-const WINDOWS: [u64; 4] = [0, (24 << 20) - WINDOW / 2, (56 << 20) - WINDOW / 2, DEVICE - WINDOW];
-
-/// Bytes of a window.
-pub const WINDOW: u64 = 12 << 10;
+/// Times that an opening may be refused: for an error of a write-back, and for a call that fails.
+const REFUSALS: usize = 4;
 
 /// What is still done with a device that could not be closed.
 const AFTER_A_FAILED_CLOSE: [Op; 3] = [
@@ -29,7 +27,7 @@ const AFTER_A_FAILED_CLOSE: [Op; 3] = [
     Op::Write { at: WINDOW + 5000, length: 2048, seed: 10 },
 ];
 
-/// What the user of the device does.
+/// What the user of a device does, and what happens to it.
 #[derive(Debug, Clone)]
 pub enum Op {
     Write {
@@ -41,144 +39,120 @@ pub enum Op {
         at: u64,
         length: u64,
     },
+    /// A block for each page of the bitmap.
+    Scatter {
+        seed: u8,
+    },
     Flush,
     /// A clean close, and opened again.
     Reopen,
+    /// The server is killed, and another one goes on.
+    Kill,
+    /// Closed, and gone on with read-only; then opened again.
+    ReadOnly,
+    Snapshot,
+    /// The system fails to write some of what waits; nobody is told before the next sync.
+    WriteBackFails,
+    /// The system forgets some of what it has in memory.
+    Pressure,
     /// A power cut; whatever the disk holds then is opened again.
     Crash {
         pick: u64,
     },
 }
 
+/// What the cowfiles lie on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Below {
+    Base,
+    /// A base that is smaller than the device.
+    ShortBase,
+    /// Another cowfile.
+    Closed(u8),
+    /// One that a killed server left.
+    Unclean(u8),
+}
+
 /// A whole test case.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub ops: Vec<Op>,
-    /// The head's layout; a foreign one has no mark of ours either.
-    pub layout: Option<(bool, bool)>,
-    /// Over another cowfile, not over the base.
-    pub stacked: bool,
-    /// Which call on the storage fails, in each stretch between openings.
+    pub form: Form,
+    pub below: Below,
+    /// Cowfiles on one base, each written to by itself.
+    pub sessions: usize,
+    pub quota: Option<u64>,
+    /// The head and bitmap stay in the system's cache whatever it is told.
+    pub pinned: bool,
+    /// Which call on the first cowfile fails, on each machine.
     pub fault: Option<(u64, std::io::ErrorKind)>,
     pub seed: u64,
     /// States of the disk that are tried at one moment, unless there are fewer.
     pub samples: usize,
 }
 
-/// Where in the device a position of the test's own 48 KiB lies.
-pub fn place(at: u64) -> u64 {
-    WINDOWS[(at / WINDOW) as usize % WINDOWS.len()] + at % WINDOW
-}
-
-/// A base of 64 MiB: every third 4 KiB are zeros, and known to be.
-struct Base;
-
-impl Base {
-    fn byte(at: u64) -> u8 {
-        match at / 4096 % 3 {
-            1 => 0,
-            _ => (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 | 1,
+impl Case {
+    pub fn new(ops: &[Op], seed: u64, samples: usize) -> Case {
+        Case {
+            ops: ops.to_vec(),
+            form: Form::NEW,
+            below: Below::Base,
+            sessions: 1,
+            quota: None,
+            pinned: false,
+            fault: None,
+            seed,
+            samples,
         }
     }
-}
 
-impl Layer for Base {
-    fn size(&self) -> u64 {
-        DEVICE
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        buf.iter_mut().enumerate().for_each(|(i, byte)| *byte = Base::byte(offset + i as u64));
-        Ok(())
-    }
-
-    fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
-        let (mut at, end) = (offset, offset + length);
-        while at < end {
-            let stop = ((at / 4096 + 1) * 4096).min(end);
-            let kind = if at / 4096 % 3 == 1 { ExtentKind::Zero } else { ExtentKind::Data };
-            if sink(Extent { offset: at, length: stop - at, kind }) == ControlFlow::Break(()) {
-                break;
-            }
-            at = stop;
-        }
-        Ok(())
-    }
-
-    fn identity(&self) -> Result<[u8; 32]> {
-        Ok([7; 32])
-    }
-}
-
-/// The layer below the cowfile under test.
-pub fn lower(stacked: bool) -> Arc<dyn Layer> {
-    let base: Arc<dyn Layer> = Arc::new(Base);
-    if !stacked {
-        return base;
-    }
-    let storage = Arc::new(MemoryStorage::new("lower.cow", u64::MAX));
-    Cowfile::create(&*storage, &*base, DEVICE).unwrap();
-    let overlay = Overlay::open(storage.clone(), base.clone(), Access::Writable).unwrap();
-    for window in WINDOWS {
-        overlay.write_at(&[0x55; 3000], window + 700).unwrap();
-        overlay.write_zeroes(window + 8192, 2048, false).unwrap();
-    }
-    overlay.close().unwrap();
-    drop(overlay);
-    Arc::new(Overlay::open(storage, base, Access::ReadOnly).unwrap())
-}
-
-/// The durable image of a new cowfile.
-pub fn new_cowfile(layout: Option<(bool, bool)>, lower: &dyn Layer) -> Image {
-    let disk = SimDisk::default();
-    Cowfile::create(&disk, lower, DEVICE).unwrap();
-    if let Some((big, wide)) = layout {
-        let (mut head, _): (Head, _) = read_head(&disk).unwrap();
-        head.layout = Layout {
-            order: if big { ByteOrder::Big } else { ByteOrder::Little },
-            word: if wide { WordSize::Bits64 } else { WordSize::Bits32 },
-        };
-        head.mark = None;
-        let mut sector = [0; HEAD_SECTOR];
-        head.encode_into(&mut sector);
-        disk.write_all_at(&sector, 0).unwrap();
-        disk.sync().unwrap();
-    }
-    let (start, events) = disk.history();
-    let mut pending = Pending::new(start);
-    events.iter().for_each(|event| pending.apply(event));
-    pending.cut(&[], 0)
-}
-
-/// A small generator of numbers, the same for the same seed.
-pub struct Numbers(pub u64);
-
-impl Numbers {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
+    fn stacked(&self) -> bool {
+        matches!(self.below, Below::Closed(_) | Below::Unclean(_))
     }
 }
 
 /// Puts something between the code under test and the simulated disk.
 pub type Wrap = fn(Arc<SimDisk>) -> Arc<dyn Storage>;
 
+/// How much was tried.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried {
+    /// Power cuts.
+    pub cuts: u64,
+    /// The most calls on the first cowfile on one machine.
+    pub calls: u64,
+}
+
+type Outcome<T = ()> = std::result::Result<T, String>;
+
 /// Runs a case and cuts the power at every moment of it.
 ///
 /// Returns how much was tried, or how the promise was broken.
-pub fn run(case: &Case, wrap: Wrap) -> std::result::Result<Tried, String> {
-    let lower = lower(case.stacked);
-    let image = new_cowfile(case.layout, &*lower);
-    let (numbers, tried) = (Numbers(case.seed), Tried::default());
-    let mut life = Life { lower, wrap, numbers, image, samples: case.samples, tried };
+pub fn run(case: &Case, wrap: Wrap) -> Outcome<Tried> {
+    let base = base(case.below == Below::ShortBase);
+    let mut images = Vec::new();
+    if let Below::Closed(form) | Below::Unclean(form) = case.below {
+        images.push(used_cowfile(Form::number(u64::from(form)), &base));
+    }
+    images.resize(images.len() + case.sessions, Image::default());
+    let wide = case.ops.iter().any(|op| matches!(op, Op::Scatter { .. }));
+    let mut life = Life {
+        case,
+        wrap,
+        base,
+        watched: watched(wide),
+        numbers: Numbers(case.seed),
+        starts: images.clone(),
+        images,
+        tried: Tried::default(),
+    };
     let mut ops = &case.ops[..];
+    let mut first = true;
     loop {
-        let end = ops.iter().position(|op| matches!(op, Op::Reopen | Op::Crash { .. }));
+        let end = ops.iter().position(|op| matches!(op, Op::Crash { .. }));
         let (now, next) = ops.split_at(end.unwrap_or(ops.len()));
-        life.live(now, next.first(), case.fault)?;
+        life.machine(now, next.first(), first)?;
+        first = false;
         match next.split_first() {
             Some((_, rest)) => ops = rest,
             None => return Ok(life.tried),
@@ -186,235 +160,401 @@ pub fn run(case: &Case, wrap: Wrap) -> std::result::Result<Tried, String> {
     }
 }
 
-/// How much was tried.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Tried {
-    /// Power cuts.
-    pub cuts: u64,
-    /// The most calls on the storage in one stretch between openings.
-    pub calls: u64,
-}
-
-struct Life {
-    lower: Arc<dyn Layer>,
+struct Life<'a> {
+    case: &'a Case,
     wrap: Wrap,
+    base: Arc<dyn Layer>,
+    watched: Vec<u64>,
     numbers: Numbers,
-    /// What is durable when the file is opened next.
-    image: Image,
-    samples: usize,
+    /// What is durable when the machine starts: the lower cowfile first, if there is one.
+    images: Vec<Image>,
+    /// The same, with the cowfiles that were made on the first machine.
+    starts: Vec<Image>,
     tried: Tried,
 }
 
-impl Life {
-    fn open(&self, storage: Arc<dyn Storage>) -> Result<Overlay> {
-        Overlay::open(storage, self.lower.clone(), Access::Writable)
+/// A cowfile that is served.
+struct Session {
+    disk: Arc<SimDisk>,
+    overlay: Overlay,
+    model: Arc<Model>,
+    poisoned: bool,
+    /// Something was given up since it was opened: what it shows may go back.
+    lossy: bool,
+}
+
+impl Session {
+    fn read(&self, at: u64, buf: &mut [u8]) {
+        self.disk.inspect(|| self.overlay.read_at(buf, at)).expect("reads go on");
+    }
+}
+
+/// The models of all sessions, by note.
+struct Notes(Vec<Vec<Arc<Model>>>);
+
+impl Notes {
+    fn take(&mut self, sessions: &[Session]) {
+        self.0.push(sessions.iter().map(|session| session.model.clone()).collect());
+        sessions[0].disk.note(self.0.len() - 1);
     }
 
-    /// Opens the cowfile, does `ops`, ends as `end` says, and tries a power cut
-    /// at every moment of it.
-    fn live(
-        &mut self,
-        ops: &[Op],
-        end: Option<&Op>,
-        fault: Option<(u64, std::io::ErrorKind)>,
-    ) -> std::result::Result<(), String> {
-        let disk = Arc::new(SimDisk::new(self.image.clone()));
-        let overlay = self.open((self.wrap)(disk.clone())).map_err(|e| e.to_string())?;
-        let watched = WINDOWS.iter().flat_map(|w| w / SECTOR..(w + WINDOW) / SECTOR);
-        let read = |at: u64, buf: &mut [u8]| {
-            disk.inspect(|| overlay.read_at(buf, at)).expect("reads go on");
-        };
-        let mut model = Model::new(watched, read);
-        let mut models = vec![model.clone()];
-        disk.note(0);
-        let note = |models: &mut Vec<Model>, model: &Model| {
-            models.push(model.clone());
-            disk.note(models.len() - 1);
-        };
-        // A write that fails half-way leaves what only the disk knows, from some
-        // moment during the write on.
-        let amend = |models: &mut Vec<Model>, model: &Model| {
-            *models.last_mut().expect("there is one") = model.clone();
-        };
-        disk.inject(fault.map(|(call, kind)| Fault { call, kind }));
-        let mut poisoned = false;
-        let closing = matches!(end, Some(Op::Reopen)).then_some(&Op::Reopen);
-        let after = closing.map_or(&[][..], |_| &AFTER_A_FAILED_CLOSE);
-        for op in ops.iter().chain(closing).chain(after) {
-            match *op {
-                Op::Write { at, length, seed } => {
-                    let at = place(at).min(DEVICE - length);
-                    let byte = |i: u64| seed.wrapping_add((i * 31) as u8);
-                    let bytes: Vec<u8> = (0..length).map(byte).collect();
-                    model.write(at, length, byte);
-                    note(&mut models, &model);
-                    let outcome = overlay.write_at(&bytes, at);
-                    check_refused(&mut poisoned, &outcome)?;
-                    if outcome.is_err() {
-                        model.settle(at, length, read);
-                        amend(&mut models, &model);
-                    }
-                }
-                Op::Zero { at, length } => {
-                    let at = place(at).min(DEVICE - length);
-                    model.write(at, length, |_| 0);
-                    note(&mut models, &model);
-                    let outcome = overlay.write_zeroes(at, length, false);
-                    check_refused(&mut poisoned, &outcome)?;
-                    if outcome.is_err() {
-                        model.settle(at, length, read);
-                        amend(&mut models, &model);
-                    }
-                }
-                Op::Flush => {
-                    let outcome = overlay.flush();
-                    check_refused(&mut poisoned, &outcome)?;
-                    if outcome.is_ok() {
-                        model.flush();
-                        note(&mut models, &model);
-                    }
-                }
-                Op::Reopen => {
-                    let outcome = overlay.close();
-                    check_refused(&mut poisoned, &outcome)?;
-                    if outcome.is_ok() {
-                        model.flush();
-                        note(&mut models, &model);
-                        break;
-                    }
-                }
-                Op::Crash { .. } => unreachable!("it ends a life"),
+    /// What only the disk knows, from some moment of a change that failed half-way on.
+    fn amend(&mut self, which: usize, model: &Arc<Model>) {
+        self.0.last_mut().expect("there is one")[which] = model.clone();
+    }
+}
+
+impl Life<'_> {
+    fn open(&self, disk: Arc<SimDisk>, lower: &Arc<dyn Layer>) -> Result<Overlay> {
+        let overlay = Overlay::open((self.wrap)(disk), lower.clone(), Access::Writable)?;
+        if let Some(quota) = self.case.quota {
+            overlay.cowfile().limit_space(quota);
+        }
+        Ok(overlay)
+    }
+
+    /// Opens the cowfiles, does `ops`, ends as `end` says, and tries a power cut at every
+    /// moment of it.
+    fn machine(&mut self, ops: &[Op], end: Option<&Op>, first: bool) -> Outcome {
+        let disks = SimDisk::machine(self.images.clone(), self.case.seed);
+        let below = usize::from(self.case.stacked());
+        let lower = self.open_lower(&disks[..below], first)?;
+        self.starts = self.images.clone();
+        let mut sessions = Vec::new();
+        for (number, disk) in disks.iter().enumerate().skip(below) {
+            if first {
+                create(disk, self.case.form, &*lower);
+                self.starts[number] = new_cowfile(self.case.form, &*lower);
             }
-            if let Some(sector) = model.difference(read) {
-                return Err(format!("sector {sector} reads wrong in a live device"));
+            if self.case.pinned {
+                let (head, _) = read_head(&**disk).map_err(|e| e.to_string())?;
+                disk.pin(head.doffset);
+            }
+            let overlay = self.open(disk.clone(), &lower).map_err(|e| e.to_string())?;
+            let read = |at, buf: &mut [u8]| overlay.read_at(buf, at).expect("it can be read");
+            let model = Arc::new(Model::new(self.watched.iter().copied(), read));
+            let disk = disk.clone();
+            sessions.push(Session { disk, overlay, model, poisoned: false, lossy: false });
+        }
+        let mut notes = Notes(Vec::new());
+        notes.take(&sessions);
+        let fault = self.case.fault.map(|(call, kind)| Fault { call, kind });
+        sessions[0].disk.inject(fault);
+        for op in ops {
+            let which = self.numbers.below(sessions.len());
+            self.step(op, which, &mut sessions, &mut notes, &lower)?;
+        }
+        self.tried.calls = self.tried.calls.max(sessions[0].disk.calls());
+        let (_, events) = sessions[0].disk.history();
+        drop(sessions);
+        self.cut_everywhere(&events, &notes, end)
+    }
+
+    /// The layer that the cowfiles lie on; a killed server has left it on the first machine.
+    fn open_lower(&mut self, disks: &[Arc<SimDisk>], first: bool) -> Outcome<Arc<dyn Layer>> {
+        let Some(disk) = disks.first() else { return Ok(self.base.clone()) };
+        if first && matches!(self.case.below, Below::Unclean(_)) {
+            leave_unclean(disk.clone(), &self.base);
+            if self.numbers.below(2) == 0 {
+                disk.fail_write_back();
             }
         }
-        drop(overlay);
-        self.tried.calls = self.tried.calls.max(disk.calls());
-        let (start, events) = disk.history();
-        self.cut_everywhere(start, &events, &models, end)
+        let open = || {
+            let storage = (self.wrap)(disk.clone());
+            Overlay::open(storage, self.base.clone(), Access::ReadOnly)
+        };
+        // The first one may be told of the write-back that failed.
+        let opened = open().or_else(|_| open()).map_err(|error| error.to_string())?;
+        Ok(Arc::new(opened))
     }
 
-    fn cut_everywhere(
+    fn step(
         &mut self,
-        start: Image,
-        events: &[Event],
-        models: &[Model],
-        end: Option<&Op>,
-    ) -> std::result::Result<(), String> {
-        let mut pending = Pending::new(start.clone());
-        let mut model = &models[0];
+        op: &Op,
+        which: usize,
+        sessions: &mut [Session],
+        notes: &mut Notes,
+        lower: &Arc<dyn Layer>,
+    ) -> Outcome {
+        let session = &mut sessions[which];
+        match *op {
+            Op::Write { at, length, seed } => {
+                let at = place(at).min(DEVICE - length);
+                let byte = move |i: u64| seed.wrapping_add((i * 31) as u8);
+                change(sessions, which, notes, (at, length), byte, false)?;
+            }
+            Op::Zero { at, length } => {
+                let at = place(at).min(DEVICE - length);
+                change(sessions, which, notes, (at, length), |_| 0, true)?;
+            }
+            Op::Scatter { seed } => {
+                for page in 0..PAGES {
+                    let byte = move |i: u64| seed.wrapping_add((i + page) as u8);
+                    change(sessions, which, notes, (block_of_page(page), 1024), byte, false)?;
+                }
+            }
+            Op::Flush => {
+                let outcome = session.overlay.flush();
+                check_refused(&mut session.poisoned, &outcome)?;
+                if outcome.is_ok() {
+                    Arc::make_mut(&mut session.model).flush();
+                    notes.take(sessions);
+                }
+            }
+            Op::Snapshot => self.snapshot(which, sessions, notes, lower)?,
+            Op::Reopen | Op::ReadOnly => {
+                let outcome = match op {
+                    Op::Reopen => session.overlay.close(),
+                    _ => session.overlay.cowfile().make_read_only(),
+                };
+                check_refused(&mut session.poisoned, &outcome)?;
+                if outcome.is_ok() {
+                    Arc::make_mut(&mut session.model).flush();
+                    notes.take(sessions);
+                    let refused = sessions[which].overlay.write_at(&[1], 0).map_err(|e| e.kind());
+                    if refused != Err(ErrorKind::ReadOnly) {
+                        return Err("a change was accepted after a close".into());
+                    }
+                } else {
+                    for op in &AFTER_A_FAILED_CLOSE {
+                        self.step(op, which, sessions, notes, lower)?;
+                    }
+                }
+                self.reopen(which, sessions, notes, lower)?;
+            }
+            Op::Kill => self.reopen(which, sessions, notes, lower)?,
+            Op::WriteBackFails => session.disk.fail_write_back(),
+            Op::Pressure => session.disk.press(),
+            Op::Crash { .. } => unreachable!("it ends the machine"),
+        }
+        let session = &mut sessions[which];
+        session.lossy |= session.disk.gave_up();
+        let mut model = session.model.clone();
+        let read = |at, buf: &mut [u8]| session.read(at, buf);
+        let wrong = match session.lossy {
+            // Nobody was told yet, or all is refused: a block that was new may show anything.
+            true => Arc::make_mut(&mut model).adopt(read).and(None),
+            false => model.difference(read),
+        };
+        session.model = model;
+        match wrong {
+            Some(sector) => Err(format!("sector {sector} reads wrong in a live device")),
+            None => Ok(()),
+        }
+    }
+
+    /// The process is gone, and another one opens the cowfile.
+    fn reopen(
+        &mut self,
+        which: usize,
+        sessions: &mut [Session],
+        notes: &mut Notes,
+        lower: &Arc<dyn Layer>,
+    ) -> Outcome {
+        let disk = sessions[which].disk.clone();
+        match self.numbers.below(3) {
+            0 => disk.forget(),
+            1 => disk.press(),
+            _ => {}
+        }
+        let mut refusals = 0;
+        let overlay = loop {
+            match self.open(disk.clone(), lower) {
+                Ok(overlay) => break overlay,
+                Err(error)
+                    if error.kind() != ErrorKind::Io && error.kind() != ErrorKind::NoSpace =>
+                {
+                    return Err(format!("cannot be opened by another server: {error}"));
+                }
+                Err(error) if refusals == REFUSALS => return Err(error.to_string()),
+                Err(_) => refusals += 1,
+            }
+        };
+        let session = &mut sessions[which];
+        session.overlay = overlay;
+        session.poisoned = false;
+        session.lossy = false;
+        disk.gave_up();
+        // Bits that were not flushed went with the process, and what was given up with them.
+        let mut model = session.model.clone();
+        let wrong = Arc::make_mut(&mut model).adopt(|at, buf| session.read(at, buf));
+        session.model = model;
+        notes.take(sessions);
+        match wrong {
+            Some(sector) => Err(format!("sector {sector} reads wrong with another server")),
+            None => Ok(()),
+        }
+    }
+
+    fn snapshot(
+        &mut self,
+        which: usize,
+        sessions: &mut [Session],
+        notes: &mut Notes,
+        lower: &Arc<dyn Layer>,
+    ) -> Outcome {
+        let memory = std::path::Path::new("/dev/shm");
+        let folder = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
+        let folder = tempfile::tempdir_in(folder).map_err(|e| e.to_string())?;
+        let path = folder.path().join("snapshot.cow");
+        let session = &mut sessions[which];
+        let outcome = session.overlay.cowfile().snapshot(&path).map(|_| ());
+        check_refused(&mut session.poisoned, &outcome)?;
+        if outcome.is_err() {
+            return Ok(());
+        }
+        Arc::make_mut(&mut session.model).flush();
+        notes.take(sessions);
+        let file = Arc::new(FileStorage::open(&path).map_err(|e| e.to_string())?);
+        let copy =
+            Overlay::open(file, lower.clone(), Access::ReadOnly).map_err(|e| e.to_string())?;
+        let read = |at, buf: &mut [u8]| copy.read_at(buf, at).expect("it can be read");
+        match sessions[which].model.difference(read) {
+            Some(sector) => Err(format!("sector {sector} reads wrong in a snapshot")),
+            None => Ok(()),
+        }
+    }
+
+    fn cut_everywhere(&mut self, events: &[Event], notes: &Notes, end: Option<&Op>) -> Outcome {
+        let mut files = Files::new(self.images.clone());
+        let mut models = None;
         let mut moments = Vec::new();
         for event in events {
             if let Event::Note(note) = event {
-                model = &models[*note];
+                models = Some(&notes.0[*note]);
             }
-            pending.apply(event);
-            for (picks, len) in states_of(&mut self.numbers, &pending, self.samples) {
-                let image = pending.cut(&picks, len);
-                self.check(&start, &image, model)?;
+            files.apply(event);
+            // Before the first note another server wrote to the lower cowfile.
+            let Some(models) = models else { continue };
+            for picks in states_of(&mut self.numbers, &files, self.case.samples) {
+                self.check(files.cut(&picks), models)?;
                 self.tried.cuts += 1;
             }
             if matches!(end, Some(Op::Crash { .. })) {
-                moments.push(pending.clone());
+                moments.push(files.clone());
             }
         }
-        self.image = match end {
-            Some(Op::Crash { pick }) if !moments.is_empty() => {
-                let moment = &moments[*pick as usize % moments.len()];
-                let (choices, lens) = moment.choices();
-                let picks: Vec<_> = choices.iter().map(|n| self.numbers.below(*n)).collect();
-                moment.cut(&picks, self.numbers.below(lens))
-            }
-            // The machine goes on: all of it is there.
-            _ => {
-                pending.apply(&Event::Sync);
-                pending.cut(&[], 0)
-            }
-        };
+        if let Some(Op::Crash { pick }) = end {
+            let moment = &moments[*pick as usize % moments.len()];
+            let picks: Vec<_> = moment.choices().iter().map(|n| self.numbers.below(*n)).collect();
+            self.images = moment.cut(&picks);
+        }
         Ok(())
     }
 
     /// Opens what a power cut left and holds it against the promise.
-    fn check(
-        &mut self,
-        start: &Image,
-        image: &Image,
-        model: &Model,
-    ) -> std::result::Result<(), String> {
-        if changed_before_its_head(start, image)? {
-            return Err("the file was changed before its head said so".into());
-        }
-        let disk = Arc::new(SimDisk::new(image.clone()));
-        let overlay =
-            self.open(disk.clone()).map_err(|e| format!("cannot be opened again: {e}"))?;
-        let read =
-            |at: u64, buf: &mut [u8]| overlay.read_at(buf, at).expect("a device can be read");
-        if let Some(sector) = model.violation(read) {
-            return Err(format!("sector {sector} holds what it never held since the last flush"));
-        }
-        // Now and then: closed cleanly, it is what the original driver accepts.
-        if self.numbers.below(16) == 0 {
-            overlay.write_at(&[1; 700], WINDOWS[1]).map_err(|e| e.to_string())?;
-            overlay.close().map_err(|e| e.to_string())?;
-            let (head, _) = read_head(&*disk).map_err(|e| e.to_string())?;
-            let bits = overlay.cowfile().bitmap().count();
-            if (head.version, head.dirty, head.cowused) != (1, false, bits) {
-                return Err(format!("a closed cowfile has the head {head:?}"));
+    fn check(&mut self, images: Vec<Image>, models: &[Arc<Model>]) -> Outcome {
+        let mut lower = self.base.clone();
+        let below = usize::from(self.case.stacked());
+        for (number, image) in images.into_iter().enumerate() {
+            let disk = Arc::new(SimDisk::new(image.clone()));
+            let failed = |error| format!("cannot be opened again: {error}");
+            if number < below {
+                lower = Arc::new(Overlay::open(disk, lower, Access::ReadOnly).map_err(failed)?);
+                continue;
             }
-            self.open(disk).map_err(|e| format!("a closed cowfile cannot be opened: {e}"))?;
+            if changed_before_its_head(&self.starts[number], &image)? {
+                return Err("the file was changed before its head said so".into());
+            }
+            let overlay = Overlay::open(disk.clone(), lower.clone(), Access::Writable);
+            let overlay = overlay.map_err(failed)?;
+            let read = |at, buf: &mut [u8]| overlay.read_at(buf, at).expect("it can be read");
+            if let Some(sector) = models[number - below].violation(read) {
+                return Err(format!(
+                    "sector {sector} holds what it never held since the last flush"
+                ));
+            }
+            // Now and then: closed cleanly, it is what the original driver accepts.
+            if self.numbers.below(16) == 0 {
+                check_closed(&disk, &overlay, &lower)?;
+            }
         }
         Ok(())
     }
 }
 
+/// Writes to a session, or zeros it, and notes what it may show from now on.
+fn change(
+    sessions: &mut [Session],
+    which: usize,
+    notes: &mut Notes,
+    (at, length): (u64, u64),
+    byte: impl Fn(u64) -> u8 + Copy,
+    zero: bool,
+) -> Outcome {
+    Arc::make_mut(&mut sessions[which].model).write(at, length, byte);
+    notes.take(sessions);
+    let session = &mut sessions[which];
+    let outcome = match zero {
+        true => session.overlay.write_zeroes(at, length, false),
+        false => session.overlay.write_at(&(0..length).map(byte).collect::<Vec<u8>>(), at),
+    };
+    check_refused(&mut session.poisoned, &outcome)?;
+    if outcome.is_err() {
+        let mut model = session.model.clone();
+        let read = |at, buf: &mut [u8]| session.read(at, buf);
+        let lossy = session.lossy || session.disk.gave_up();
+        Arc::make_mut(&mut model).settle(at, length, lossy, read);
+        session.lossy = lossy;
+        notes.amend(which, &model);
+        session.model = model;
+    }
+    Ok(())
+}
+
+fn check_closed(disk: &Arc<SimDisk>, overlay: &Overlay, lower: &Arc<dyn Layer>) -> Outcome {
+    overlay.write_at(&[1; 700], WINDOWS[1]).map_err(|e| e.to_string())?;
+    overlay.close().map_err(|e| e.to_string())?;
+    let (head, _) = read_head(&**disk).map_err(|e| e.to_string())?;
+    let bits = overlay.cowfile().bitmap().count();
+    if (head.version, head.dirty, head.cowused) != (1, false, bits) {
+        return Err(format!("a closed cowfile has the head {head:?}"));
+    }
+    match Overlay::open(disk.clone(), lower.clone(), Access::Writable) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("a closed cowfile cannot be opened: {error}")),
+    }
+}
+
 /// All states of the disk that a power cut may leave now, or so many of them.
-pub fn states_of(
-    numbers: &mut Numbers,
-    pending: &Pending,
-    samples: usize,
-) -> Vec<(Vec<usize>, usize)> {
-    let (choices, lens) = pending.choices();
-    let all = choices.iter().try_fold(lens, |n, c| n.checked_mul(*c));
+pub fn states_of(numbers: &mut Numbers, files: &Files, samples: usize) -> Vec<Vec<usize>> {
+    let choices = files.choices();
+    let all = choices.iter().try_fold(1, |n: usize, c| n.checked_mul(*c));
     if let Some(all) = all.filter(|n| *n <= samples) {
         let state = |mut number: usize| {
-            let mut next = |n: usize| {
+            let next = |n: &usize| {
                 let pick = number % n;
                 number /= n;
                 pick
             };
-            let len = next(lens);
-            (choices.iter().map(|n| next(*n)).collect(), len)
+            choices.iter().map(next).collect()
         };
         return (0..all).map(state).collect();
     }
-    let newest = |choices: &[usize]| choices.iter().map(|n| n - 1).collect::<Vec<_>>();
-    let mut states = vec![(vec![0; choices.len()], 0), (newest(&choices), lens - 1)];
+    let newest: Vec<usize> = choices.iter().map(|n| n - 1).collect();
+    let mut states = vec![vec![0; choices.len()], newest.clone()];
     while states.len() < samples {
         // Half of them lose one sector only, or keep one only.
-        let picks = match numbers.below(4) {
+        let one = numbers.below(choices.len());
+        states.push(match numbers.below(4) {
             0 => {
-                let mut picks = newest(&choices);
-                let lost = numbers.below(picks.len());
-                picks[lost] = 0;
+                let mut picks = newest.clone();
+                picks[one] = 0;
                 picks
             }
             1 => {
                 let mut picks = vec![0; choices.len()];
-                let kept = numbers.below(picks.len());
-                picks[kept] = choices[kept] - 1;
+                picks[one] = choices[one] - 1;
                 picks
             }
             _ => choices.iter().map(|n| numbers.below(*n)).collect(),
-        };
-        let len = if numbers.below(3) > 0 { lens - 1 } else { numbers.below(lens) };
-        states.push((picks, len));
+        });
     }
     states
 }
 
 /// Whether a disk that held `start` was changed behind a head that still says otherwise.
-pub fn changed_before_its_head(start: &Image, image: &Image) -> std::result::Result<bool, String> {
+pub fn changed_before_its_head(start: &Image, image: &Image) -> Outcome<bool> {
     let generation = |image: &Image| {
         let head: Result<(Head, _)> = read_head(&SimDisk::new(image.clone()));
         head.map(|(head, _)| head.mark.map(|mark| mark.generation)).map_err(|e| e.to_string())
@@ -423,7 +563,7 @@ pub fn changed_before_its_head(start: &Image, image: &Image) -> std::result::Res
 }
 
 /// After a failed sync everything that changes the file must be refused.
-fn check_refused(poisoned: &mut bool, outcome: &Result<()>) -> std::result::Result<(), String> {
+fn check_refused(poisoned: &mut bool, outcome: &Result<()>) -> Outcome {
     match outcome {
         Ok(()) if *poisoned => Err("a change was accepted after a failed sync".into()),
         Err(error) if *poisoned && error.kind() != ErrorKind::Poisoned => {

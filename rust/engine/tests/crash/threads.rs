@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use cowcloop_engine::cowfile::Access;
 use cowcloop_engine::overlay::Overlay;
-use cowcloop_engine::Layer;
+use cowcloop_engine::{ErrorKind, Layer};
 
-use crate::disk::{Event, Pending, SimDisk, SECTOR};
-use crate::scenario::{
-    changed_before_its_head, lower, new_cowfile, place, states_of, Numbers, Wrap, WINDOW,
-};
+use crate::disk::SimDisk;
+use crate::medium::{Event, Files, SECTOR};
+use crate::numbers::Numbers;
+use crate::scenario::{changed_before_its_head, states_of, Wrap};
+use crate::world::{base, new_cowfile, place, Form, WINDOW};
 
 type Sector = [u8; SECTOR as usize];
 
@@ -41,6 +42,8 @@ enum Step {
     FlushAcknowledged {
         thread: usize,
     },
+    /// All that was acknowledged by now is durable, and nothing more will be accepted.
+    Closed,
 }
 
 /// Who alone writes a sector: owners change with each sector in one half of the
@@ -54,8 +57,8 @@ fn owner(position: u64) -> usize {
 ///
 /// Returns how many power cuts were tried, or how the promise was broken.
 pub fn run(seed: u64, wrap: Wrap) -> Result<u64, String> {
-    let lower = lower(seed % 2 == 1);
-    let start = new_cowfile(None, &*lower);
+    let lower = base(seed % 2 == 1);
+    let start = new_cowfile(Form::number(seed / 2), &*lower);
     let disk = Arc::new(SimDisk::new(start.clone()));
     let open = |storage| {
         Overlay::open(storage, lower.clone(), Access::Writable).map_err(|error| error.to_string())
@@ -66,7 +69,10 @@ pub fn run(seed: u64, wrap: Wrap) -> Result<u64, String> {
         for writer in 0..WRITERS {
             let (overlay, disk, steps) = (&overlay, &disk, &steps);
             let numbers = Numbers(seed.wrapping_mul(31) + writer as u64);
-            scope.spawn(move || write(overlay, writer, numbers, |step| tell(disk, steps, step)));
+            let closes = writer == 0 && seed % 3 == 0;
+            scope.spawn(move || {
+                write(overlay, writer, numbers, closes, |step| tell(disk, steps, step))
+            });
         }
     });
     drop(overlay);
@@ -74,16 +80,16 @@ pub fn run(seed: u64, wrap: Wrap) -> Result<u64, String> {
     let steps = steps.into_inner().unwrap();
     let (_, events) = disk.history();
     let mut numbers = Numbers(seed);
-    let mut pending = Pending::new(start.clone());
-    let mut allowed = Allowed::new(&*lower);
+    let mut files = Files::new(vec![start.clone()]);
+    let mut allowed = Allowed::new(&open(Arc::new(SimDisk::new(start.clone())))?);
     let mut cuts = 0;
     for event in &events {
         match event {
-            Event::Note(note) => allowed.take(&steps[*note]),
-            _ => pending.apply(event),
+            Event::Note(note) => allowed.take(&steps[*note])?,
+            _ => files.apply(event),
         }
-        for (picks, len) in states_of(&mut numbers, &pending, SAMPLES) {
-            let image = pending.cut(&picks, len);
+        for picks in states_of(&mut numbers, &files, SAMPLES) {
+            let image = files.cut(&picks).remove(0);
             if changed_before_its_head(&start, &image)? {
                 return Err("the file was changed before its head said so".into());
             }
@@ -102,8 +108,20 @@ fn tell(disk: &SimDisk, steps: &Mutex<Vec<Step>>, step: Step) {
     disk.note(steps.len() - 1);
 }
 
-fn write(overlay: &Overlay, writer: usize, mut numbers: Numbers, tell: impl Fn(Step)) {
+/// `closes`: it closes the device half-way, while the others go on until they are refused.
+fn write(
+    overlay: &Overlay,
+    writer: usize,
+    mut numbers: Numbers,
+    closes: bool,
+    tell: impl Fn(Step),
+) {
     for number in 1..=REQUESTS as u64 {
+        if closes && number > REQUESTS as u64 / 2 {
+            overlay.close().expect("nothing fails here");
+            tell(Step::Closed);
+            return;
+        }
         let position = loop {
             let position = numbers.below((4 * WINDOW / SECTOR) as usize) as u64 * SECTOR;
             if owner(position) == writer {
@@ -121,11 +139,14 @@ fn write(overlay: &Overlay, writer: usize, mut numbers: Numbers, tell: impl Fn(S
         let at = place(position);
         let sectors = (at / SECTOR..).take(count as usize).collect();
         tell(Step::Begin { number, sectors, content: content.clone() });
-        match zero {
+        let outcome = match zero {
             true => overlay.write_zeroes(at, count * SECTOR, false),
             false => overlay.write_at(&content.repeat(count as usize), at),
+        };
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::ReadOnly => return,
+            other => other.expect("nothing else fails here"),
         }
-        .expect("nothing fails here");
         tell(Step::Acknowledged { writer, number });
         // The first writer never flushes: the others' flushes must cover it too.
         if writer > 0 && numbers.below(3) == 0 {
@@ -144,13 +165,16 @@ struct Allowed {
     /// By thread: what had been acknowledged when its flush began.
     covered: [[u64; WRITERS]; WRITERS],
     durable: [u64; WRITERS],
+    closed: bool,
+    /// Requests, by writer and number, that began after a close.
+    refused: Vec<(usize, u64)>,
 }
 
 impl Allowed {
-    fn new(lower: &dyn Layer) -> Allowed {
+    fn new(fresh: &Overlay) -> Allowed {
         let load = |position: u64| {
             let mut sector = [0; SECTOR as usize];
-            lower.read_at(&mut sector, place(position)).expect("the base can be read");
+            fresh.read_at(&mut sector, place(position)).expect("it can be read");
             (place(position) / SECTOR, (owner(position), vec![(0, sector)]))
         };
         Allowed {
@@ -158,17 +182,32 @@ impl Allowed {
             acknowledged: [0; WRITERS],
             covered: [[0; WRITERS]; WRITERS],
             durable: [0; WRITERS],
+            closed: false,
+            refused: Vec::new(),
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    fn take(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Begin { number, sectors, content } => {
+                if self.closed {
+                    let (owner, _) = self.sectors[&sectors[0]];
+                    self.refused.push((owner, *number));
+                }
                 for sector in sectors {
                     self.sectors.get_mut(sector).unwrap().1.push((*number, **content));
                 }
             }
-            Step::Acknowledged { writer, number } => self.acknowledged[*writer] = *number,
+            Step::Acknowledged { writer, number } => {
+                if self.refused.contains(&(*writer, *number)) {
+                    return Err("a change was accepted after a close".into());
+                }
+                self.acknowledged[*writer] = *number;
+            }
+            Step::Closed => {
+                self.durable = self.acknowledged;
+                self.closed = true;
+            }
             Step::FlushBegins { thread } => self.covered[*thread] = self.acknowledged,
             Step::FlushAcknowledged { thread } => {
                 let covered = self.covered[*thread];
@@ -177,6 +216,7 @@ impl Allowed {
                 }
             }
         }
+        Ok(())
     }
 
     fn check(&self, overlay: &Overlay) -> Result<(), String> {
