@@ -1,12 +1,96 @@
-//! Random cases of several kinds.
+//! What the cases are made of, and random ones of several kinds.
 
 use std::io::ErrorKind;
 
 use proptest::prelude::*;
 use proptest::strategy::Union;
 
-use crate::scenario::{Below, Case, Op};
 use crate::world::{Form, WINDOW};
+
+/// What the user of a device does, and what happens to it.
+#[derive(Debug, Clone)]
+pub enum Op {
+    Write {
+        at: u64,
+        length: u64,
+        seed: u8,
+    },
+    Zero {
+        at: u64,
+        length: u64,
+    },
+    /// A block for each page of the bitmap.
+    Scatter {
+        seed: u8,
+    },
+    Flush,
+    /// A clean close, and opened again.
+    Reopen,
+    /// The server is killed, and another one goes on.
+    Kill,
+    /// Closed, and gone on with read-only; then opened again.
+    ReadOnly,
+    Snapshot,
+    /// The system fails to write some of what waits; nobody is told before the next sync.
+    WriteBackFails,
+    /// The system forgets some of what it has in memory.
+    Pressure,
+    /// A power cut; whatever the disk holds then is opened again.
+    Crash {
+        pick: u64,
+    },
+}
+
+/// What the cowfiles lie on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Below {
+    Base,
+    /// A base that is smaller than the device.
+    ShortBase,
+    /// Another cowfile.
+    Closed(u8),
+    /// One that a killed server left.
+    Unclean(u8),
+}
+
+/// A whole test case.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub ops: Vec<Op>,
+    pub form: Form,
+    pub below: Below,
+    /// Cowfiles on one base, each written to by itself.
+    pub sessions: usize,
+    pub quota: Option<u64>,
+    /// The head and bitmap stay in the system's cache whatever it is told.
+    pub pinned: bool,
+    /// Which call on the first cowfile fails, on each machine.
+    pub fault: Option<(u64, std::io::ErrorKind)>,
+    pub seed: u64,
+    /// States of the disk that are tried at one moment, unless there are fewer.
+    pub samples: usize,
+}
+
+impl Case {
+    pub fn new(ops: &[Op], seed: u64, samples: usize) -> Case {
+        Case {
+            ops: ops.to_vec(),
+            form: Form::NEW,
+            below: Below::Base,
+            sessions: 1,
+            quota: None,
+            pinned: false,
+            fault: None,
+            seed,
+            samples,
+        }
+    }
+
+    /// Whether there is a cowfile below.
+    pub fn stacked(&self) -> bool {
+        matches!(self.below, Below::Closed(_) | Below::Unclean(_))
+    }
+}
 
 /// States of the disk that are tried at one moment, unless there are fewer.
 const SAMPLES: usize = 40;

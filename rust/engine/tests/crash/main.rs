@@ -17,7 +17,9 @@ mod medium;
 mod model;
 mod mutants;
 mod numbers;
+mod promise;
 mod scenario;
+mod session;
 mod threads;
 mod world;
 
@@ -27,22 +29,23 @@ use std::io::ErrorKind;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
-use cases::Kind;
-use scenario::{Below, Case, Op, Wrap};
+use cases::{Below, Case, Kind, Op};
+use scenario::Wrap;
 use world::{Form, WINDOW};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Runs cases until `cuts` power cuts were tried; how the first bad one failed.
-fn explore(cuts: u64, kind: Kind, wrap: Wrap) -> Result<u64, TestError<Case>> {
+/// Runs cases until `cuts` power cuts were tried; how the first bad one failed, made smaller
+/// in so many steps.
+fn explore(cuts: u64, kind: Kind, wrap: Wrap, shrink: u32) -> Result<u64, TestError<Case>> {
     let seed = setting("COWCLOOP_CRASH_SEED", 1);
     let config = Config {
         cases: u32::MAX,
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
-        max_shrink_iters: 2000,
+        max_shrink_iters: shrink,
         ..Config::default()
     };
     let mut runner = TestRunner::new(config);
@@ -75,7 +78,7 @@ fn part(of: u64) -> u64 {
 }
 
 fn holds(cuts: u64, kind: Kind) {
-    assert!(explore(cuts, kind, plain).unwrap_or_else(|bad| panic!("{bad}")) >= cuts);
+    assert!(explore(cuts, kind, plain, 2000).unwrap_or_else(|bad| panic!("{bad}")) >= cuts);
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn nothing_flushed_is_lost_under_several_threads() {
 #[test]
 fn a_broken_rule_is_found() {
     for (rule, kind, broken) in mutants::RULES {
-        match explore(120_000, kind, broken) {
+        match explore(120_000, kind, broken, 0) {
             Ok(_) => panic!("nothing told that this rule was broken: {rule}"),
             Err(TestError::Fail(reason, _)) => println!("{rule}: {reason}"),
             Err(other) => panic!("{other}"),

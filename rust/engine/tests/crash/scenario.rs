@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::head::{Head, HEAD_BYTES};
 use cowcloop_engine::cowfile::{read_head, Access};
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::{FileStorage, Storage};
 use cowcloop_engine::{ErrorKind, Layer, Result};
 
+use crate::cases::{Below, Case, Op};
 use crate::disk::{Fault, SimDisk};
 use crate::medium::{Event, Files, Image};
 use crate::model::Model;
 use crate::numbers::Numbers;
+use crate::promise::{changed_before_its_head, check_closed, check_refused, states_of, Outcome};
+use crate::session::{change, Notes, Session};
 use crate::world::{
     base, block_of_page, create, leave_unclean, new_cowfile, place, used_cowfile, watched, Form,
-    DEVICE, PAGES, WINDOW, WINDOWS,
+    DEVICE, PAGES, WINDOW,
 };
 
 /// Times that an opening may be refused: for an error of a write-back, and for a call that fails.
@@ -27,90 +29,6 @@ const AFTER_A_FAILED_CLOSE: [Op; 3] = [
     Op::Write { at: WINDOW + 5000, length: 2048, seed: 10 },
 ];
 
-/// What the user of a device does, and what happens to it.
-#[derive(Debug, Clone)]
-pub enum Op {
-    Write {
-        at: u64,
-        length: u64,
-        seed: u8,
-    },
-    Zero {
-        at: u64,
-        length: u64,
-    },
-    /// A block for each page of the bitmap.
-    Scatter {
-        seed: u8,
-    },
-    Flush,
-    /// A clean close, and opened again.
-    Reopen,
-    /// The server is killed, and another one goes on.
-    Kill,
-    /// Closed, and gone on with read-only; then opened again.
-    ReadOnly,
-    Snapshot,
-    /// The system fails to write some of what waits; nobody is told before the next sync.
-    WriteBackFails,
-    /// The system forgets some of what it has in memory.
-    Pressure,
-    /// A power cut; whatever the disk holds then is opened again.
-    Crash {
-        pick: u64,
-    },
-}
-
-/// What the cowfiles lie on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Below {
-    Base,
-    /// A base that is smaller than the device.
-    ShortBase,
-    /// Another cowfile.
-    Closed(u8),
-    /// One that a killed server left.
-    Unclean(u8),
-}
-
-/// A whole test case.
-#[derive(Debug, Clone)]
-pub struct Case {
-    pub ops: Vec<Op>,
-    pub form: Form,
-    pub below: Below,
-    /// Cowfiles on one base, each written to by itself.
-    pub sessions: usize,
-    pub quota: Option<u64>,
-    /// The head and bitmap stay in the system's cache whatever it is told.
-    pub pinned: bool,
-    /// Which call on the first cowfile fails, on each machine.
-    pub fault: Option<(u64, std::io::ErrorKind)>,
-    pub seed: u64,
-    /// States of the disk that are tried at one moment, unless there are fewer.
-    pub samples: usize,
-}
-
-impl Case {
-    pub fn new(ops: &[Op], seed: u64, samples: usize) -> Case {
-        Case {
-            ops: ops.to_vec(),
-            form: Form::NEW,
-            below: Below::Base,
-            sessions: 1,
-            quota: None,
-            pinned: false,
-            fault: None,
-            seed,
-            samples,
-        }
-    }
-
-    fn stacked(&self) -> bool {
-        matches!(self.below, Below::Closed(_) | Below::Unclean(_))
-    }
-}
-
 /// Puts something between the code under test and the simulated disk.
 pub type Wrap = fn(Arc<SimDisk>) -> Arc<dyn Storage>;
 
@@ -122,8 +40,6 @@ pub struct Tried {
     /// The most calls on the first cowfile on one machine.
     pub calls: u64,
 }
-
-type Outcome<T = ()> = std::result::Result<T, String>;
 
 /// Runs a case and cuts the power at every moment of it.
 ///
@@ -171,37 +87,6 @@ struct Life<'a> {
     /// The same, with the cowfiles that were made on the first machine.
     starts: Vec<Image>,
     tried: Tried,
-}
-
-/// A cowfile that is served.
-struct Session {
-    disk: Arc<SimDisk>,
-    overlay: Overlay,
-    model: Arc<Model>,
-    poisoned: bool,
-    /// Something was given up since it was opened: what it shows may go back.
-    lossy: bool,
-}
-
-impl Session {
-    fn read(&self, at: u64, buf: &mut [u8]) {
-        self.disk.inspect(|| self.overlay.read_at(buf, at)).expect("reads go on");
-    }
-}
-
-/// The models of all sessions, by note.
-struct Notes(Vec<Vec<Arc<Model>>>);
-
-impl Notes {
-    fn take(&mut self, sessions: &[Session]) {
-        self.0.push(sessions.iter().map(|session| session.model.clone()).collect());
-        sessions[0].disk.note(self.0.len() - 1);
-    }
-
-    /// What only the disk knows, from some moment of a change that failed half-way on.
-    fn amend(&mut self, which: usize, model: &Arc<Model>) {
-        self.0.last_mut().expect("there is one")[which] = model.clone();
-    }
 }
 
 impl Life<'_> {
@@ -470,109 +355,5 @@ impl Life<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Writes to a session, or zeros it, and notes what it may show from now on.
-fn change(
-    sessions: &mut [Session],
-    which: usize,
-    notes: &mut Notes,
-    (at, length): (u64, u64),
-    byte: impl Fn(u64) -> u8 + Copy,
-    zero: bool,
-) -> Outcome {
-    Arc::make_mut(&mut sessions[which].model).write(at, length, byte);
-    notes.take(sessions);
-    let session = &mut sessions[which];
-    let outcome = match zero {
-        true => session.overlay.write_zeroes(at, length, false),
-        false => session.overlay.write_at(&(0..length).map(byte).collect::<Vec<u8>>(), at),
-    };
-    check_refused(&mut session.poisoned, &outcome)?;
-    if outcome.is_err() {
-        let mut model = session.model.clone();
-        let read = |at, buf: &mut [u8]| session.read(at, buf);
-        let lossy = session.lossy || session.disk.gave_up();
-        Arc::make_mut(&mut model).settle(at, length, lossy, read);
-        session.lossy = lossy;
-        notes.amend(which, &model);
-        session.model = model;
-    }
-    Ok(())
-}
-
-fn check_closed(disk: &Arc<SimDisk>, overlay: &Overlay, lower: &Arc<dyn Layer>) -> Outcome {
-    overlay.write_at(&[1; 700], WINDOWS[1]).map_err(|e| e.to_string())?;
-    overlay.close().map_err(|e| e.to_string())?;
-    let (head, _) = read_head(&**disk).map_err(|e| e.to_string())?;
-    let bits = overlay.cowfile().bitmap().count();
-    if (head.version, head.dirty, head.cowused) != (1, false, bits) {
-        return Err(format!("a closed cowfile has the head {head:?}"));
-    }
-    match Overlay::open(disk.clone(), lower.clone(), Access::Writable) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("a closed cowfile cannot be opened: {error}")),
-    }
-}
-
-/// All states of the disk that a power cut may leave now, or so many of them.
-pub fn states_of(numbers: &mut Numbers, files: &Files, samples: usize) -> Vec<Vec<usize>> {
-    let choices = files.choices();
-    let all = choices.iter().try_fold(1, |n: usize, c| n.checked_mul(*c));
-    if let Some(all) = all.filter(|n| *n <= samples) {
-        let state = |mut number: usize| {
-            let next = |n: &usize| {
-                let pick = number % n;
-                number /= n;
-                pick
-            };
-            choices.iter().map(next).collect()
-        };
-        return (0..all).map(state).collect();
-    }
-    let newest: Vec<usize> = choices.iter().map(|n| n - 1).collect();
-    let mut states = vec![vec![0; choices.len()], newest.clone()];
-    while states.len() < samples {
-        // Half of them lose one sector only, or keep one only.
-        let one = numbers.below(choices.len());
-        states.push(match numbers.below(4) {
-            0 => {
-                let mut picks = newest.clone();
-                picks[one] = 0;
-                picks
-            }
-            1 => {
-                let mut picks = vec![0; choices.len()];
-                picks[one] = choices[one] - 1;
-                picks
-            }
-            _ => choices.iter().map(|n| numbers.below(*n)).collect(),
-        });
-    }
-    states
-}
-
-/// Whether a disk that held `start` was changed behind a head that still says otherwise.
-pub fn changed_before_its_head(start: &Image, image: &Image) -> Outcome<bool> {
-    let generation = |image: &Image| {
-        let head: Result<(Head, _)> = read_head(&SimDisk::new(image.clone()));
-        head.map(|(head, _)| head.mark.map(|mark| mark.generation)).map_err(|e| e.to_string())
-    };
-    Ok(generation(start)? == generation(image)? && !start.same_from(image, HEAD_BYTES))
-}
-
-/// After a failed sync everything that changes the file must be refused.
-fn check_refused(poisoned: &mut bool, outcome: &Result<()>) -> Outcome {
-    match outcome {
-        Ok(()) if *poisoned => Err("a change was accepted after a failed sync".into()),
-        Err(error) if *poisoned && error.kind() != ErrorKind::Poisoned => {
-            Err(format!("refused for another reason than the failed sync: {error}"))
-        }
-        Err(error) if error.to_string().contains("sync failed") => {
-            *poisoned = true;
-            Ok(())
-        }
-        _ => Ok(()),
     }
 }

@@ -11,7 +11,8 @@ use cowcloop_engine::{ErrorKind, Layer};
 use crate::disk::SimDisk;
 use crate::medium::{Event, Files, SECTOR};
 use crate::numbers::Numbers;
-use crate::scenario::{changed_before_its_head, states_of, Wrap};
+use crate::promise::{changed_before_its_head, states_of};
+use crate::scenario::Wrap;
 use crate::world::{base, new_cowfile, place, Form, WINDOW};
 
 type Sector = [u8; SECTOR as usize];
@@ -69,7 +70,7 @@ pub fn run(seed: u64, wrap: Wrap) -> Result<u64, String> {
         for writer in 0..WRITERS {
             let (overlay, disk, steps) = (&overlay, &disk, &steps);
             let numbers = Numbers(seed.wrapping_mul(31) + writer as u64);
-            let closes = writer == 0 && seed % 3 == 0;
+            let closes = writer == 0 && seed.is_multiple_of(3);
             scope.spawn(move || {
                 write(overlay, writer, numbers, closes, |step| tell(disk, steps, step))
             });
