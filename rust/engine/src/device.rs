@@ -4,13 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::cowfile::head::MAPUNIT;
-use crate::cowfile::{files, Access, Cowfile};
-use crate::cowfile::{CowfileStatus, SnapshotSummary};
-use crate::cowtools::{repair, RepairOptions};
+use crate::format::cowfile::head::MAPUNIT;
+use crate::format::cowfile::{self, files, Access};
 use crate::image::{self, ImageOptions};
+use crate::jobs::{repair, RepairOptions};
 use crate::layer::{ExtentSink, LayerCounters};
-use crate::overlay::Overlay;
+use crate::overlay::{CowfileStatus, Overlay, SnapshotSummary};
 use crate::progress::NoProgress;
 use crate::storage::{FileStorage, MemoryStorage, Slice, Slot, Storage};
 use crate::{memory, Error, ErrorKind, Layer, Result};
@@ -152,7 +151,7 @@ impl Device {
         if cow.as_os_str() == MEMORY {
             let limit = options.memory_limit.unwrap_or_else(|| memory::limit() / 2);
             let storage = MemoryStorage::new(MEMORY, limit);
-            Cowfile::create(&storage, &*self.top, size)?;
+            cowfile::create(&storage, &*self.top, size)?;
             return Ok(Arc::new(storage));
         }
         let missing = || !cow.try_exists().unwrap_or(true);

@@ -4,9 +4,12 @@
 //! A read flows one way:
 //!
 //! ```text
-//! device -> overlay (bitmap) -> cowfile                 a block that was written
+//! device -> overlay (bitmap) -> storage                          a block that was written
 //!                            -> image -> read -> codec, storage   any other block
 //! ```
+//!
+//! What bytes mean on the medium is in [`format`]; whole images and cowfiles are worked on
+//! by [`jobs`], which stand above the device.
 //!
 //! Nothing in here knows of Python, of nbdkit or of a terminal: events worth
 //! telling are sent to the [`log`] facade, results are returned.
@@ -15,15 +18,14 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
-pub mod cowfile;
-pub mod cowtools;
 pub mod device;
 pub mod error;
+pub mod format;
 pub mod image;
+pub mod jobs;
 pub mod layer;
 mod memory;
 pub mod overlay;
-pub mod pipeline;
 pub mod progress;
 mod read;
 pub mod storage;

@@ -6,21 +6,20 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cowcloop_engine::cowfile;
-use cowcloop_engine::cowtools::{self, merge, PackSummary};
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::Replace;
+use cowcloop_engine::jobs::{self, merge, PackSummary, Replace};
+use cowcloop_engine::overlay;
 use cowcloop_engine::progress::{NoProgress, Progress};
 use cowcloop_engine::{ErrorKind, Result};
 
 const SIZE: u64 = 40 << 20;
 
 fn pack(cow: &Path, out: &Path, gzip: bool, progress: &dyn Progress) -> Result<PackSummary> {
-    cowtools::pack(cow, out, gzip, Replace::Anything, progress)
+    jobs::pack(cow, out, gzip, Replace::Anything, progress)
 }
 
 fn unpack(packed: &Path, out: &Path, progress: &dyn Progress) -> Result<PackSummary> {
-    cowtools::unpack(packed, out, Replace::Anything, progress)
+    jobs::unpack(packed, out, Replace::Anything, progress)
 }
 
 struct Files {
@@ -303,7 +302,7 @@ fn a_cowfile_whose_merge_was_interrupted_is_left_to_the_merge() {
     let errors = [
         open(&files.base, &files.cow).map(|_| ()),
         pack(&files.cow, &files.path("packed"), false, &NoProgress).map(|_| ()),
-        cowfile::copy(&files.cow, &files.path("copy"), &NoProgress).map(|_| ()),
+        overlay::copy(&files.cow, &files.path("copy"), &NoProgress).map(|_| ()),
     ];
     for error in errors {
         let error = error.unwrap_err();
@@ -366,7 +365,7 @@ fn refused_by_all(files: &Files, words: &str) {
     let errors = [
         merge(&files.base, cow, &NoProgress).map(|_| ()),
         pack(cow, &files.path("packed"), false, &NoProgress).map(|_| ()),
-        cowfile::copy(cow, &files.path("copy"), &NoProgress).map(|_| ()),
+        overlay::copy(cow, &files.path("copy"), &NoProgress).map(|_| ()),
         open(&files.base, cow).map(|_| ()),
     ];
     for error in errors {

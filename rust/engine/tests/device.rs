@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cowcloop_engine::cowfile::files::create;
 use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::format::cowfile::files::create;
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::layer::{Extent, ExtentSink};
 use cowcloop_engine::{ErrorKind, ExtentKind, Layer, Result};

@@ -4,7 +4,7 @@ use std::fs;
 
 use cowcloop_engine::codec::Codec;
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::{create, CreateOptions, Format, Input, Output, Replace};
+use cowcloop_engine::jobs::{create, CreateOptions, Format, Input, Output, Replace};
 use cowcloop_engine::progress::NoProgress;
 use cowcloop_engine::ErrorKind;
 

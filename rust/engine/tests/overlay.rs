@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::{Access, Cowfile};
+use cowcloop_engine::format::cowfile::{self, Access};
 use cowcloop_engine::image::{self, ImageOptions};
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::{MemoryStorage, Storage};
@@ -30,7 +30,7 @@ fn base() -> (Arc<dyn Layer>, Vec<u8>) {
 
 fn new_overlay(lower: &Arc<dyn Layer>) -> (Arc<MemoryStorage>, Overlay) {
     let storage = Arc::new(MemoryStorage::new("cow", u64::MAX));
-    Cowfile::create(&*storage, &**lower, lower.size()).unwrap();
+    cowfile::create(&*storage, &**lower, lower.size()).unwrap();
     let overlay = Overlay::open(storage.clone(), lower.clone(), Access::Writable).unwrap();
     (storage, overlay)
 }
@@ -222,7 +222,7 @@ fn unaligned_writers_do_not_undo_each_other() {
 fn a_full_memory_overlay_says_so_and_stays_readable() {
     let (base, expected) = base();
     let storage = Arc::new(MemoryStorage::new(":memory:", 32 << 10));
-    Cowfile::create(&*storage, &*base, base.size()).unwrap();
+    cowfile::create(&*storage, &*base, base.size()).unwrap();
     let overlay = Overlay::open(storage, base, Access::Writable).unwrap();
     let mut error = None;
     for at in (0..SIZE as u64).step_by(4096) {
@@ -297,7 +297,7 @@ impl Storage for Fat {
 fn zeros_are_written_where_holes_cannot_be_punched() {
     let (base, mut expected) = base();
     let storage = Arc::new(Fat(MemoryStorage::new("cow", u64::MAX)));
-    Cowfile::create(&*storage, &*base, base.size()).unwrap();
+    cowfile::create(&*storage, &*base, base.size()).unwrap();
     for round in 0..2 {
         let overlay = Overlay::open(storage.clone(), base.clone(), Access::Writable).unwrap();
         for (at, length) in [(0, 1024), (5000, 100), (9000, 30_000), (SIZE - 700, 700)] {
@@ -329,13 +329,13 @@ fn a_cowfile_that_could_become_too_long_is_refused() {
     lower.write_all_at(&[1], FAT_LIMIT).unwrap();
     let base = image::open(Arc::new(lower), &ImageOptions::default()).unwrap();
     let fat = Fat(MemoryStorage::new("cow", u64::MAX));
-    let error = Cowfile::create(&fat, &*base, base.size()).unwrap_err();
+    let error = cowfile::create(&fat, &*base, base.size()).unwrap_err();
     assert_eq!(error.kind(), cowcloop_engine::ErrorKind::NoSpace);
     assert!(error.to_string().contains("FAT"), "{error}");
     assert!(fat.0.is_empty().unwrap());
     // One that came from elsewhere can be read, but not be written.
     let whole = MemoryStorage::new("cow", u64::MAX);
-    Cowfile::create(&whole, &*base, base.size()).unwrap();
+    cowfile::create(&whole, &*base, base.size()).unwrap();
     let moved = Arc::new(Fat(whole));
     assert!(Overlay::open(moved.clone(), base.clone(), Access::Writable).is_err());
     Overlay::open(moved, base, Access::ReadOnly).unwrap();

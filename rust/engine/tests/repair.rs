@@ -5,10 +5,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use cowcloop_engine::cowfile;
-use cowcloop_engine::cowtools::{merge, pack, repair, unpack, RepairOptions};
 use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::pipeline::Replace;
+use cowcloop_engine::jobs::{merge, pack, repair, unpack, RepairOptions, Replace};
+use cowcloop_engine::overlay;
 use cowcloop_engine::progress::{NoProgress, Progress};
 use cowcloop_engine::ErrorKind;
 
@@ -167,7 +166,7 @@ fn the_tools_take_a_file_that_ends_within_its_last_block() {
         assert!(bytes == whole);
     }
     fs::remove_file(&copy).unwrap();
-    cowfile::copy(&files.cow, &copy, &NoProgress).unwrap();
+    overlay::copy(&files.cow, &copy, &NoProgress).unwrap();
     for cow in [&copy, &files.cow] {
         let base = beside("merged");
         fs::copy(&files.base, &base).unwrap();

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::{CowfileStatus, SnapshotSummary};
 use cowcloop_engine::device::{Device, DeviceStatus};
+use cowcloop_engine::overlay::{CowfileStatus, SnapshotSummary};
 use cowcloop_engine::Layer;
 use serde_json::{json, Value};
 

@@ -3,11 +3,10 @@
 
 use std::path::PathBuf;
 
-use cowcloop_engine::cowfile;
-use cowcloop_engine::cowtools::{self, PackSummary, RepairOptions};
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::{Image, ImageOptions};
-use cowcloop_engine::pipeline::Replace;
+use cowcloop_engine::jobs::{self, PackSummary, RepairOptions, Replace};
+use cowcloop_engine::overlay;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -37,7 +36,7 @@ fn cow_repair<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = RepairOptions { dry_run, force };
-    let report = run(py, progress, |progress| cowtools::repair(&path, options, progress))?;
+    let report = run(py, progress, |progress| jobs::repair(&path, options, progress))?;
     let dict = PyDict::new(py);
     dict.set_item("needed", report.needed)?;
     dict.set_item("changed", report.changed)?;
@@ -60,7 +59,7 @@ fn cow_merge<'py>(
     cow: PathBuf,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let done = run(py, progress, |progress| cowtools::merge(&base, &cow, progress))?;
+    let done = run(py, progress, |progress| jobs::merge(&base, &cow, progress))?;
     let dict = PyDict::new(py);
     dict.set_item("blocks", done.blocks)?;
     dict.set_item("already", done.already)?;
@@ -88,7 +87,7 @@ fn cow_rebase<'py>(
             Some(old) => Some(Image::open(old.open()?, &ImageOptions::default())?.layer()),
             None => None,
         };
-        cowtools::rebase(&base, &cow, old.as_deref(), progress)
+        jobs::rebase(&base, &cow, old.as_deref(), progress)
     })?;
     let dict = PyDict::new(py);
     dict.set_item("changed", done.changed)?;
@@ -109,8 +108,7 @@ fn cow_pack<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let replace = Replace::Plain.forced(force);
-    let done =
-        run(py, progress, |progress| cowtools::pack(&source, &target, gzip, replace, progress))?;
+    let done = run(py, progress, |progress| jobs::pack(&source, &target, gzip, replace, progress))?;
     summary_dict(py, &done)
 }
 
@@ -126,7 +124,7 @@ fn cow_unpack<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let replace = Replace::Plain.forced(force);
-    let done = run(py, progress, |progress| cowtools::unpack(&source, &target, replace, progress))?;
+    let done = run(py, progress, |progress| jobs::unpack(&source, &target, replace, progress))?;
     summary_dict(py, &done)
 }
 
@@ -140,7 +138,7 @@ fn cow_snapshot<'py>(
     target: PathBuf,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let done = run(py, progress, |progress| cowfile::copy(&path, &target, progress))?;
+    let done = run(py, progress, |progress| overlay::copy(&path, &target, progress))?;
     let dict = PyDict::new(py);
     dict.set_item("blocks_used", done.blocks)?;
     dict.set_item("shared", done.shared)?;

@@ -4,10 +4,10 @@ use std::ops::{ControlFlow, Deref};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cowcloop_engine::cowfile::CowfileStatus;
 use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus};
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::layer::{join_extents, Extent, ExtentKind};
+use cowcloop_engine::overlay::CowfileStatus;
 use cowcloop_engine::{Error, ErrorKind};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;

@@ -4,14 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile;
-use cowcloop_engine::cowfile::bitmap::Bitmap;
-use cowcloop_engine::cowfile::head::{
+use cowcloop_engine::format::cloop::Header;
+use cowcloop_engine::format::cowfile;
+use cowcloop_engine::format::cowfile::bitmap::Bitmap;
+use cowcloop_engine::format::cowfile::head::{
     is_cowfile, ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED,
 };
-use cowcloop_engine::cowtools::packed_head;
-use cowcloop_engine::image::cloop::{CloopInfo, Header};
+use cowcloop_engine::image::cloop::CloopInfo;
 use cowcloop_engine::image::{Image, ImageOptions};
+use cowcloop_engine::jobs::packed_head;
 use cowcloop_engine::storage::{FileStorage, Storage};
 use cowcloop_engine::{Error, Layer, Result};
 use pyo3::prelude::*;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cowcloop_engine::codec::Codec;
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::{CloopImage, Image, ImageOptions};
-use cowcloop_engine::pipeline::{
+use cowcloop_engine::jobs::{
     self, CommitOptions, CreateOptions, ExtractOptions, FileIdentity, Format, Input, Level, Output,
     Replace,
 };
@@ -56,7 +56,7 @@ fn extract<'py>(
         let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
         let replace = Replace::Plain.forced(force);
         let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
-        pipeline::extract(&**device.layer(), output, &options, progress)
+        jobs::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
     dict.set_item("size", done.size)?;
@@ -107,7 +107,7 @@ fn create<'py>(
         let input = Input::open(&source)?;
         let inputs: Vec<_> = input.identity().into_iter().collect();
         let output = Output::open(&out, &inputs, Replace::Images.forced(force))?;
-        pipeline::create(&input, output, &options, progress)
+        jobs::create(&input, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
     dict.set_item("input_size", done.input_size)?;
@@ -148,7 +148,7 @@ fn commit<'py>(
         let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
         let replace = Replace::Images.forced(force);
         let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
-        pipeline::commit(&base, &device, output, &options, progress)
+        jobs::commit(&base, &device, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
     dict.set_item("size", done.size)?;
@@ -173,7 +173,7 @@ fn verify<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let report = run(py, progress, |progress| {
         let image = CloopImage::open(image.open()?, &ImageOptions::default())?;
-        pipeline::verify(&image, threads.unwrap_or(0), progress)
+        jobs::verify(&image, threads.unwrap_or(0), progress)
     })?;
     let bad = report
         .bad
@@ -211,7 +211,7 @@ fn device_map<'py>(
         let base = Image::open(image.open()?, &ImageOptions::default())?;
         let name = image.name().to_string();
         let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
-        Ok((device.size(), pipeline::map(&base, &device, cells, progress)?))
+        Ok((device.size(), jobs::map(&base, &device, cells, progress)?))
     })?;
     let cells: Vec<_> =
         cells.iter().map(|cell| (cell.zero, cell.data, cell.stored, cell.changed)).collect();
@@ -257,7 +257,7 @@ fn write_output(py: Python<'_>, out: PathBuf, data: &[u8], force: bool) -> PyRes
 /// Gives a whole file the name of another beside it, which it replaces; a cowfile in use is not.
 #[pyfunction]
 fn take_place(py: Python<'_>, whole: PathBuf, place: PathBuf) -> PyResult<()> {
-    py.detach(|| pipeline::take_place(&whole, &place)).map_err(to_python)
+    py.detach(|| jobs::take_place(&whole, &place)).map_err(to_python)
 }
 
 /// Nothing is written to the inputs.

@@ -5,7 +5,8 @@ mod raw;
 
 use std::sync::Arc;
 
-use crate::cowfile::head::is_cowfile;
+use crate::format::cloop::Header;
+use crate::format::cowfile::head::is_cowfile;
 use crate::storage::Storage;
 use crate::{memory, Error, ErrorKind, Layer, Result};
 
@@ -50,7 +51,7 @@ impl Image {
     /// # Errors
     /// What [`CloopImage::open`] says of an image that has a signature; `Io`.
     pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Image> {
-        match cloop::Header::find(&*storage)? {
+        match Header::find(&*storage)? {
             Some(header) => CloopImage::with_header(storage, header, options).map(Image::Cloop),
             None => {
                 refuse_cowfile(&*storage)?;

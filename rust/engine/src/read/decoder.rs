@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use crate::codec::{zlib, DecodeError};
-use crate::image::cloop::{BlockLocation, Index};
+use crate::format::cloop::{BlockLocation, Index};
 use crate::storage::Storage;
 
 /// Compressed bytes that a thread keeps room for between reads.

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::RwLock;
 
 use crate::codec::{Codec, DecodeError};
-use crate::image::cloop::BlockLocation;
+use crate::format::cloop::BlockLocation;
 use crate::{Error, ErrorKind, Result};
 
 use super::decoder::{BlockError, Decoder};

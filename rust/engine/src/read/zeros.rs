@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec::Codec;
-use crate::image::cloop::BlockLocation;
+use crate::format::cloop::BlockLocation;
 
 use super::known::{Known, KnownBlocks};
 

@@ -6,18 +6,18 @@
 
 mod beneath;
 pub(crate) mod directory;
+mod exchange;
 mod file;
 mod memory;
 mod rounded;
 mod slice;
-mod slot;
 pub(crate) mod unnamed;
 
+pub use exchange::Slot;
 pub use file::FileStorage;
 pub use memory::MemoryStorage;
 pub(crate) use rounded::Rounded;
 pub use slice::Slice;
-pub use slot::Slot;
 
 use std::fmt;
 use std::io;

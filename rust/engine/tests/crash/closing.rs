@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cowcloop_engine::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT, VERSION_CLOSED};
-use cowcloop_engine::cowfile::{read_head, Access};
+use cowcloop_engine::format::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT, VERSION_CLOSED};
+use cowcloop_engine::format::cowfile::{read_head, Access};
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::Layer;

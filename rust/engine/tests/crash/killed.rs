@@ -4,8 +4,8 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::head::MAPUNIT;
-use cowcloop_engine::cowfile::Access;
+use cowcloop_engine::format::cowfile::head::MAPUNIT;
+use cowcloop_engine::format::cowfile::Access;
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::Layer;
 

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::bitmap::PAGE_BYTES;
-use cowcloop_engine::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT};
+use cowcloop_engine::format::cowfile::bitmap::PAGE_BYTES;
+use cowcloop_engine::format::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT};
 use cowcloop_engine::storage::Storage;
 
 use crate::cases::Kind;

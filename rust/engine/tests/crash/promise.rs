@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::head::{Head, HEAD_BYTES};
-use cowcloop_engine::cowfile::{read_head, Access};
+use cowcloop_engine::format::cowfile::head::{Head, HEAD_BYTES};
+use cowcloop_engine::format::cowfile::{read_head, Access};
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::{ErrorKind, Layer, Result};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::{read_head, Access};
+use cowcloop_engine::format::cowfile::{read_head, Access};
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::{FileStorage, Storage};
 use cowcloop_engine::{ErrorKind, Layer, Result};

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use cowcloop_engine::cowfile::Access;
+use cowcloop_engine::format::cowfile::Access;
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::{ErrorKind, Layer};
 

@@ -3,8 +3,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cowcloop_engine::cowfile::head::{ByteOrder, Head, Layout, WordSize, HEAD_SECTOR, MAPUNIT};
-use cowcloop_engine::cowfile::{read_head, Access, Cowfile};
+use cowcloop_engine::format::cowfile::head::{
+    ByteOrder, Head, Layout, WordSize, HEAD_SECTOR, MAPUNIT,
+};
+use cowcloop_engine::format::cowfile::{self, read_head, Access};
 use cowcloop_engine::layer::ExtentSink;
 use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::Storage;
@@ -129,7 +131,7 @@ impl Form {
 
 /// Makes an empty cowfile durable in an empty file.
 pub fn create(disk: &SimDisk, form: Form, lower: &dyn Layer) {
-    Cowfile::create(disk, lower, DEVICE).unwrap();
+    cowfile::create(disk, lower, DEVICE).unwrap();
     let (mut head, _): (Head, _) = read_head(disk).unwrap();
     head.layout = Layout {
         order: if form.big { ByteOrder::Big } else { ByteOrder::Little },

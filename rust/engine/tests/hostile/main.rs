@@ -7,8 +7,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use cowcloop_engine::cowfile::head::{Head, HEAD_SECTOR};
-use cowcloop_engine::cowfile::mark::Mark;
+use cowcloop_engine::format::cowfile::head::{Head, HEAD_SECTOR};
+use cowcloop_engine::format::cowfile::mark::Mark;
 
 /// What a fuzzer does with the bytes that it thinks of.
 type Target = fn(&[u8]);

@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cowcloop_engine::codec::Codec;
-use cowcloop_engine::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
-use cowcloop_engine::cowfile::mark::{Mark, Merging, WITNESSES};
-use cowcloop_engine::cowfile::{Access, Cowfile};
+use cowcloop_engine::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
+use cowcloop_engine::format::cowfile::mark::{Mark, Merging, WITNESSES};
+use cowcloop_engine::format::cowfile::Access;
 use cowcloop_engine::image::{Image, ImageOptions};
-use cowcloop_engine::overlay::Overlay;
+use cowcloop_engine::overlay::{Cowfile, Overlay};
 use cowcloop_engine::storage::{MemoryStorage, Storage};
 use cowcloop_engine::Layer;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::codec::Codec;
 
-use super::{CloopImage, Kind, Layout};
+use super::CloopImage;
+use crate::format::cloop::{Kind, Layout};
 
 /// What an image holds.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,26 +1,20 @@
 //! cloop images and their uzip relatives: read-only devices that are compressed
 //! block by block.
 
-mod ending;
-mod header;
-mod index;
 mod info;
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::format::cloop::{BlockLocation, Header, Index};
 use crate::layer::{join_extents, ExtentSink};
 use crate::read::{BlockReader, Decoder, ReaderOptions, ZeroFinder};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, LayerCounters, Result};
 
 use super::ImageOptions;
-pub(crate) use index::Index;
-
 pub use crate::read::BadBlock;
-pub use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
-pub use index::{max_compressed_length, BlockLocation};
 pub use info::CloopInfo;
 
 /// A cloop or uzip image: what its header says, and a reader of its blocks.

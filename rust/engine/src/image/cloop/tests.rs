@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::codec::tests::{encode, sample};
 use crate::codec::Codec;
+use crate::format::cloop::Layout;
 use crate::image::Image;
 use crate::storage::MemoryStorage;
 use crate::{Extent, ExtentKind};

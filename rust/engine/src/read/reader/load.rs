@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::codec::Codec;
-use crate::image::cloop::BlockLocation;
+use crate::format::cloop::BlockLocation;
 use crate::read::cache::Admission;
 use crate::read::checker::CheckBlock;
 use crate::read::entry::{Data, Entry};

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cowfile::{Access, Cowfile};
+use crate::format::cowfile::{self, Access};
 use crate::overlay::Overlay;
 
 const BLOCK: usize = 16 << 10;
@@ -22,7 +22,7 @@ fn built(bytes: &[u8], block_size: usize) -> Vec<u8> {
 /// A cowfile over `damaged`, made when that was still `right`.
 fn overlay(right: &[u8], damaged: Arc<CloopImage>) -> Overlay {
     let storage = Arc::new(MemoryStorage::new("c.cow", u64::MAX));
-    Cowfile::create(&*storage, &*open(right).unwrap(), damaged.size()).unwrap();
+    cowfile::create(&*storage, &*open(right).unwrap(), damaged.size()).unwrap();
     Overlay::open(storage, damaged, Access::Writable).unwrap()
 }
 

@@ -1,0 +1,9 @@
+//! cloop images and their uzip relatives on the medium: header, index, and where the data end.
+
+mod ending;
+mod header;
+mod index;
+
+pub use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
+pub(crate) use index::Index;
+pub use index::{max_compressed_length, BlockLocation};

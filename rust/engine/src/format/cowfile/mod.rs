@@ -1,0 +1,27 @@
+//! Cowfiles on the medium: the sparse files in which AT Computing's cowloop driver kept the
+//! blocks that were written. What is done to one in use is in [`overlay`](crate::overlay).
+
+mod at_rest;
+pub mod bitmap;
+mod create;
+pub mod files;
+mod fingerprint;
+pub mod head;
+pub mod mark;
+mod settle;
+
+pub use at_rest::read_head;
+pub(crate) use at_rest::{check_bits, missing_blocks, refuse_dirty, AtRest};
+pub(crate) use create::check_length;
+pub use create::create;
+pub use fingerprint::fingerprint;
+pub(crate) use settle::settle;
+
+/// How a cowfile is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing in the file is changed.
+    ReadOnly,
+    /// Blocks are written, and the head and bitmap with them.
+    Writable,
+}

@@ -1,0 +1,5 @@
+//! What bytes mean on the medium: the two formats, each with all of its facts in one place.
+//! Nothing is decoded, cached or changed here.
+
+pub mod cloop;
+pub mod cowfile;

@@ -1,0 +1,72 @@
+//! What is done to whole images and cowfiles at once. On every core: [`extract()`],
+//! [`create()`], [`verify()`], [`commit()`]. On cowfiles that nobody has in use, as the
+//! original package's tools did: [`repair()`], [`merge()`], [`pack()`] and [`unpack()`]; and
+//! what they left to the driver: [`rebase()`].
+//!
+//! Each of the first is a pipeline of three stages that overlap: pieces are handed out in
+//! order, worked on by any number of threads, and taken in order again (see
+//! `ordered`). Memory is bounded by the number of pieces in flight, whatever
+//! the size of the image.
+
+mod commit;
+mod create;
+mod encode;
+mod extract;
+mod input;
+mod map;
+mod merge;
+mod merging;
+mod ordered;
+mod output;
+mod pack;
+mod pending;
+mod pool;
+mod rebase;
+mod repair;
+mod replace;
+mod spool;
+mod stream;
+mod turns;
+mod verify;
+mod writer;
+
+pub use crate::codec::Level;
+pub use commit::{commit, CommitOptions, CommitSummary};
+pub use create::{create, CreateOptions, CreateSummary, Format};
+pub use extract::{extract, ExtractOptions, ExtractSummary};
+pub use input::Input;
+pub use map::{map, Cell, MAX_CELLS};
+pub use merge::{merge, MergeSummary};
+pub use output::{take_place, FileIdentity, Output};
+pub use pack::{pack, packed_head, unpack, PackSummary};
+pub use rebase::{rebase, RebaseSummary};
+pub use repair::{repair, RepairOptions, RepairReport};
+pub use replace::Replace;
+pub use verify::{verify, VerifyReport, MAX_BAD};
+
+/// The number of threads to use when `wanted` are asked for; 0: one a core.
+fn thread_count(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
+        // More than this only costs memory.
+        n => n.min(1024),
+    }
+}
+
+/// How many pieces of this many bytes may be in flight: enough that no thread
+/// waits for another's, but no memory wasted on large blocks.
+fn window(threads: usize, piece: usize) -> usize {
+    match piece {
+        ..=0x80_0000 => 2 * threads + 2,
+        _ => threads + 1,
+    }
+}
+
+/// Whether all bytes are 0. Where data begins with something else, which is
+/// most often, that is seen at once.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(output::ZEROS.len()).all(|chunk| *chunk == output::ZEROS[..chunk.len()])
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,288 @@
+//! Packed cowfiles: the used blocks one after the other, for keeping or sending.
+//!
+//! The original `cowpack` has two layouts, because its seeks do nothing in a gzip stream:
+//! - padded, without gzip: the head with its packed flag, the bitmap at 1024, and from
+//!   `doffset` on the used 1 KiB blocks in order, without gaps;
+//! - compact, with gzip: the fields of the head alone, at once followed by the bitmap, at once
+//!   followed by the blocks.
+//!
+//! Early versions of this program gzipped the padded layout. Which one a stream has is told by
+//! which bitmap has as many bits as the head counts.
+//!
+//! The compact layout has no room for our mark: it travels in an extra field of the gzip
+//! header, which `cowpack` passes over.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use flate2::GzHeader;
+
+use super::beginning::Beginning;
+use super::members::Members;
+use crate::format::cowfile::bitmap::Bitmap;
+use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, VERSION_OPEN};
+use crate::format::cowfile::mark::{Mark, MARK_AT, MARK_END};
+use crate::format::cowfile::{check_bits, refuse_dirty};
+use crate::jobs::FileIdentity;
+use crate::{Error, ErrorKind, Result};
+
+/// What a gzip header calls a file of Unix.
+pub(super) const GZIP_SYSTEM: u8 = 3;
+/// What the headers of early versions of this program say: not known.
+const EARLY_SYSTEM: u8 = 255;
+
+/// Names our part of a gzip header's extra field (RFC 1952, 2.3.1.1).
+const EXTRA_ID: [u8; 2] = *b"cC";
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Bytes that are read in one go.
+const CHUNK: usize = 1 << 20;
+
+/// The largest head's fields.
+const MOST_FIELDS: usize = 56;
+
+/// The extra field for a head that has our mark.
+pub(super) fn extra_of(sector: &[u8; HEAD_SECTOR]) -> Option<Vec<u8>> {
+    Mark::parse(sector)?;
+    let mark = &sector[MARK_AT..MARK_END];
+    Some([&EXTRA_ID[..], &(mark.len() as u16).to_le_bytes(), mark].concat())
+}
+
+/// Our mark's bytes in a gzip header.
+fn mark_in(header: &GzHeader) -> Option<&[u8]> {
+    let mut rest = header.extra()?;
+    while let [first, second, low, high, more @ ..] = rest {
+        let length = usize::from(u16::from_le_bytes([*low, *high]));
+        let field = more.get(..length)?;
+        if [*first, *second] == EXTRA_ID && length == MARK_END - MARK_AT {
+            return Some(field);
+        }
+        rest = &more[length..];
+    }
+    None
+}
+
+/// Where bytes come from: a file or standard input, gzipped or not.
+enum Source {
+    Plain(Box<dyn Read>),
+    Gzip(Box<Members<Box<dyn Read>>>),
+}
+
+impl Read for Source {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Source::Plain(reader) => reader.read(buf),
+            Source::Gzip(members) => members.read(buf),
+        }
+    }
+}
+
+/// The beginning of a packed cowfile that was read and checked.
+pub(super) struct Opened {
+    /// What messages call it.
+    pub(super) shown: String,
+    source: Source,
+    /// The head's fields, and what was read behind them.
+    first: [u8; MOST_FIELDS],
+    pub(super) head: Head,
+    /// A block device goes on with what it held before.
+    has_end: bool,
+    /// What the output must not be.
+    pub(super) inputs: Vec<FileIdentity>,
+}
+
+/// A packed cowfile whose head and bitmap were read.
+pub(super) struct Packed {
+    /// What the output must not be.
+    pub(super) inputs: Vec<FileIdentity>,
+    /// The first KiB of the unpacked file, but for the packed flag.
+    pub(super) first: [u8; HEAD_BYTES as usize],
+    pub(super) head: Head,
+    pub(super) bitmap: Bitmap,
+    pub(super) blocks: Blocks,
+}
+
+/// The blocks of a packed cowfile, and what follows them.
+pub(super) struct Blocks {
+    shown: String,
+    /// What was read beyond the bitmap.
+    ahead: io::Cursor<Vec<u8>>,
+    source: Source,
+    has_end: bool,
+}
+
+impl Opened {
+    /// Opens `path` (`-`: standard input) and reads its head.
+    ///
+    /// # Errors
+    /// `Format` for what is no packed cowfile; `Damaged` for a broken gzip stream.
+    pub(super) fn open(path: &Path) -> Result<Opened> {
+        let standard_input = path == Path::new("-");
+        let shown =
+            if standard_input { "standard input".into() } else { path.display().to_string() };
+        let failed = |error| read_failed(&shown, error);
+        let (raw, inputs): (Box<dyn Read>, Vec<FileIdentity>) = match standard_input {
+            true => (Box::new(io::stdin()), Vec::new()),
+            false => {
+                let file = File::open(path).map_err(failed)?;
+                let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
+                (Box::new(file), vec![identity])
+            }
+        };
+        let has_end = !matches!(inputs[..], [FileIdentity::BlockDevice(_)]);
+        let mut raw = BufReader::with_capacity(CHUNK, raw);
+        let mut magic = [0; GZIP_MAGIC.len()];
+        let read = read_up_to(&mut raw, &mut magic).map_err(failed)?;
+        let whole: Box<dyn Read> = Box::new(io::Cursor::new(magic).take(read as u64).chain(raw));
+        let mut source = match magic == GZIP_MAGIC {
+            true => Source::Gzip(Box::new(Members::new(whole))),
+            false => Source::Plain(whole),
+        };
+        let mut first = [0; MOST_FIELDS];
+        let read = read_up_to(&mut source, &mut first).map_err(failed)?;
+        if read < first.len() {
+            let message = format!("not a packed cowfile: it has only {read} bytes");
+            return Err(Error::new(ErrorKind::Format, &shown, message));
+        }
+        let mut sector = [0; HEAD_SECTOR];
+        sector[..first.len()].copy_from_slice(&first);
+        if let Some(mark) = source.header().and_then(mark_in) {
+            sector[MARK_AT..MARK_END].copy_from_slice(mark);
+        }
+        let head = Head::parse(&shown, &sector)?;
+        if !head.packed || head.version == VERSION_OPEN {
+            return Err(Error::new(ErrorKind::Format, &shown, "this cowfile is not packed"));
+        }
+        refuse_dirty(&shown, &head)?;
+        Ok(Opened { source, first, head, has_end, inputs, shown })
+    }
+
+    /// Reads the bitmap, and finds out by it which layout this is.
+    ///
+    /// # Errors
+    /// `Damaged` when the stream ends too early or head and bitmap contradict each other.
+    pub(super) fn bitmap(self) -> Result<Packed> {
+        let Opened { shown, mut source, first: fields, mut head, has_end, inputs } = self;
+        let failed = |error| read_failed(&shown, error);
+        let mapsize = head.mapsize;
+        let (before, more) = fields.split_at(head.layout.field_bytes());
+        // From the end of the fields to where the padded layout's bitmap ends.
+        let padding = HEAD_BYTES - before.len() as u64;
+        let beginning = Beginning::read(&mut more.chain(&mut source), padding + mapsize);
+        let beginning = beginning.map_err(failed)?;
+        let compact = is_compact(&head, &beginning, padding, source.header());
+        let start = if compact { 0 } else { padding };
+        let bitmap = Bitmap::read_from(&mut beginning.at(start), mapsize).map_err(failed)?;
+        check_bits(&shown, &head, &bitmap)?;
+
+        let mut first = [0; HEAD_BYTES as usize];
+        first[..before.len()].copy_from_slice(before);
+        let mut ahead = Vec::new();
+        if compact {
+            let mark = source.header().and_then(mark_in);
+            first[MARK_AT..MARK_END].copy_from_slice(mark.unwrap_or(&[0; MARK_END - MARK_AT]));
+            beginning.at(mapsize).read_to_end(&mut ahead).map_err(failed)?;
+        } else {
+            beginning.at(0).read_exact(&mut first[before.len()..]).map_err(failed)?;
+            let sector = first.first_chunk().expect("the head is longer than a sector");
+            head = Head::parse(&shown, sector)?;
+            let gap = head.doffset - HEAD_BYTES - mapsize;
+            let skipped = io::copy(&mut source.by_ref().take(gap), &mut io::sink());
+            if skipped.map_err(failed)? < gap {
+                return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        let blocks = Blocks { shown, ahead: io::Cursor::new(ahead), source, has_end };
+        Ok(Packed { inputs, first, head, bitmap, blocks })
+    }
+}
+
+impl Source {
+    fn header(&self) -> Option<&GzHeader> {
+        match self {
+            Source::Plain(_) => None,
+            Source::Gzip(members) => members.first_header(),
+        }
+    }
+}
+
+/// Whether the bitmap follows the head's fields at once: where it has the bits that the head
+/// counts, and none beyond the device. Where that is so in both places, the maker tells.
+fn is_compact(head: &Head, beginning: &Beginning, padding: u64, header: Option<&GzHeader>) -> bool {
+    let beyond = head.rdoblocks.div_ceil(8);
+    let fits = |bitmap: Range<u64>| {
+        beginning.len() >= bitmap.end
+            && beginning.ones(bitmap.clone()) == head.cowused
+            && beginning.ones(bitmap.start + beyond..bitmap.end) == 0
+    };
+    let by_maker = header.is_some_and(|header| header.operating_system() != EARLY_SYSTEM);
+    match (fits(0..head.mapsize), fits(padding..padding + head.mapsize)) {
+        (true, true) | (false, false) => by_maker,
+        (compact, _) => compact,
+    }
+}
+
+impl Blocks {
+    /// The next bytes.
+    ///
+    /// # Errors
+    /// `Damaged` when they end too early.
+    pub(super) fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
+        let mut reader = (&mut self.ahead).chain(&mut self.source);
+        reader.read_exact(buf).map_err(|error| read_failed(&self.shown, error))
+    }
+
+    /// Checks the end of a gzip stream, and says what lies behind the last block: the original
+    /// never cuts a file that it packs into.
+    ///
+    /// # Errors
+    /// `Damaged` when the stream's checksum is wrong.
+    pub(super) fn end(&mut self) -> Result<()> {
+        if !self.has_end {
+            return Ok(());
+        }
+        let ahead = self.ahead.get_ref().len() as u64 > self.ahead.position();
+        let behind = match &mut self.source {
+            Source::Plain(reader) => read_up_to(reader, &mut [0]).map(|n| n > 0),
+            // All of it: its checksum comes last.
+            Source::Gzip(members) => io::copy(members, &mut io::sink())
+                .map(|bytes| bytes > 0 || members.something_behind()),
+        };
+        if behind.map_err(|error| read_failed(&self.shown, error))? || ahead {
+            log::warn!(
+                "{}: goes on behind the last block of the packed cowfile; that part was left out",
+                self.shown
+            );
+        }
+        Ok(())
+    }
+}
+
+fn read_failed(shown: &str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            Error::new(ErrorKind::Damaged, shown, "the packed cowfile ends too early")
+        }
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => {
+            Error::new(ErrorKind::Damaged, shown, format!("damaged gzip stream: {error}"))
+        }
+        _ => Error::io(shown, "cannot read the packed cowfile", error),
+    }
+}
+
+/// Reads until `buf` is full or the stream ends.
+pub(super) fn read_up_to(reader: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match reader.read(&mut buf[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}

@@ -1,0 +1,87 @@
+//! Unpacking a cowfile: see `packed` for what it is read from.
+
+use std::path::Path;
+
+use super::packed::{Blocks, Opened};
+use super::PackSummary;
+use crate::format::cowfile::bitmap::Bitmap;
+use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
+use crate::jobs::{Output, Replace};
+use crate::progress::{check, Progress};
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes of data that are moved in one go.
+const CHUNK: u64 = 1 << 20;
+
+/// Reads the head of a packed cowfile, gzipped or not.
+///
+/// # Errors
+/// `Format` for what is none; `Damaged` for a broken gzip stream.
+pub fn packed_head(path: &Path) -> Result<Head> {
+    Opened::open(path).map(|opened| opened.head)
+}
+
+/// Unpacks `source`, gzipped or not (`-`: standard input), into the cowfile `target`, which
+/// takes the place of what `replace` allows.
+///
+/// # Errors
+/// `Format` for what is no packed cowfile, `Damaged` for one that is cut short
+/// or contradicts itself; nothing is left at `target` then.
+pub fn unpack(
+    source: &Path,
+    target: &Path,
+    replace: Replace,
+    progress: &dyn Progress,
+) -> Result<PackSummary> {
+    let mut packed = Opened::open(source)?.bitmap()?;
+    let mut head = packed.head.clone();
+    head.packed = false;
+    let sector: &mut [u8; HEAD_SECTOR] =
+        packed.first.first_chunk_mut().expect("the head is longer than a sector");
+    head.encode_into(sector);
+    let output = Output::open_private(target, &packed.inputs, replace)?;
+    if output.is_stream() || output.is_block_device() {
+        let message = "a cowfile is a sparse file, no stream or block device: name a file";
+        return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));
+    }
+    let (bitmap, blocks) = (&packed.bitmap, &mut packed.blocks);
+    progress.total(bitmap.count() * MAPUNIT);
+    output.set_size(head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT))?;
+    output.write_at(&packed.first, 0)?;
+    for page in bitmap.pages() {
+        output.write_at(&page.bytes, page.offset)?;
+    }
+    write_blocks(blocks, bitmap, &head, &output, progress)?;
+    blocks.end()?;
+    let target = output.name().to_string();
+    output.finish(&|| check(progress, &target))?;
+    let blocks = bitmap.count();
+    Ok(PackSummary { blocks, bytes: head.doffset + blocks * MAPUNIT })
+}
+
+fn write_blocks(
+    blocks: &mut Blocks,
+    bitmap: &Bitmap,
+    head: &Head,
+    output: &Output,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut buf = vec![0; CHUNK as usize];
+    for (first, length) in bitmap.runs() {
+        let (mut at, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
+        while at < end {
+            check(progress, output.name())?;
+            let piece = &mut buf[..CHUNK.min(end - at) as usize];
+            blocks.read_exact(piece)?;
+            for (i, block) in piece.chunks(MAPUNIT as usize).enumerate() {
+                // A block of zeros stays a hole.
+                if block.iter().any(|byte| *byte != 0) {
+                    output.write_at(block, head.doffset + at + i as u64 * MAPUNIT)?;
+                }
+            }
+            progress.advance(piece.len() as u64);
+            at += piece.len() as u64;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Making changes durable, and closing: the order of the writes and syncs that
+//! `docs/crash-safety.md` argues.
+
+use std::sync::atomic::Ordering;
+
+use super::cowfile::{Cowfile, State};
+use crate::format::cowfile::bitmap::PageCopy;
+use crate::format::cowfile::head::{Head, HEAD_SECTOR, VERSION_CLOSED, VERSION_OPEN};
+use crate::{Error, Result};
+
+/// Pages of the bitmap that are joined for one write.
+const PAGES_IN_ONE_GO: usize = 256;
+
+impl Cowfile {
+    /// Returns once every change that was finished before the call is durable,
+    /// and its blocks reachable. Calls at the same time share syncs.
+    ///
+    /// # Errors
+    /// The system's, and `Poisoned` after a failed sync. When writing the bitmap
+    /// fails, for want of space say, a later flush may succeed.
+    pub fn flush(&self) -> Result<()> {
+        match self.current() {
+            State::ReadOnly | State::Closed => Ok(()),
+            State::Writable | State::Failed => self.rounds.join(|| self.flush_now()),
+        }
+    }
+
+    fn flush_now(&self) -> Result<()> {
+        self.check_writable()?;
+        let changes = self.changes.load(Ordering::Acquire);
+        if changes == self.durable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        // The pages are copied before the data is synced: a bit that is set
+        // later may belong to data that this sync does not cover.
+        let pages = self.bitmap.take_changed();
+        if let Err(error) = self.sync().and_then(|()| self.write_pages(&pages)) {
+            self.bitmap.put_back(&pages);
+            return Err(error);
+        }
+        if !pages.is_empty() {
+            self.sync()?;
+        }
+        self.durable.store(changes, Ordering::Release);
+        self.tell_if_removed();
+        self.warn_of_little_space();
+        Ok(())
+    }
+
+    /// Once, when nobody will find the file again.
+    fn tell_if_removed(&self) {
+        if let Err(error) = self.check_kept() {
+            if !self.told_removed.swap(true, Ordering::Relaxed) {
+                log::warn!("{error}");
+            }
+        }
+    }
+
+    /// Writes pages of the bitmap, neighbours in one go, up to some.
+    fn write_pages(&self, pages: &[PageCopy]) -> Result<()> {
+        let neighbours = |a: &PageCopy, b: &PageCopy| a.offset + a.bytes.len() as u64 == b.offset;
+        for run in pages.chunk_by(neighbours).flat_map(|run| run.chunks(PAGES_IN_ONE_GO)) {
+            let joined;
+            let bytes = match run {
+                [page] => &page.bytes,
+                _ => {
+                    joined = run.iter().flat_map(|page| page.bytes.iter().copied()).collect();
+                    &joined
+                }
+            };
+            self.storage.write_all_at(bytes, run[0].offset).map_err(|error| {
+                Error::io(self.name(), "cannot write the cowfile's bitmap", error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits for changes under way, flushes, and marks the file as clean.
+    /// Later changes are refused. May be repeated.
+    pub fn close(&self) -> Result<()> {
+        self.end(State::Closed)
+    }
+
+    /// Closes the file and goes on with it read-only: its medium can then be
+    /// made read-only or, mounted, shut down.
+    pub fn make_read_only(&self) -> Result<()> {
+        self.check_kept()?;
+        self.end(State::ReadOnly)?;
+        self.storage
+            .reopen_read_only()
+            .map_err(|error| Error::io(self.name(), "cannot open it read-only", error))
+    }
+
+    fn end(&self, state: State) -> Result<()> {
+        let _alone = self.ranges.lock(0..u64::MAX);
+        if matches!(self.current(), State::ReadOnly | State::Closed) {
+            return Ok(());
+        }
+        self.flush()?;
+        self.tell_if_removed();
+        let mut head = self.head.lock().expect("no panic while locked");
+        // Even when writing the head fails it may be there: a later change says again,
+        // before anything else, that the file is in use.
+        self.in_use.store(false, Ordering::Release);
+        if head.0.version == VERSION_OPEN {
+            let mut next = head.0.clone();
+            next.version = VERSION_CLOSED;
+            next.dirty = false;
+            next.cowused = self.bitmap.count();
+            self.write_head(&mut head, next)?;
+        }
+        self.state.store(state as u8, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn write_head(
+        &self,
+        head: &mut (Head, [u8; HEAD_SECTOR]),
+        next: Head,
+    ) -> Result<()> {
+        let mut sector = head.1;
+        next.encode_into(&mut sector);
+        self.storage
+            .write_all_at(&sector, 0)
+            .map_err(|error| Error::io(self.name(), "cannot write the cowfile's head", error))?;
+        self.sync()?;
+        *head = (next, sector);
+        Ok(())
+    }
+
+    /// Syncs; a failure leaves the state of the medium unknown, for good.
+    fn sync(&self) -> Result<()> {
+        self.storage.sync().map_err(|error| {
+            let error = Error::io(
+                self.name(),
+                "sync failed; writes are refused until the device is detached and attached again",
+                error,
+            );
+            if self.state.swap(State::Failed as u8, Ordering::AcqRel) != State::Failed as u8 {
+                log::error!("{error}");
+            }
+            error
+        })
+    }
+}

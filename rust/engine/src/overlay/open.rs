@@ -1,0 +1,76 @@
+//! Opening a cowfile for a device.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use super::cowfile::{Counters, Cowfile, State};
+use super::group_commit::Rounds;
+use super::health::Health;
+use super::range_lock::RangeLocks;
+use crate::format::cowfile::head::{MAPUNIT, VERSION_OPEN};
+use crate::format::cowfile::{check_length, Access, AtRest};
+use crate::storage::Storage;
+use crate::{Error, Layer, Result};
+
+impl Cowfile {
+    /// Opens the cowfile in `storage`: checks its head, that it belongs to
+    /// `base`, and its bitmap.
+    ///
+    /// # Errors
+    /// `Format` and `Unsupported` for what is no cowfile of ours or the original
+    /// driver's; `Mismatch` for one of another base; `Dirty` when the original
+    /// driver did not close it, or a merge of it was interrupted; `Damaged` when head,
+    /// bitmap and length contradict each other; `Io` when it was left in use and what was
+    /// written last did not reach its medium; and whatever reading the base brings.
+    pub fn open(storage: Arc<dyn Storage>, base: &dyn Layer, access: Access) -> Result<Cowfile> {
+        let cow = AtRest::check(storage, access)?;
+        cow.refuse_merging()?;
+        let identity = cow.belongs_to(base)?;
+        let AtRest { storage, head, sector, bitmap } = cow;
+        if access == Access::Writable {
+            check_length(&*storage, &head)?;
+        }
+        let state = match access {
+            Access::ReadOnly => State::ReadOnly,
+            Access::Writable => State::Writable,
+        };
+        // Where the cache could not be emptied, a bit may be missing on the medium that is set
+        // here, and a length that is seen may not be there: the first flush writes all bits.
+        let inherited = head.version == VERSION_OPEN;
+        let length = match inherited {
+            true => head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT),
+            false => storage
+                .len()
+                .map_err(|error| Error::io(storage.name(), "cannot read the length", error))?,
+        };
+        if inherited && access == Access::Writable {
+            bitmap.mark_all_changed();
+        }
+        let cow = Cowfile {
+            doffset: head.doffset,
+            blocks: head.rdoblocks,
+            bitmap,
+            length: AtomicU64::new(length),
+            ranges: RangeLocks::default(),
+            head: Mutex::new((head, sector)),
+            base: (base.size(), identity),
+            in_use: AtomicBool::new(false),
+            state: AtomicU8::new(state as u8),
+            changes: AtomicU64::new(u64::from(inherited)),
+            durable: AtomicU64::new(0),
+            rounds: Rounds::default(),
+            counters: Counters::default(),
+            health: Health::default(),
+            quota: OnceLock::new(),
+            snapshots: Mutex::default(),
+            has_a_name_to_lose: access == Access::Writable && storage.has_name().unwrap_or(false),
+            told_removed: AtomicBool::new(false),
+            copying: RwLock::default(),
+            storage,
+        };
+        if access == Access::Writable {
+            cow.warn_of_little_space();
+        }
+        Ok(cow)
+    }
+}
