@@ -102,12 +102,13 @@ impl AtRest {
         match fingerprint(base, self.head.rdoblocks) {
             Ok(found) if found == self.head.fingerprint => {
                 let message = "this cowfile belongs to another base (of the same size and \
-                               fingerprint, but another image, or a lower cowfile is missing); use \
-                               that one, or `cowcloop cow rebase` if this is the same device, \
-                               extracted or compressed anew";
+                               fingerprint, but its identity differs: another image, or a lower \
+                               cowfile is missing); use that one, or `cowcloop cow rebase` if this \
+                               is the same device, extracted or compressed anew";
                 Error::new(ErrorKind::Mismatch, self.name(), message)
             }
-            Ok(_) => self.mismatch("another content, or a lower cowfile is missing"),
+            Ok(_) => self
+                .mismatch("its identity differs: another content, or a lower cowfile is missing"),
             Err(error) => error,
         }
     }
