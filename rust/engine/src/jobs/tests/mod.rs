@@ -98,7 +98,7 @@ fn write(directory: &TempDir, name: &str, data: &[u8]) -> PathBuf {
 }
 
 fn open(path: &Path) -> Output {
-    Output::open(path, &[], Replace::Plain).unwrap()
+    Output::open(path, &[], Replace::Anything).unwrap()
 }
 
 fn make_fifo(directory: &TempDir) -> PathBuf {
