@@ -233,7 +233,7 @@ fn cowfiles_and_images_are_replaced_only_by_a_caller_that_says_so() {
 fn what_is_made_there_meanwhile_is_kept_as_well() {
     let directory = directory();
     let path = directory.path().join("k.cow");
-    let mut output = open(&path);
+    let mut output = Output::open(&path, &[], Replace::Plain).unwrap();
     fill(&mut output, b"an image");
     let cowfile = crate::format::cowfile::head::MAGIC.to_le_bytes();
     std::fs::write(&path, cowfile).unwrap();
