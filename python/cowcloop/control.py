@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cowcloop.errors import CowcloopError
 
 if TYPE_CHECKING:
-    from cowcloop.runtime import Record
+    from cowcloop.registry import Record
 
 # A status reply with hundreds of sessions stays far below; more is not ours.
 _REPLY_LIMIT = 16 << 20

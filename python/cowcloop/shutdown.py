@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from cowcloop import CowcloopError, mounting, mounts, runtime, server
-from cowcloop.mounting.programs import run
+from cowcloop import CowcloopError, mount, mounts, registry, server
+from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
 from cowcloop.server import units
 
@@ -25,7 +25,7 @@ _CONNECTED = "03"
 
 def main(path: str) -> None:
     """End the device of an entry, if the system is going down."""
-    entry = runtime.at(Path(path))
+    entry = registry.at(Path(path))
     if entry.record is None or not entry.alive() or not units.is_stopping():
         return
     end = time.monotonic() + _PATIENCE
@@ -38,13 +38,13 @@ def main(path: str) -> None:
                 print(f"cowcloop: {error}", file=sys.stderr)
                 break
         time.sleep(_PAUSE)
-    mounting.sync(entry)
+    mount.sync(entry)
     server.sync(entry)
 
 
-def _end(entry: runtime.Entry, record: runtime.Record) -> None:
+def _end(entry: registry.Entry, record: registry.Record) -> None:
     if record.mount is not None:
-        mounting.release(entry, discard=True)
+        mount.release(entry, discard=True)
         return
     if record.device is not None:
         for place in mounts.on_device(record.device):

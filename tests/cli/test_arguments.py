@@ -175,10 +175,10 @@ def test_no_colour_where_nobody_sees_it() -> None:
 def test_an_unexpected_error_is_one_line(tmp_path: Path) -> None:
     """A fault of ours is told in a line, and --debug shows where."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import cowcloop.runtime\n"
+        "import cowcloop.registry\n"
         "def entries():\n"
         "    raise RuntimeError('a fault\\nof ours')\n"
-        "cowcloop.runtime.entries = entries\n"
+        "cowcloop.registry.entries = entries\n"
     )
     env = finding(tmp_path)
     done = cowcloop("list", expect=1, env=env)

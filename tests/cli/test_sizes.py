@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cowcloop.server.options import parse_tcp
+from cowcloop.server.address import parse_tcp
 from cowcloop.sizes import format_size, parse_size
 from hypothesis import given, settings
 from hypothesis import strategies as st

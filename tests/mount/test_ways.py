@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from cowcloop.mounting import ways
-from cowcloop.mounting.errors import MountError
+from cowcloop.mount import ways
+from cowcloop.mount.errors import MountError
 from support.programs import cowcloop, program, refused
 from support.server import listed
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cowcloop.cli import console, waiting
-from cowcloop.runtime import find
+from cowcloop.registry import find
 from support import cloop, cowfile, nbdclient
 from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, refused, run
 from support.server import alive, attach, listed, serving, socket_of, wait_until
@@ -141,14 +141,14 @@ def test_a_killed_device_is_cleaned_up(image: Path, tmp_path: Path, runtime: Pat
 
 _KILLED = """
 import os, signal, sys
-from cowcloop import runtime
+from cowcloop import registry
 from cowcloop.cli import main
 
 def die(entry, record):
     print(record.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
-runtime.NewEntry.write = die
+registry.NewEntry.write = die
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cowcloop.errors import CowcloopError
-from cowcloop.server.address import Address
+from cowcloop.server.address import Address, TcpAddress, UnixAddress
 from cowcloop.server.command import nbdkit_command
 from cowcloop.server.messages import Message, translate
 from cowcloop.server.options import ServeOptions, Tls
@@ -63,12 +63,12 @@ def test_lines(line: str, message: Message | None) -> None:
 @pytest.mark.parametrize(
     ("address", "uri"),
     [
-        (Address(unix="/run/a b/s?&#%"), "nbd+unix:///?socket=/run/a%20b/s%3F%26%23%25"),
-        (Address(host="127.0.0.1", port=1), "nbd://127.0.0.1:1"),
-        (Address(host="::1", port=1), "nbd://[::1]:1"),
-        (Address(host="0.0.0.0", port=1), "nbd://127.0.0.1:1"),
-        (Address(host="*", port=1), "nbd://127.0.0.1:1"),
-        (Address(host="::", port=1), "nbd://[::1]:1"),
+        (UnixAddress("/run/a b/s?&#%"), "nbd+unix:///?socket=/run/a%20b/s%3F%26%23%25"),
+        (TcpAddress("127.0.0.1", 1), "nbd://127.0.0.1:1"),
+        (TcpAddress("::1", 1), "nbd://[::1]:1"),
+        (TcpAddress("0.0.0.0", 1), "nbd://127.0.0.1:1"),
+        (TcpAddress("*", 1), "nbd://127.0.0.1:1"),
+        (TcpAddress("::", 1), "nbd://[::1]:1"),
     ],
 )
 def test_uris(address: Address, uri: str) -> None:
@@ -79,7 +79,7 @@ def test_uris(address: Address, uri: str) -> None:
 def test_a_long_socket_path_is_refused_before_anything_starts() -> None:
     path = "/tmp/" + "x" * 103
     with pytest.raises(CowcloopError, match="at most 107 bytes, not 108"):
-        Address(unix=path).check()
+        UnixAddress(path).check()
 
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         nbdkit_args=("--filter=delay", "rdelay=1"),
     )
     command = nbdkit_command(
-        options, Address(host="::1", port=5), foreground=True, control="/c", ready=7, lifeline=8
+        options, TcpAddress("::1", 5), foreground=True, control="/c", ready=7, lifeline=8
     )
     assert command[0].endswith("nbdkit")
     plugin = next(n for n, word in enumerate(command) if word.endswith("plugin.so"))

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cowcloop import runtime as registry
-from cowcloop.runtime import Record, RegistryError
+from cowcloop import registry
+from cowcloop.registry import Record, RegistryError
 
 
 def record(**changes: object) -> Record:
@@ -190,7 +190,7 @@ def test_entries_are_made_under_the_directory_s_lock(runtime: Path) -> None:
     """A scan never sees an entry before it is locked: both take the same lock."""
     handle = os.open(registry.directory(), os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    script = "import cowcloop.runtime as r; r.directory(); print(flush=True); r.create()"
+    script = "import cowcloop.registry as r; r.directory(); print(flush=True); r.create()"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as maker:
         assert maker.stdout is not None
         maker.stdout.readline()

@@ -11,8 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cowcloop import runtime as registry
-from cowcloop import unit_devices
+from cowcloop.registry import place, unit_devices
 from cowcloop.server import messages, units
 from support import users
 from support.programs import PATIENCE, cowcloop_path, program, run
@@ -87,7 +86,7 @@ def test_what_an_initramfs_starts_is_marked(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_roots_registry_outlives_the_session(monkeypatch: pytest.MonkeyPatch, root: None) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/0")
-    assert registry._place() == Path("/run/cowcloop")
+    assert place._place() == Path("/run/cowcloop")
 
 
 def test_what_a_units_user_writes_is_not_believed(

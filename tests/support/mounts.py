@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from cowcloop.mounting import MountError
-from cowcloop.mounting.fuse2fs import check_writable
+from cowcloop.mount import MountError
+from cowcloop.mount.fuse2fs import check_writable
 
 from support.programs import program, run
 from support.server import wait_until

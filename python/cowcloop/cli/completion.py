@@ -145,9 +145,9 @@ def served(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Devices and sockets; a shell takes an address with its : and ? apart."""
-    from cowcloop import runtime
+    from cowcloop import registry
 
-    records = [entry.record for entry in runtime.entries() if entry.record is not None]
+    records = [entry.record for entry in registry.entries() if entry.record is not None]
     return [
         CompletionItem(name, help=os.path.basename(record.image))
         for record in records
@@ -167,8 +167,8 @@ def mounted_or_directory(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
     """Where devices are mounted, and directories."""
-    from cowcloop import runtime
+    from cowcloop import registry
 
-    points = [entry.record.mount for entry in runtime.entries() if entry.record is not None]
+    points = [entry.record.mount for entry in registry.entries() if entry.record is not None]
     found = [CompletionItem(point) for point in points if point and point.startswith(incomplete)]
     return [*found, CompletionItem(incomplete, type="dir")]

@@ -33,7 +33,7 @@ from cowcloop.files import same
 from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
-    from cowcloop.runtime import Entry
+    from cowcloop.registry import Entry
 
 # Seconds between two looks at a filesystem whose free space is watched.
 _WATCH_INTERVAL = 1.0

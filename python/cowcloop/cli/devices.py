@@ -13,7 +13,7 @@ from cowcloop.cli.completion import served
 from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
-    from cowcloop.runtime import Entry
+    from cowcloop.registry import Entry
 
 # Seconds for a server to tell its figures; it answers them from memory.
 _STATUS_TIMEOUT = 5.0
@@ -43,13 +43,13 @@ def detach_command(target: str | None, every: bool, discard: bool) -> None:
       cowcloop detach /dev/nbd0
       cowcloop detach --all
     """
-    from cowcloop import mounting, server
+    from cowcloop import mount, server
 
     def detach(entry: Entry) -> None:
-        mounting.check_unmounted(entry)
+        mount.check_unmounted(entry)
         if entry.record is not None and entry.record.mount is not None:
             # Somebody else has unmounted it.
-            mounting.release(entry, discard=discard)
+            mount.release(entry, discard=discard)
         else:
             failures = server.failures(entry)
             server.detach(entry, discard=discard)
@@ -72,10 +72,10 @@ def sync_command(target: str | None, every: bool) -> None:
       cowcloop sync "$uri"
       cowcloop sync --all
     """
-    from cowcloop import mounting, server
+    from cowcloop import mount, server
 
     def sync(entry: Entry) -> None:
-        mounting.sync(entry)
+        mount.sync(entry)
         server.sync(entry)
 
     _for_each(_chosen(target, every or target is None, "sync"), sync, "on disk")
@@ -108,9 +108,9 @@ def list_command(as_json: bool, watch: bool) -> None:
 
 
 def _all_devices() -> list[dict[str, Any]]:
-    from cowcloop import runtime
+    from cowcloop import registry
 
-    return [_describe(entry) for entry in runtime.entries()]
+    return [_describe(entry) for entry in registry.entries()]
 
 
 def _watch(as_json: bool) -> None:
@@ -124,15 +124,15 @@ def _watch(as_json: bool) -> None:
 
 
 def _chosen(target: str | None, every: bool, action: str) -> list[Entry]:
-    from cowcloop import runtime
+    from cowcloop import registry
 
     if (target is None) == (not every):
         raise click.UsageError("name one device (URI, SOCKET or DEVICE), or give --all")
     if target is None:
-        known = runtime.entries()
+        known = registry.entries()
         # Who starts a unit ends it.
         return [entry for entry in known if entry.owner is None or action != "detach"]
-    return [runtime.find_whole(target, action)]
+    return [registry.find_whole(target, action)]
 
 
 def _for_each(entries: list[Entry], action: Any, done: str) -> None:
@@ -165,7 +165,7 @@ def _failed(entry: Entry, failures: int) -> str:
 
 def _describe(entry: Entry) -> dict[str, Any]:
     """One device for --json: the record, then the figures of the running server."""
-    from cowcloop import control, mounting
+    from cowcloop import control, mount
     from cowcloop.control import ControlError
 
     record = entry.record
@@ -188,7 +188,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
         device.update(control.status(entry.control, record, timeout=_STATUS_TIMEOUT))
     except ControlError as error:
         device["error"] = str(error)
-    ended = mounting.broken(entry)
+    ended = mount.broken(entry)
     if ended is not None:
         device["error"] = f"{ended} has ended: cowcloop umount cleans up"
     return device

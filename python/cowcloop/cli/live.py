@@ -23,9 +23,9 @@ def suspend_command(target: str) -> None:
     Examples:
       cowcloop suspend "$uri"
     """
-    from cowcloop import runtime, server
+    from cowcloop import registry, server
 
-    server.request(runtime.find_whole(target, "suspend"), "suspend")
+    server.request(registry.find_whole(target, "suspend"), "suspend")
     console.note(f"{target}: suspended; the medium can be changed")
 
 
@@ -38,9 +38,9 @@ def resume_command(target: str) -> None:
     Examples:
       cowcloop resume "$uri"
     """
-    from cowcloop import runtime, server
+    from cowcloop import registry, server
 
-    server.request(runtime.find_whole(target, "resume"), "resume")
+    server.request(registry.find_whole(target, "resume"), "resume")
     console.note(f"{target}: resumed")
 
 
@@ -62,10 +62,10 @@ def reopen_command(target: str, read_only: bool, session: str | None) -> None:
     Examples:
       cowcloop reopen --read-only "$uri"
     """
-    from cowcloop import runtime, server
+    from cowcloop import registry, server
     from cowcloop.cli.target import one_session
 
-    entry = runtime.find(target)
-    session = one_session(target, runtime.session_in(target, entry), session)
+    entry = registry.find(target)
+    session = one_session(target, registry.session_in(target, entry), session)
     server.request(entry, "reopen-read-only", session=session)
     console.note(f"{target}: read-only; the cowfile is closed")

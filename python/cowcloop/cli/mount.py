@@ -65,7 +65,7 @@ def mount_command(
       cowcloop mount disk.img disk.cow /mnt --partition 1
       cowcloop umount /mnt
     """
-    from cowcloop import mounting
+    from cowcloop import mount
     from cowcloop.server.interrupts import noted_interrupts
     from cowcloop.server.options import ServeOptions
 
@@ -79,11 +79,9 @@ def mount_command(
         image=image, cows=cows, nbdkit_verbose=console.levels.verbose > 1, **values
     )
     check_log(options, log)
-    wanted = mounting.MountOptions(via=via, partition=partition, options=mount_options)
+    wanted = mount.MountOptions(via=via, partition=partition, options=mount_options)
     with noted_interrupts() as interrupts:
-        entry = mounting.mount(
-            options, directory, wanted, interrupts, report=console.report, log=log
-        )
+        entry = mount.mount(options, directory, wanted, interrupts, report=console.report, log=log)
     assert entry.record is not None
     console.note(f"{directory}: mounted via {entry.record.via}")
 
@@ -101,15 +99,15 @@ def umount_command(directory: str, discard: bool) -> None:
     Examples:
       cowcloop umount /mnt
     """
-    from cowcloop import mounting
+    from cowcloop import mount
     from cowcloop.cli.waiting import waiting_for
 
-    entry = mounting.mounted_on(directory)
+    entry = mount.mounted_on(directory)
     with waiting_for(entry):
-        ended = mounting.release(entry, discard=discard)
-    if ended is mounting.Ended.CRASHED:
+        ended = mount.release(entry, discard=discard)
+    if ended is mount.Ended.CRASHED:
         console.warning(f"{directory}: unmounted after a crash: {ended.value}")
-    elif ended is mounting.Ended.DISCARDED:
+    elif ended is mount.Ended.DISCARDED:
         console.warning(f"{directory}: unmounted; {ended.value}")
     else:
         console.done(f"{directory}: unmounted; {ended.value}")

@@ -151,15 +151,16 @@ def _print_command(options: ServeOptions) -> None:
     """The command line for a shell; without our own channels to the process that starts it."""
     import shlex
 
-    from cowcloop.server.address import Address
+    from cowcloop.server.address import Address, TcpAddress, UnixAddress
     from cowcloop.server.command import nbdkit_command
     from cowcloop.server.options import absolute
 
+    address: Address
     if options.tcp is not None:
-        address = Address(host=options.tcp[0], port=options.tcp[1])
+        address = TcpAddress(*options.tcp)
     else:
         # nbdkit's name for a private socket that it makes itself.
-        address = Address(unix="-" if options.unix is None else absolute(options.unix))
+        address = UnixAddress("-" if options.unix is None else absolute(options.unix))
     console.result(shlex.join(nbdkit_command(options, address, foreground=True)))
 
 
@@ -245,8 +246,8 @@ def _check_nbdkit_args(words: tuple[str, ...], background: bool) -> None:
 def _options(
     state: console.State, values: dict[str, Any], *, background: bool = False
 ) -> ServeOptions:
-    from cowcloop.server.address import Address
-    from cowcloop.server.options import ServeOptions, Tls, parse_tcp
+    from cowcloop.server.address import is_all_interfaces, parse_tcp
+    from cowcloop.server.options import ServeOptions, Tls
 
     tcp = values.pop("tcp")
     if tcp is not None and values["unix"] is not None:
@@ -275,7 +276,7 @@ def _options(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--tcp") from None
     check_device(values)
-    if address is not None and Address(host=address[0]).on_all_interfaces:
+    if address is not None and is_all_interfaces(address[0]):
         console.warning(
             f"--tcp {tcp} listens on all interfaces: who reaches this machine can connect"
         )

@@ -9,7 +9,7 @@ from cowcloop.errors import CowcloopError, NotFoundError
 from cowcloop.files import MEMORY
 
 if TYPE_CHECKING:
-    from cowcloop.runtime import Entry
+    from cowcloop.registry import Entry
 
 _SUFFIX = ".cow"
 
@@ -19,14 +19,14 @@ def device_of(target: str) -> tuple[Entry | None, str | None]:
 
     None stands for a cowfile that none of this user's devices has.
     """
-    from cowcloop import runtime
+    from cowcloop import registry
 
     if not os.path.isfile(target):
         entry = _find(target)
-        return entry, runtime.session_in(target, entry)
+        return entry, registry.session_in(target, entry)
     path = os.path.realpath(target)
     folder, name = os.path.split(path)
-    for entry in runtime.entries():
+    for entry in registry.entries():
         record = entry.record
         if record is None:
             continue
@@ -70,11 +70,11 @@ def _find(target: str) -> Entry:
     """A served device; what looks like the name of a file is said to be missing as one."""
     import errno
 
-    from cowcloop import runtime
+    from cowcloop import registry
 
     try:
-        return runtime.find(target)
-    except runtime.RegistryError:
+        return registry.find(target)
+    except registry.RegistryError:
         if "://" in target or os.path.exists(target):
             raise
         message = f"{target}: neither a cowfile nor a served device (cowcloop list shows them)"

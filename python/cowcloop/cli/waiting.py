@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cowcloop.cli import console
-from cowcloop.runtime import Entry
+from cowcloop.registry import Entry
 
 # Seconds that a server may take before something is said. It may have much to write.
 _PATIENCE = 5.0

@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cowcloop.files import check_cows, refuse_mode
-from cowcloop.server.background import attach, check_kept, detach, failures, request, sync
+from cowcloop.server.address import parse_tcp
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
-from cowcloop.server.options import ServeOptions, Tls, parse_tcp
+from cowcloop.server.options import ServeOptions, Tls
 from cowcloop.server.reason import explained
+from cowcloop.server.requests import failures, request, sync
+from cowcloop.server.start import attach
+from cowcloop.server.stop import check_kept, detach
 from cowcloop.sizes import size_of
 
 if TYPE_CHECKING:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cowcloop import _core, control, runtime
+from cowcloop import _core, control, registry
 from cowcloop.control import NoAnswer
 from cowcloop.errors import ImageFormatError
 from cowcloop.locks import is_locked
 from cowcloop.server.errors import ServerError
+
+# Seconds for a server to tell its state. It may be writing much to a slow medium.
+STATUS_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Removed:
 
 
 def removed_cowfile(
-    channel: str | os.PathLike[str], record: runtime.Record, timeout: float
+    channel: str | os.PathLike[str], record: registry.Record, timeout: float
 ) -> Removed | None:
     """A running server's cowfile that has been removed, if one has.
 
@@ -35,16 +38,6 @@ def removed_cowfile(
         if cowfile["state"] == "removed":
             return Removed(cowfile["path"], cowfile.get("name"))
     return None
-
-
-def failures(channel: str | os.PathLike[str], record: runtime.Record, timeout: float) -> int:
-    """How many writes and flushes of a running server have failed; 0 when it does not tell."""
-    try:
-        status = control.status(channel, record, timeout=timeout)
-    except control.ControlError:
-        return 0
-    cowfiles = (*status["cowfiles"], *status.get("sessions", ()))
-    return sum(cowfile.get("failures", 0) for cowfile in cowfiles)
 
 
 def check_closed(cow: str | None) -> None:

@@ -10,7 +10,7 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from cowcloop import control, runtime
+from cowcloop import control, registry
 from cowcloop.errors import CowcloopError
 from cowcloop.server import nbd_client
 from cowcloop.server.closing import check_closed, removed_cowfile
@@ -48,9 +48,9 @@ class Server:
         self._report = report
         self._owner = os.getpid()
         self._thread: threading.Thread | None = None
-        self._entry: runtime.Entry | None = None
+        self._entry: registry.Entry | None = None
         self._nbdkit: Nbdkit | None = None
-        self._record: runtime.Record | None = None
+        self._record: registry.Record | None = None
 
     @property
     def uri(self) -> str:
@@ -159,7 +159,7 @@ class Server:
             raise ServerError("the server has not been started")
         return self._nbdkit
 
-    def _ready(self) -> runtime.Record:
+    def _ready(self) -> registry.Record:
         if self._record is None:
             raise ServerError("the server has not been started")
         return self._record

@@ -97,19 +97,3 @@ class ServeOptions:
 def absolute(path: str) -> str:
     """An absolute path to the same file (`..` behind a symbolic link is left alone)."""
     return os.path.join(os.getcwd(), path)
-
-
-def parse_tcp(text: str) -> tuple[str, int]:
-    """Host and port in ``[HOST:]PORT``; ValueError says what is wrong. Port 0: a free one."""
-    host, colon, port = text.rpartition(":")
-    if not colon:
-        host = "127.0.0.1"
-    elif host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text!r}: write an IPv6 address in brackets, such as [::1]:10809")
-    if not host:
-        raise ValueError(f"{text!r} names no host: write HOST:PORT or PORT")
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
-        raise ValueError(f"{text!r}: the port must be a number from 0 to 65535")
-    return host, int(port)

@@ -11,7 +11,7 @@ import subprocess
 import weakref
 from collections.abc import Callable
 
-from cowcloop.runtime import NewEntry
+from cowcloop.registry import NewEntry
 from cowcloop.server import units
 from cowcloop.server.address import Address
 from cowcloop.server.command import nbdkit_command

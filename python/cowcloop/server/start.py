@@ -6,10 +6,10 @@ import contextlib
 import resource
 from collections.abc import Iterator
 
-from cowcloop import runtime
+from cowcloop import registry
 from cowcloop.files import MEMORY
-from cowcloop.server import nbd_client
-from cowcloop.server.address import Address, free_port
+from cowcloop.server import nbd_client, units
+from cowcloop.server.address import Address, TcpAddress, UnixAddress, free_port
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
 from cowcloop.server.options import ServeOptions, absolute
@@ -22,6 +22,29 @@ _PORT_ATTEMPTS = 10
 _OPEN_FILES = 32
 
 
+def attach(
+    options: ServeOptions,
+    *,
+    report: Report,
+    loop: Loop | None = None,
+    log: str | None = None,
+    keep: bool = True,
+) -> registry.Entry:
+    """Serve a device from a process that outlives this one; returns when it is ready.
+
+    Without `keep` the caller has systemd end it in order (units.keep), when more is known of it.
+    """
+    with started(options, loop=loop or Loop(), report=report, background=True, log=log) as (
+        nbdkit,
+        entry,
+    ):
+        if keep:
+            units.keep(entry)
+        nbdkit.release()
+    nbdkit.abandon()
+    return entry
+
+
 @contextlib.contextmanager
 def started(
     options: ServeOptions,
@@ -30,12 +53,12 @@ def started(
     report: Report,
     background: bool = False,
     log: str | None = None,
-) -> Iterator[tuple[Nbdkit, runtime.Entry]]:
+) -> Iterator[tuple[Nbdkit, registry.Entry]]:
     """A device that answers, connected to its kernel device, and its entry in the registry.
 
     Nothing is left of it when the block fails.
     """
-    entry = runtime.create()
+    entry = registry.create()
     nbdkit = None
     try:
         nbdkit = start(options, entry, loop=loop, report=report, background=background, log=log)
@@ -58,7 +81,7 @@ def started(
 
 def start(
     options: ServeOptions,
-    entry: runtime.NewEntry,
+    entry: registry.NewEntry,
     *,
     loop: Loop,
     report: Report,
@@ -92,11 +115,11 @@ def start(
             raise ServerError(reason)
 
 
-def record_of(options: ServeOptions, nbdkit: Nbdkit) -> runtime.Record:
+def record_of(options: ServeOptions, nbdkit: Nbdkit) -> registry.Record:
     """What the registry keeps about a device that is ready."""
     if nbdkit.pid is None:
         raise ServerError("nbdkit did not tell its process number")
-    return runtime.Record(
+    return registry.Record(
         pid=nbdkit.pid,
         uri=nbdkit.address.uri(tls=options.tls.mode == "require"),
         socket=nbdkit.address.unix,
@@ -121,10 +144,10 @@ def _check_limit(options: ServeOptions) -> None:
         )
 
 
-def _address(options: ServeOptions, entry: runtime.NewEntry) -> Address:
+def _address(options: ServeOptions, entry: registry.NewEntry) -> Address:
     if options.tcp is not None:
         host, port = options.tcp
-        return Address(host=host, port=port or free_port(host))
+        return TcpAddress(host, port or free_port(host))
     if options.unix is not None:
-        return Address(unix=absolute(options.unix))
-    return Address(unix=str(entry.path / "nbd.sock"))
+        return UnixAddress(absolute(options.unix))
+    return UnixAddress(str(entry.path / "nbd.sock"))

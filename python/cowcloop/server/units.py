@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from cowcloop import mounts, runtime
+from cowcloop import mounts, registry
 from cowcloop.files import MEMORY
 
 _BOOTED = Path("/run/systemd/system")
@@ -56,7 +56,7 @@ def argv0(path: str) -> str:
     return f"@{name}" if any(map(os.path.exists, _INITRAMFS)) else path
 
 
-def keep(entry: runtime.Entry) -> None:
+def keep(entry: registry.Entry) -> None:
     """Have a device that is ready ended in the right order when the system goes down."""
     if entry.record is None or not _usable():
         return
@@ -77,7 +77,7 @@ def keep(entry: runtime.Entry) -> None:
     subprocess.run([*command, "--", "/bin/true"], **_SILENT)  # type: ignore[call-overload]
 
 
-def _order(entry: runtime.Entry, record: runtime.Record) -> Iterable[str]:
+def _order(entry: registry.Entry, record: registry.Record) -> Iterable[str]:
     """Where the keeper stands. What starts after another unit is stopped before it."""
     scopes = [_scope(entry.id, program) for program in ("nbdkit", "nbdfuse", "fuse2fs")]
     yield f"After={' '.join(scopes)}"

@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from cowcloop.mounting import fuse2fs
-from cowcloop.mounting.errors import MountError
+from cowcloop.mount import fuse2fs
+from cowcloop.mount.errors import MountError
 from cowcloop.programs import MissingProgram, check_programs, find_program
 
 # nbd: /dev/nbdN and the kernel's file system. fuse: nbdfuse, a loop device and the kernel's file

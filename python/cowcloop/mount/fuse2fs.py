@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from cowcloop.mounting.errors import MountError
-from cowcloop.mounting.programs import run
+from cowcloop.mount.errors import MountError
+from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
 
 # libfuse 3 leaves it to the program to cut a file that is opened with O_TRUNC. e2fsprogs 1.47.1

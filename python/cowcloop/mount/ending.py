@@ -13,12 +13,12 @@ import re
 import time
 from pathlib import Path
 
-from cowcloop import mounts, runtime, server
+from cowcloop import mounts, registry, server
 from cowcloop.errors import CowcloopError
-from cowcloop.mounting import fuse
-from cowcloop.mounting.errors import MountError
-from cowcloop.mounting.places import FILESYSTEM_FIFO, disk_fifo, disk_folder
-from cowcloop.mounting.programs import run
+from cowcloop.mount import fuse
+from cowcloop.mount.errors import MountError
+from cowcloop.mount.places import FILESYSTEM_FIFO, disk_fifo, disk_folder
+from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
 from cowcloop.server import nbd_client
 
@@ -39,10 +39,10 @@ class Ended(enum.Enum):
     DISCARDED = "what could not be written is lost"
 
 
-def mounted_on(directory: str) -> runtime.Entry:
+def mounted_on(directory: str) -> registry.Entry:
     """The device that mount has mounted on a directory."""
     place = os.path.realpath(directory)
-    for entry in runtime.entries():
+    for entry in registry.entries():
         if entry.record is not None and entry.record.mount == place:
             return entry
     if mounts.at(place) is None:
@@ -55,7 +55,7 @@ def mounted_on(directory: str) -> runtime.Entry:
     raise MountError(f"{directory} is not a mount of cowcloop's: use umount(8)")
 
 
-def broken(entry: runtime.Entry) -> str | None:
+def broken(entry: registry.Entry) -> str | None:
     """The program behind a mount that has ended by itself, if one has."""
     record = entry.record
     if record is None or record.mount is None:
@@ -69,14 +69,14 @@ def broken(entry: runtime.Entry) -> str | None:
     return None
 
 
-def check_unmounted(entry: runtime.Entry) -> None:
+def check_unmounted(entry: registry.Entry) -> None:
     """Refuse to take a device away from under its mount."""
     record = entry.record
     if record is not None and record.mount is not None and record.is_mounted():
         raise MountError(f"{record.uri}: mounted on {record.mount}: use cowcloop umount")
 
 
-def sync(entry: runtime.Entry) -> None:
+def sync(entry: registry.Entry) -> None:
     """Bring what was written to a mount to disk."""
     record = entry.record
     if record is None or record.mount is None or not record.is_mounted():
@@ -90,7 +90,7 @@ def sync(entry: runtime.Entry) -> None:
         )
 
 
-def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
+def release(entry: registry.Entry, *, discard: bool = False) -> Ended:
     """Unmount an entry's file system and end its device, or what is left of both.
 
     Returns when all is on disk. Refused while its cowfile has been removed, and while what could
@@ -144,7 +144,7 @@ def release(entry: runtime.Entry, *, discard: bool = False) -> Ended:
     raise MountError(f"{place} is unmounted, but not everything could be written: {reason}")
 
 
-def _check_written(entry: runtime.Entry) -> None:
+def _check_written(entry: registry.Entry) -> None:
     """Refuse to unmount while what could not be written is still in the kernel's memory.
 
     The kernel tells of it once, to the program that syncs first; the server remembers.

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cowcloop import mounts, runtime, server
+from cowcloop import mounts, registry, server
 from cowcloop.errors import CowcloopError
-from cowcloop.mounting import ending, fuse, journals, probe, ways
-from cowcloop.mounting.errors import MountError
-from cowcloop.mounting.places import DISK, FILESYSTEM_FIFO, disk_fifo, disk_file, disk_folder
-from cowcloop.mounting.programs import run
+from cowcloop.mount import ending, fuse, journals, probe, ways
+from cowcloop.mount.errors import MountError
+from cowcloop.mount.places import DISK, FILESYSTEM_FIFO, disk_fifo, disk_file, disk_folder
+from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
 from cowcloop.server import units
 from cowcloop.server.interrupts import Interrupts
@@ -40,7 +40,7 @@ def mount(
     *,
     report: Report,
     log: str | None = None,
-) -> runtime.Entry:
+) -> registry.Entry:
     """Serve a device in the background and mount it; when it fails, nothing is left of it."""
     place = os.path.realpath(directory)
     _refuse_ours(place, directory)
@@ -88,7 +88,7 @@ def _words(options: tuple[str, ...]) -> list[str]:
 
 
 def _refuse_ours(place: str, typed: str) -> None:
-    for entry in runtime.entries():
+    for entry in registry.entries():
         if entry.record is not None and entry.record.mount == place:
             raise MountError(f"{typed} has a device of cowcloop's already: cowcloop umount ends it")
 
@@ -123,7 +123,7 @@ def _claimed(place: str, typed: str) -> Iterator[None]:
 
 def _attach(
     options: ServeOptions, way: str, interrupts: Interrupts, report: Report, log: str | None
-) -> runtime.Entry:
+) -> registry.Entry:
     if way != "nbd" or options.device is not None:
         return server.attach(options, report=report, loop=interrupts.loop(), log=log, keep=False)
     tried: frozenset[str] = frozenset()
@@ -140,7 +140,7 @@ def _attach(
             tried |= {device}
 
 
-def _as_file(entry: runtime.Entry, record: runtime.Record, interrupts: Interrupts) -> str:
+def _as_file(entry: registry.Entry, record: registry.Record, interrupts: Interrupts) -> str:
     """The device as a file, by nbdfuse."""
     folder = disk_folder(entry.path)
     folder.mkdir(mode=0o700)
@@ -153,7 +153,7 @@ def _as_file(entry: runtime.Entry, record: runtime.Record, interrupts: Interrupt
 
 
 def _mount(
-    record: runtime.Record,
+    record: registry.Record,
     folder: Path,
     source: str,
     volume: probe.Volume,
@@ -226,7 +226,7 @@ def _mount_by_fuse2fs(
         raise MountError(f"{image}: {str(error).replace(source, image)}") from None
 
 
-def _warnings(record: runtime.Record, volume: probe.Volume, wanted: MountOptions) -> Iterator[str]:
+def _warnings(record: registry.Record, volume: probe.Volume, wanted: MountOptions) -> Iterator[str]:
     """What the user does not expect of a mount that has been made."""
     if record.read_only:
         return

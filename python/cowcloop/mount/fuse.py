@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cowcloop import mounts
 from cowcloop.locks import is_locked
-from cowcloop.mounting.errors import MountError
+from cowcloop.mount.errors import MountError
 from cowcloop.server import units
 from cowcloop.server.interrupts import Interrupts
 

@@ -7,7 +7,7 @@ are mounted read-only. A device without a cowfile does not let them.
 from __future__ import annotations
 
 from cowcloop.files import MEMORY
-from cowcloop.mounting.probe import Volume
+from cowcloop.mount.probe import Volume
 
 #: How to mount one without that, where the kernel has an option for it.
 WITHOUT_REPLAY = {

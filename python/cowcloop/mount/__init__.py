@@ -6,10 +6,10 @@ One file a step: `ways` chooses how the kernel gets at the device, `fuse` runs t
 
 from __future__ import annotations
 
-from cowcloop.mounting.ending import Ended, broken, check_unmounted, mounted_on, release, sync
-from cowcloop.mounting.errors import MountError
-from cowcloop.mounting.making import MountOptions, mount
-from cowcloop.mounting.ways import WAYS
+from cowcloop.mount.ending import Ended, broken, check_unmounted, mounted_on, release, sync
+from cowcloop.mount.errors import MountError
+from cowcloop.mount.making import MountOptions, mount
+from cowcloop.mount.ways import WAYS
 
 __all__ = [
     "WAYS",

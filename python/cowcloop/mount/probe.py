@@ -6,8 +6,8 @@ import shlex
 import struct
 from dataclasses import dataclass
 
-from cowcloop.mounting.errors import MountError
-from cowcloop.mounting.programs import run
+from cowcloop.mount.errors import MountError
+from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
 from cowcloop.sizes import format_size
 

@@ -1,0 +1,73 @@
+"""What all addresses have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from abc import ABC, abstractmethod
+
+# The newstyle handshake: both magics and the server's flags; then our flags (fixed newstyle, no
+# zeroes) and the option ABORT, so that the server sees a client that leaves, not one that fails.
+_GREETING = b"NBDMAGICIHAVEOPT"
+_GOODBYE = struct.pack(">I8sII", 3, b"IHAVEOPT", 2, 0)
+
+
+class Address(ABC):
+    """Where a server listens."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The address as people write it."""
+
+    @property
+    def unix(self) -> str | None:
+        """The path of the Unix socket, if it is one."""
+        return None
+
+    @property
+    def on_all_interfaces(self) -> bool:
+        """Whether it is every TCP address of the machine."""
+        return False
+
+    @abstractmethod
+    def uri(self, tls: bool = False) -> str:
+        """The NBD URI that clients are given."""
+
+    @abstractmethod
+    def nbdkit_args(self) -> list[str]:
+        """nbdkit's options to listen here."""
+
+    @abstractmethod
+    def connect(self, timeout: float) -> socket.socket:
+        """A connection of a client on this machine; OSError when there is none."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse an address that cannot work; removes what a dead server has left in the way."""
+
+    @abstractmethod
+    def make_private(self) -> None:
+        """Keep other users from the address, where the system can."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """Remove what nbdkit leaves behind."""
+
+    def answers(self, timeout: float = 1.0) -> bool:
+        """Whether an NBD server accepts a connection and greets."""
+        try:
+            with self.connect(timeout) as connection:
+                greeting = b""
+                while len(greeting) < len(_GREETING) + 2:
+                    part = connection.recv(len(_GREETING) + 2 - len(greeting))
+                    if not part:
+                        return False
+                    greeting += part
+                with contextlib.suppress(OSError):
+                    connection.sendall(_GOODBYE)
+                    connection.recv(20)
+                return greeting.startswith(_GREETING)
+        except OSError:
+            return False
