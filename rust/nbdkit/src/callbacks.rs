@@ -2,20 +2,25 @@
 //! and lets neither an error nor a panic get past.
 
 use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::{ptr, slice};
 
-use cowcloop_engine::Result;
+use cowcloop_engine::{Extent, ExtentKind, Result};
+use cowcloop_server::{forward, guard, Connection, Fua, ZeroFlags};
 
 use crate::abi::{self, Plugin};
 use crate::host::{ExportList, ExtentList};
-use crate::request::Connection;
-use crate::{config, host, lifecycle, places, report};
+use crate::report::{client_errno, Log};
+use crate::{config, host, lifecycle};
 
 /// What clients are told of block sizes, in bytes: any request is served; below
 /// a file system's usual block a write may have to read first; nbdkit itself
 /// takes no more than the maximum.
 const BLOCK_SIZES: (u32, u32, u32) = (1, 4096, 64 << 20);
+
+/// Extents that one answer may hold; the client asks again for what follows.
+const MAX_EXTENTS: usize = 1 << 16;
 
 const VERSION: &CStr =
     match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -80,7 +85,7 @@ pub extern "C" fn plugin_init() -> *mut Plugin {
 
 /// 0, or -1 after the error was told.
 fn step(work: impl FnOnce() -> std::result::Result<(), String>) -> c_int {
-    match report::guard(work) {
+    match guard(work) {
         Some(Ok(())) => 0,
         Some(Err(line)) => {
             host::error(&line);
@@ -90,17 +95,17 @@ fn step(work: impl FnOnce() -> std::result::Result<(), String>) -> c_int {
     }
 }
 
-/// Runs a data request of a connection: 0, or -1 after the error was told.
+/// Runs a data request of a connection: 0, or -1 with the errno that its client sees.
 ///
 /// # Safety
 /// `handle` is what [`open`] returned and [`close`] has not yet taken.
 unsafe fn request(handle: *mut c_void, work: impl FnOnce(&Connection) -> Result<()>) -> c_int {
     // SAFETY: by the condition above, `handle` is a `Connection` that lives.
     let connection = unsafe { &*handle.cast::<Connection>() };
-    match report::guard(|| work(connection)) {
+    match guard(|| work(connection)) {
         Some(Ok(())) => 0,
         Some(Err(error)) => {
-            report::request_failed(&error);
+            host::set_error(client_errno(&error));
             -1
         }
         // Without an errno set, nbdkit answers EIO.
@@ -115,15 +120,15 @@ unsafe fn request(handle: *mut c_void, work: impl FnOnce(&Connection) -> Result<
 unsafe fn query(handle: *mut c_void, work: impl FnOnce(&Connection) -> c_int) -> c_int {
     // SAFETY: by the condition above, `handle` is a `Connection` that lives.
     let connection = unsafe { &*handle.cast::<Connection>() };
-    report::guard(|| work(connection)).unwrap_or(-1)
+    guard(|| work(connection)).unwrap_or(-1)
 }
 
 extern "C" fn load() {
-    report::install();
+    forward(&Log);
 }
 
 extern "C" fn dump_plugin() {
-    report::guard(|| host::print_line(concat!("cowcloop_version=", env!("CARGO_PKG_VERSION"))));
+    guard(|| host::print_line(concat!("cowcloop_version=", env!("CARGO_PKG_VERSION"))));
 }
 
 unsafe extern "C" fn config(key: *const c_char, value: *const c_char) -> c_int {
@@ -153,34 +158,28 @@ extern "C" fn cleanup() {
 }
 
 extern "C" fn preconnect(_readonly: c_int) -> c_int {
-    match report::guard(places::enter) {
+    match guard(lifecycle::enter) {
         Some(true) => 0,
         _ => -1,
     }
 }
 
 extern "C" fn open(readonly: c_int) -> *mut c_void {
-    match report::guard(|| lifecycle::open(readonly != 0).map(Box::new)) {
-        Some(Ok(connection)) => Box::into_raw(connection).cast(),
-        Some(Err(line)) => {
-            report::client_failed(&line);
-            ptr::null_mut()
-        }
-        None => ptr::null_mut(),
-    }
+    let opened = guard(|| lifecycle::open(readonly != 0).map(Box::new)).flatten();
+    opened.map_or(ptr::null_mut(), |connection| Box::into_raw(connection).cast())
 }
 
 unsafe extern "C" fn close(handle: *mut c_void) {
     // SAFETY: `open` made it by `Box::into_raw`, and nbdkit gives it back once,
     // after the connection's last request.
     let connection = unsafe { Box::from_raw(handle.cast::<Connection>()) };
-    report::guard(|| drop(connection));
+    guard(|| drop(connection));
 }
 
 unsafe extern "C" fn get_size(handle: *mut c_void) -> i64 {
     // SAFETY: nbdkit passes the handle of a connection that is open.
     let connection = unsafe { &*handle.cast::<Connection>() };
-    report::guard(|| i64::try_from(connection.size()).unwrap_or(-1)).unwrap_or(-1)
+    guard(|| i64::try_from(connection.size()).unwrap_or(-1)).unwrap_or(-1)
 }
 
 unsafe extern "C" fn block_size(
@@ -192,6 +191,10 @@ unsafe extern "C" fn block_size(
     // SAFETY: nbdkit passes pointers to three variables of its own.
     unsafe { (*minimum, *preferred, *maximum) = BLOCK_SIZES };
     0
+}
+
+fn fua(flags: u32) -> Fua {
+    Fua(flags & abi::FLAG_FUA != 0)
 }
 
 extern "C" fn yes(_handle: *mut c_void) -> c_int {
@@ -244,7 +247,7 @@ unsafe extern "C" fn pwrite(
     // SAFETY: nbdkit passes a buffer of `count` bytes that nobody changes meanwhile.
     let data = unsafe { slice::from_raw_parts(data.cast::<u8>(), count as usize) };
     // SAFETY: nbdkit passes the handle of a connection that is open.
-    unsafe { request(handle, |connection| connection.write(data, offset, flags)) }
+    unsafe { request(handle, |connection| connection.write(data, offset, fua(flags))) }
 }
 
 unsafe extern "C" fn flush(handle: *mut c_void, _flags: u32) -> c_int {
@@ -254,10 +257,15 @@ unsafe extern "C" fn flush(handle: *mut c_void, _flags: u32) -> c_int {
 
 unsafe extern "C" fn trim(handle: *mut c_void, count: u32, offset: u64, flags: u32) -> c_int {
     // SAFETY: nbdkit passes the handle of a connection that is open.
-    unsafe { request(handle, |connection| connection.trim(offset, count.into(), flags)) }
+    unsafe { request(handle, |connection| connection.trim(offset, count.into(), fua(flags))) }
 }
 
 unsafe extern "C" fn zero(handle: *mut c_void, count: u32, offset: u64, flags: u32) -> c_int {
+    let flags = ZeroFlags {
+        may_trim: flags & abi::FLAG_MAY_TRIM != 0,
+        fast: flags & abi::FLAG_FAST_ZERO != 0,
+        fua: fua(flags),
+    };
     // SAFETY: nbdkit passes the handle of a connection that is open.
     unsafe { request(handle, |connection| connection.zero(offset, count.into(), flags)) }
 }
@@ -271,18 +279,30 @@ unsafe extern "C" fn extents(
 ) -> c_int {
     // SAFETY: nbdkit passes its list of this request.
     let mut list = unsafe { ExtentList::new(list) };
-    let mut accepted = false;
+    let mut left = if flags & abi::FLAG_REQ_ONE == 0 { MAX_EXTENTS } else { 1 };
+    let mut accepted = true;
+    let mut sink = |extent: Extent| {
+        let kind = match extent.kind {
+            ExtentKind::Data => 0,
+            ExtentKind::Zero => abi::EXTENT_ZERO_HOLE,
+        };
+        accepted = list.add(extent.offset, extent.length, kind);
+        left -= 1;
+        if accepted && left > 0 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
     // SAFETY: nbdkit passes the handle of a connection that is open.
     let result = unsafe {
-        request(handle, |connection| {
-            accepted = connection.extents(offset, count.into(), flags, &mut list)?;
-            Ok(())
-        })
+        request(handle, |connection| connection.extents(offset, count.into(), &mut sink))
     };
     // What nbdkit refused, it has told itself.
-    match accepted {
-        true => result,
-        false => -1,
+    if accepted {
+        result
+    } else {
+        -1
     }
 }
 
@@ -298,7 +318,7 @@ unsafe extern "C" fn cache(handle: *mut c_void, count: u32, offset: u64, _flags:
 unsafe extern "C" fn export_description(handle: *mut c_void) -> *const c_char {
     // SAFETY: nbdkit passes the handle of a connection that is open.
     let connection = unsafe { &*handle.cast::<Connection>() };
-    report::guard(|| host::intern(&connection.description())).unwrap_or(ptr::null())
+    guard(|| host::intern(&connection.description())).unwrap_or(ptr::null())
 }
 
 unsafe extern "C" fn list_exports(
@@ -308,7 +328,7 @@ unsafe extern "C" fn list_exports(
 ) -> c_int {
     // SAFETY: nbdkit passes its list of this request.
     let mut list = unsafe { ExportList::new(list) };
-    let added = report::guard(|| {
+    let added = guard(|| {
         lifecycle::exports().iter().all(|(name, description)| list.add(name, description))
     });
     match added {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cowcloop_engine::device::DeviceOptions;
 use cowcloop_engine::image::ImageOptions;
+use cowcloop_server::{ServerOptions, SessionOptions};
 
 /// The name of an overlay that lives in memory.
 const MEMORY: &str = ":memory:";
@@ -42,8 +43,7 @@ pub struct Config {
     image: Option<PathBuf>,
     image_ranges: Vec<(u64, u64)>,
     image_name: Option<String>,
-    /// Cowfiles, lowest first.
-    pub cows: Vec<PathBuf>,
+    cows: Vec<PathBuf>,
     create: Option<bool>,
     read_only: Option<bool>,
     repair: Option<bool>,
@@ -52,15 +52,11 @@ pub struct Config {
     cache: Option<u64>,
     threads: Option<usize>,
     strict: Option<bool>,
-    /// Blocks of the image to read into the cache at the start.
-    pub preload: Option<u64>,
-    /// Where the sessions' cowfiles are.
-    pub sessions: Option<PathBuf>,
-    /// How many sessions there may be.
-    pub max_sessions: Option<usize>,
+    preload: Option<u64>,
+    sessions: Option<PathBuf>,
+    max_sessions: Option<usize>,
     session_quota: Option<u64>,
-    /// Where the control socket is to be.
-    pub control: Option<PathBuf>,
+    control: Option<PathBuf>,
     /// The descriptor whose end is ours.
     pub lifeline: Option<i32>,
 }
@@ -76,11 +72,8 @@ impl Config {
             }
             "image-name" => once(&mut self.image_name, key, value.to_string_lossy().into_owned()),
             "cow" => {
-                let cow = match value == MEMORY {
-                    true => PathBuf::from(MEMORY),
-                    false => path(key, value)?,
-                };
-                self.cows.push(cow);
+                let in_memory = value == MEMORY;
+                self.cows.push(if in_memory { value.into() } else { path(key, value)? });
                 Ok(())
             }
             "create" => once(&mut self.create, key, boolean(key, value)?),
@@ -128,12 +121,28 @@ impl Config {
     }
 
     /// The image to serve.
-    pub fn image(&self) -> Result<&Path, String> {
+    fn image(&self) -> Result<&Path, String> {
         self.image.as_deref().ok_or_else(|| "image: missing; name the image to serve".into())
     }
 
+    /// What is to be served.
+    pub fn server_options(&self) -> Result<ServerOptions, String> {
+        Ok(ServerOptions {
+            image: self.image()?.to_path_buf(),
+            cows: self.cows.clone(),
+            device: self.device_options(),
+            sessions: self.sessions.clone().map(|folder| {
+                let sessions = SessionOptions::new(folder);
+                let limit = self.max_sessions.unwrap_or(sessions.limit);
+                SessionOptions { limit, ..sessions }
+            }),
+            preload: self.preload,
+            control: self.control.clone(),
+        })
+    }
+
     /// How the engine is to open it all.
-    pub fn device_options(&self) -> DeviceOptions {
+    fn device_options(&self) -> DeviceOptions {
         let default = ImageOptions::default();
         DeviceOptions {
             image: ImageOptions {
@@ -163,10 +172,11 @@ fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
 
 /// An absolute path: nbdkit changes to the root directory before it serves.
 fn path(key: &str, value: &OsStr) -> Result<PathBuf, String> {
-    std::path::absolute(value).map_err(|error| match value.is_empty() {
-        true => format!("{key}: the path is empty"),
-        false => format!("{key}: {}: {error}", Path::new(value).display()),
-    })
+    if value.is_empty() {
+        return Err(format!("{key}: the path is empty"));
+    }
+    let failed = |error| format!("{key}: {}: {error}", Path::new(value).display());
+    std::path::absolute(value).map_err(failed)
 }
 
 fn boolean(key: &str, value: &OsStr) -> Result<bool, String> {

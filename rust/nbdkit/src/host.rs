@@ -7,11 +7,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 /// Text for C and for a log: one line, without NUL or control characters.
-///
-/// File and export names may hold anything, terminal escapes included.
 fn one_line(text: &str) -> CString {
-    let clean: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    CString::new(clean).unwrap_or_default()
+    CString::new(cowcloop_server::one_line(text)).unwrap_or_default()
 }
 
 /// A duplicate of an open file descriptor of this process, whoever opened it.
@@ -236,15 +233,5 @@ mod stand_in {
     }
     pub fn adopt_fd(_number: i32) -> io::Result<OwnedFd> {
         Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::one_line;
-
-    #[test]
-    fn text_is_made_one_harmless_line() {
-        assert_eq!(one_line("a\x1b[31mb\nc\0d").to_str(), Ok("a?[31mb?c?d"));
     }
 }

@@ -1,8 +1,8 @@
-//! The nbdkit plugin `cowcloop`: NBD on one side, the engine on the other.
+//! The nbdkit plugin `cowcloop`: NBD on one side, the server on the other.
 //!
 //! ```text
-//! nbdkit -> callbacks (C calls in, panics stop here) -> server, request -> engine
-//!                                                    -> service: control socket, lifeline
+//! nbdkit -> callbacks (C calls in, panics stop here) -> lifecycle -> cowcloop_server
+//!                                                    -> service: what ends the server
 //! host   (Rust calls out to nbdkit)
 //! ```
 //!
@@ -13,19 +13,14 @@
 
 #[allow(unsafe_code)]
 mod abi;
+mod arrivals;
 #[allow(unsafe_code)]
 mod callbacks;
 mod clients;
 mod config;
-mod control;
 #[allow(unsafe_code)]
 mod host;
 mod lifecycle;
 mod mend;
-mod places;
-mod preload;
 mod report;
-mod request;
-mod server;
 mod service;
-mod sessions;

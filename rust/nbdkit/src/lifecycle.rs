@@ -1,22 +1,21 @@
 //! The steps from the first parameter to the last close, in nbdkit's order.
 
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use cowcloop_server::{reason, Connection, Server};
+use parking_lot::Mutex;
 use rustix::process::set_parent_process_death_signal;
 
+use crate::arrivals;
 use crate::clients::Listeners;
 use crate::config::Config;
-use crate::control::{self, Control};
 use crate::host;
 use crate::mend;
-use crate::places;
-use crate::preload::Preload;
-use crate::report::reason;
-use crate::request::Connection;
-use crate::server::Server;
+use crate::report::Log;
 use crate::service::Service;
 
+/// Each step leaves it whole, so a panic in one harms no other.
 static STATE: Mutex<State> = Mutex::new(State::new());
 
 struct State {
@@ -24,12 +23,11 @@ struct State {
     lifeline: Option<OwnedFd>,
     server: Option<Arc<Server>>,
     service: Option<Service>,
-    preload: Option<Preload>,
 }
 
 impl State {
     const fn new() -> Self {
-        State { config: None, lifeline: None, server: None, service: None, preload: None }
+        State { config: None, lifeline: None, server: None, service: None }
     }
 
     fn config(&mut self) -> &mut Config {
@@ -37,33 +35,24 @@ impl State {
     }
 }
 
-fn state() -> MutexGuard<'static, State> {
-    // Each step leaves the state whole, so a panic in one harms no other.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Takes one parameter.
 pub fn configure(key: &str, value: &std::ffi::OsStr) -> Result<(), String> {
-    state().config().set(key, value)
+    STATE.lock().config().set(key, value)
 }
 
 /// All parameters have been given.
 pub fn check_config() -> Result<(), String> {
-    state().config().check()
+    STATE.lock().config().check()
 }
 
 /// Opens everything that may fail, while the user still reads our errors.
 /// Starts no thread: a fork may follow.
 pub fn get_ready() -> Result<(), String> {
-    let mut state = state();
+    let mut state = STATE.lock();
     mend::nbdkit().map_err(|error| reason(&error))?;
-    places::raise_limit();
     let config = state.config();
-    if let Some(path) = &config.control {
-        control::check(path)?;
-    }
     let lifeline = config.lifeline.map(take_lifeline).transpose()?;
-    let server = Server::open(config)?;
+    let server = Server::open(config.server_options()?, Arc::new(Log))?;
     state.lifeline = lifeline;
     state.server = Some(Arc::new(server));
     Ok(())
@@ -79,47 +68,50 @@ fn take_lifeline(fd: RawFd) -> Result<OwnedFd, String> {
 
 /// Starts what must not be started before the fork.
 pub fn after_fork() -> Result<(), String> {
-    let mut state = state();
+    let mut state = STATE.lock();
     // Before the control socket is made, which is not theirs.
     let listeners = Listeners::find();
-    let control = state.config().control.as_deref().map(Control::bind).transpose()?;
     let lifeline = state.lifeline.take();
     let Some(server) = state.server.clone() else {
         return Err("the server was never made ready".into());
     };
-    server.base().start();
+    server.start()?;
     let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
-    if let Some(blocks) = state.config().preload {
-        state.preload = Some(Preload::start(server.base(), blocks).map_err(no_thread)?);
-    }
-    places::prepare();
-    state.service = Some(Service::start(server, control, lifeline, listeners).map_err(no_thread)?);
+    state.service = Some(Service::start(server, lifeline, listeners).map_err(no_thread)?);
     Ok(())
 }
 
-/// A client has connected, and says what it wants.
-pub fn open(read_only: bool) -> Result<Connection, String> {
-    places::admit()?;
-    let server = state().server.clone().ok_or("the server is not ready")?;
-    let name = host::export_name().ok_or("the client's export name is not known")?;
-    Connection::open(&server, &name, read_only)
+/// A client has connected. False: there is no room even to say why it is refused.
+pub fn enter() -> bool {
+    let server = STATE.lock().server.clone();
+    arrivals::enter(server.as_deref())
+}
+
+/// The client says what it wants. `None`: it was refused, and that was told.
+pub fn open(read_only: bool) -> Option<Connection> {
+    let Some(server) = STATE.lock().server.clone() else {
+        host::error("the server is not ready");
+        return None;
+    };
+    let connected = arrivals::admit(&server).and_then(|()| {
+        let name = host::export_name().ok_or("the client's export name is not known")?;
+        server.connect(&name, read_only)
+    });
+    connected.inspect_err(|line| server.client_refused(line)).ok()
 }
 
 /// What a client that lists the exports is told: names and descriptions.
 pub fn exports() -> Vec<(String, String)> {
-    let server = state().server.clone();
+    let server = STATE.lock().server.clone();
     server.map_or_else(Vec::new, |server| server.exports())
 }
 
 /// Ends it all: threads, then the device. May be called again, and then does nothing.
 pub fn end() -> Result<(), String> {
-    let (service, preload, server) = {
-        let mut state = state();
-        (state.service.take(), state.preload.take(), state.server.take())
+    let (service, server) = {
+        let mut state = STATE.lock();
+        (state.service.take(), state.server.take())
     };
-    if let Some(preload) = preload {
-        preload.stop();
-    }
     if let Some(service) = service {
         service.stop();
     }

@@ -1,24 +1,19 @@
-//! The one thread of the plugin's own: it waits for control clients and for
-//! what ends the server: a signal, or the end of the process that started it.
+//! The thread that waits for what ends the server: a signal, or the end of the process that
+//! started it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
+use cowcloop_server::{guard, Server};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::clients::Listeners;
-use crate::control::Control;
-use crate::server::Server;
-use crate::{host, mend, report};
-
-/// How long to wait before accepting again when the system is short of descriptors.
-const SHORTAGE: Duration = Duration::from_millis(200);
+use crate::{host, mend};
 
 /// How often clients are looked for while the server ends.
 const SWEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -33,7 +28,6 @@ impl Service {
     /// Starts the thread; must not be called before the server has forked.
     pub fn start(
         server: Arc<Server>,
-        control: Option<Control>,
         lifeline: Option<OwnedFd>,
         listeners: Listeners,
     ) -> io::Result<Service> {
@@ -41,8 +35,8 @@ impl Service {
         let watch = stop.clone();
         let signals = end_signals()?;
         let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
-            report::guard(|| {
-                if let Err(error) = run(&watch, &server, control, lifeline, signals, &listeners) {
+            guard(|| {
+                if let Err(error) = run(&watch, &server, lifeline, signals, &listeners) {
                     host::error(&format!("the service thread has ended: {error}"));
                 }
             });
@@ -50,7 +44,7 @@ impl Service {
         Ok(Service { stop, thread })
     }
 
-    /// Ends the thread, and with it the control channel.
+    /// Ends the thread.
     pub fn stop(self) {
         // Fails only when the counter is at its end, and then the thread wakes too.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
@@ -60,8 +54,7 @@ impl Service {
 
 fn run(
     stop: &OwnedFd,
-    server: &Arc<Server>,
-    mut control: Option<Control>,
+    server: &Server,
     mut lifeline: Option<OwnedFd>,
     signals: OwnedFd,
     listeners: &Listeners,
@@ -77,7 +70,6 @@ fn run(
             let _ = listeners.send_clients_away();
         }
         let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
-        watched.extend(control.iter().map(|c| PollFd::from_borrowed_fd(c.as_fd(), PollFlags::IN)));
         watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
         watched.extend(signals.iter().map(|s| PollFd::new(s, PollFlags::IN)));
         // A client may have been accepted just before: it is sent away next time.
@@ -87,7 +79,6 @@ fn run(
         }
         let mut happened = watched.iter().map(|fd| !fd.revents().is_empty());
         let stopped = happened.next() == Some(true);
-        let client = control.is_some() && happened.next() == Some(true);
         let cut = lifeline.is_some() && happened.next() == Some(true);
         let signalled = signals.is_some() && happened.next() == Some(true);
         drop(watched);
@@ -110,12 +101,6 @@ fn run(
             // nbdkit's own handler has seen it as well, and ends the server.
             signals = None;
             ending = true;
-        }
-        if let (true, Some(control)) = (client, &mut control) {
-            if let Err(error) = control.accept(server) {
-                host::debug(&format!("control: cannot accept a client: {error}"));
-                std::thread::sleep(SHORTAGE);
-            }
         }
     }
 }

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use cowcloop_server::{guard, reason};
 use libc::{sockaddr, socklen_t};
 
 use super::imports::Program;
-use crate::{host, places};
-use crate::report::{self, reason};
+use crate::{arrivals, host};
 
 /// How long descriptors are waited for.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -48,12 +48,12 @@ unsafe extern "C" fn accept(
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    report::guard(places::wait_for_arrivals);
+    guard(arrivals::wait);
     // SAFETY: nbdkit's arguments as they are.
     let accepted = unsafe { libc::accept4(listener, address, length, flags) };
     if accepted >= 0 {
         SHORT.store(false, Ordering::Release);
-        report::guard(places::arrives);
+        guard(arrivals::begins);
         return accepted;
     }
     let error = io::Error::last_os_error();
@@ -61,7 +61,7 @@ unsafe extern "C" fn accept(
     let short = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM].contains(&number);
     let again = short && !ENDING.load(Ordering::Acquire);
     if again {
-        report::guard(|| {
+        guard(|| {
             if !SHORT.swap(true, Ordering::AcqRel) {
                 host::error(&format!("clients have to wait: {}", reason(&error)));
             }

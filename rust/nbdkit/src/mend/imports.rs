@@ -122,10 +122,10 @@ impl Program {
         protect(libc::PROT_READ | libc::PROT_WRITE)?;
         // SAFETY: by the condition above, and writable now.
         unsafe { (place as *mut *const ()).write_volatile(ours) };
-        match self.sealed.contains(&place) {
-            true => protect(libc::PROT_READ),
-            false => Ok(()),
+        if self.sealed.contains(&place) {
+            protect(libc::PROT_READ)?;
         }
+        Ok(())
     }
 
     /// Notes where the dynamic section says that everything is.

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 
 use cowcloop_engine::Layer;
 
-use crate::{host, report};
+use crate::events::Events;
+use crate::guard::guard;
 
 /// The thread that reads.
 pub struct Preload {
@@ -19,11 +20,15 @@ pub struct Preload {
 impl Preload {
     /// Starts to read the first `blocks` of `base`; must not be called before
     /// the server has forked.
-    pub fn start(base: Arc<dyn Layer>, blocks: u64) -> io::Result<Preload> {
+    pub fn start(
+        base: Arc<dyn Layer>,
+        blocks: u64,
+        events: Arc<dyn Events>,
+    ) -> io::Result<Preload> {
         let stop = Arc::new(AtomicBool::new(false));
         let watch = stop.clone();
         let thread = std::thread::Builder::new().name("preload".into()).spawn(move || {
-            report::guard(|| read(&*base, blocks, &watch));
+            guard(|| read(&*base, blocks, &watch, &*events));
         })?;
         Ok(Preload { stop, thread })
     }
@@ -35,7 +40,7 @@ impl Preload {
     }
 }
 
-fn read(base: &dyn Layer, blocks: u64, stop: &AtomicBool) {
+fn read(base: &dyn Layer, blocks: u64, stop: &AtomicBool, events: &dyn Events) {
     let unit = base.read_unit();
     let end = blocks.saturating_mul(unit).min(base.size());
     for start in (0..end).step_by(usize::try_from(unit).unwrap_or(usize::MAX)) {
@@ -45,8 +50,8 @@ fn read(base: &dyn Layer, blocks: u64, stop: &AtomicBool) {
         // The last byte brings in the whole block.
         let last = (start + unit).min(end) - 1;
         if let Err(error) = base.read_at(&mut [0], last) {
-            // Who needs the block will be told.
-            host::debug(&format!("preload: {error}"));
+            // A client that needs the block will be told.
+            events.debug(&format!("preload: {error}"));
         }
     }
 }

@@ -9,9 +9,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::{json, Value};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::server::Server;
+use crate::status::{SnapshotReply, Status};
 
 /// What a client may ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,20 +68,45 @@ impl Command {
         }
     }
 
-    fn run(&self, server: &Server) -> Result<Value, String> {
+    fn run(&self, server: &Server) -> Result<Answer, String> {
+        let done = |()| Answer::Done {};
         match self {
-            Command::Status => Ok(server.status()),
-            Command::Sync => server.sync().map(|()| json!({})),
-            Command::Snapshot { path, session } => server
-                .snapshot(session.as_deref(), path)
-                .map(|done| json!({ "blocks_used": done.blocks, "shared": done.shared })),
-            Command::ReopenReadOnly { session } => {
-                server.reopen_read_only(session.as_deref()).map(|()| json!({}))
+            Command::Status => Ok(Answer::Status(Box::new(server.status()))),
+            Command::Sync => server.sync().map(done),
+            Command::Snapshot { path, session } => {
+                server.snapshot(session.as_deref(), path).map(Answer::Snapshot)
             }
-            Command::Suspend => server.suspend().map(|()| json!({})),
-            Command::Resume => server.resume().map(|()| json!({})),
+            Command::ReopenReadOnly { session } => {
+                server.reopen_read_only(session.as_deref()).map(done)
+            }
+            Command::Suspend => server.suspend().map(done),
+            Command::Resume => server.resume().map(done),
         }
     }
+}
+
+/// What a request that was done is answered with, besides `"ok":true`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Done {},
+    Status(Box<Status>),
+    Snapshot(SnapshotReply),
+}
+
+/// The line as a whole.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Reply<T> {
+    Done {
+        ok: bool,
+        #[serde(flatten)]
+        answer: T,
+    },
+    Failed {
+        ok: bool,
+        error: String,
+    },
 }
 
 /// The reply to a request line, with its line end.
@@ -87,18 +114,21 @@ pub fn answer(line: &[u8], server: &Server) -> String {
     reply(Command::parse(line).and_then(|command| command.run(server)))
 }
 
-/// The line that carries a result.
-pub fn reply(result: Result<Value, String>) -> String {
-    let mut reply = match result {
-        Ok(mut fields) => {
-            fields["ok"] = true.into();
-            fields
-        }
-        Err(error) => json!({ "ok": false, "error": error }),
-    }
-    .to_string();
-    reply.push('\n');
-    reply
+/// The reply to a client that is not let in, with its line end.
+pub fn refusal(error: String) -> String {
+    reply::<Answer>(Err(error))
+}
+
+fn reply<T: Serialize>(result: Result<T, String>) -> String {
+    let reply = match result {
+        Ok(answer) => Reply::Done { ok: true, answer },
+        Err(error) => Reply::Failed { ok: false, error },
+    };
+    let mut line = serde_json::to_string(&reply).unwrap_or_else(|error| {
+        format!(r#"{{"ok":false,"error":"the reply cannot be written: {error}"}}"#)
+    });
+    line.push('\n');
+    line
 }
 
 #[cfg(test)]
@@ -144,11 +174,12 @@ mod tests {
 
     #[test]
     fn a_reply_is_one_line_whatever_is_in_it() {
-        let line = reply(Err("a\nb".into()));
-        assert_eq!(line, "{\"error\":\"a\\nb\",\"ok\":false}\n");
-        let line = reply(Ok(json!({ "path": "x\u{2028}\n" })));
+        let line = refusal("a\nb".into());
+        assert_eq!(line, "{\"ok\":false,\"error\":\"a\\nb\"}\n");
+        let line = reply(Ok(serde_json::json!({ "path": "x\u{2028}\n" })));
         assert_eq!(line.matches('\n').count(), 1);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["ok"], true);
+        assert_eq!(reply(Ok(Answer::Done {})), "{\"ok\":true}\n");
     }
 }

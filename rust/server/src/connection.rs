@@ -1,0 +1,130 @@
+//! One client's connection, and the requests that it makes.
+
+use std::sync::Arc;
+
+use cowcloop_engine::device::Device;
+use cowcloop_engine::layer::{join_extents, ExtentSink};
+use cowcloop_engine::{Error, ErrorKind, Result};
+
+use crate::export::Export;
+use crate::server::Server;
+
+/// Whether a change is to be durable before it is answered (force unit access).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fua(pub bool);
+
+/// How zeros are to be written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ZeroFlags {
+    /// The range may become a hole.
+    pub may_trim: bool,
+    /// Rather fail than take as long as a write.
+    pub fast: bool,
+    /// As for a write.
+    pub fua: Fua,
+}
+
+/// A client's export, open until this is dropped. Any thread may make any request at any time.
+///
+/// A request that fails is told as an event as well, unless it was told before or is no fault.
+pub struct Connection {
+    export: Export,
+    read_only: bool,
+    writable: bool,
+    server: Arc<Server>,
+}
+
+impl Connection {
+    /// A connection to `export`, which may be written unless it is `read_only`.
+    pub(crate) fn new(server: &Arc<Server>, export: Export, read_only: bool) -> Connection {
+        server.connection_begins();
+        let writable = !read_only && !export.read_only();
+        Connection { export, read_only, writable, server: server.clone() }
+    }
+
+    /// The device's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.export.size()
+    }
+
+    /// Whether the client may write.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    /// One line for people.
+    pub fn description(&self) -> String {
+        self.export.description()
+    }
+
+    /// Fills `buf` from `offset` on.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.told(self.export.read(buf, offset))
+    }
+
+    /// Writes `buf` from `offset` on.
+    pub fn write(&self, buf: &[u8], offset: u64, fua: Fua) -> Result<()> {
+        self.told(self.change(fua, |device| device.write_at(buf, offset)))
+    }
+
+    /// Makes everything acknowledged before durable, on every connection.
+    pub fn flush(&self) -> Result<()> {
+        self.told(self.export.flush())
+    }
+
+    /// Discards a range.
+    pub fn trim(&self, offset: u64, length: u64, fua: Fua) -> Result<()> {
+        self.told(self.change(fua, |device| device.trim(offset, length)))
+    }
+
+    /// Makes a range read as zeros.
+    ///
+    /// # Errors
+    /// `Unsupported` where the client does not want a hole: such zeros have to be written.
+    pub fn zero(&self, offset: u64, length: u64, flags: ZeroFlags) -> Result<()> {
+        let zeroed = if flags.may_trim {
+            self.change(flags.fua, |device| device.write_zeroes(offset, length, flags.fast))
+        } else {
+            let message = "zeros without a hole have to be written";
+            Err(Error::new(ErrorKind::Unsupported, "zero request", message))
+        };
+        self.told(zeroed)
+    }
+
+    /// Reports which parts of a range are zeros, in order, each as long as it can be.
+    pub fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
+        let reader = self.export.reader();
+        self.told(join_extents(sink, |sink| reader.extents(offset, length, sink)))
+    }
+
+    /// A hint that a range will be read.
+    pub fn cache(&self, offset: u64, length: u64) {
+        self.export.reader().prefetch(offset, length);
+    }
+
+    fn change(&self, fua: Fua, change: impl FnOnce(&Device) -> Result<()>) -> Result<()> {
+        if self.read_only {
+            let message = "the connection is read-only";
+            return Err(Error::new(ErrorKind::ReadOnly, self.description(), message));
+        }
+        let device = self.export.writer()?;
+        change(device)?;
+        if fua.0 {
+            device.flush()?;
+        }
+        Ok(())
+    }
+
+    fn told(&self, done: Result<()>) -> Result<()> {
+        if let Err(error) = &done {
+            self.server.reports().request_failed(error);
+        }
+        done
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.server.connection_ends();
+    }
+}

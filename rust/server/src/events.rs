@@ -1,0 +1,96 @@
+//! What a server tells of itself, and to whom.
+
+use serde::Serialize;
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event<'a> {
+    /// Clients can connect.
+    Ready {
+        /// The server's process.
+        pid: u32,
+    },
+    /// Something failed that the server's owner should know of.
+    Error {
+        /// One line.
+        text: &'a str,
+    },
+    /// Something may come to fail.
+    Warning {
+        /// One line.
+        text: &'a str,
+    },
+    /// A client's request failed, and the client was told so.
+    RequestFailed {
+        /// One line.
+        text: &'a str,
+    },
+    /// A client was not let in.
+    ClientRefused {
+        /// One line.
+        text: &'a str,
+    },
+    /// Of interest when the server itself is looked into.
+    Debug {
+        /// One line.
+        text: &'a str,
+    },
+    /// Everything is closed, and nothing was lost.
+    Ended,
+}
+
+/// Takes the events: from any thread, and without holding it up for long.
+pub trait Events: Send + Sync {
+    /// Takes one.
+    fn tell(&self, event: Event<'_>);
+}
+
+impl dyn Events + '_ {
+    /// Tells an [`Event::Error`].
+    pub fn error(&self, text: &str) {
+        self.tell(Event::Error { text });
+    }
+
+    /// Tells an [`Event::Debug`].
+    pub fn debug(&self, text: &str) {
+        self.tell(Event::Debug { text });
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    /// Keeps the events as the lines of JSON that they are written as.
+    #[derive(Debug, Default)]
+    pub struct Kept(Mutex<Vec<String>>);
+
+    impl Kept {
+        /// Those since it was last asked.
+        pub fn take(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock())
+        }
+    }
+
+    impl Events for Kept {
+        fn tell(&self, event: Event<'_>) {
+            self.0.lock().push(serde_json::to_string(&event).unwrap());
+        }
+    }
+
+    #[test]
+    fn each_event_is_an_object_with_its_name() {
+        let kept = Kept::default();
+        kept.tell(Event::Ready { pid: 7 });
+        kept.tell(Event::ClientRefused { text: "export \"x\"" });
+        kept.tell(Event::Ended);
+        let wanted = [
+            r#"{"event":"ready","pid":7}"#,
+            r#"{"event":"client-refused","text":"export \"x\""}"#,
+            r#"{"event":"ended"}"#,
+        ];
+        assert_eq!(kept.take(), wanted);
+    }
+}

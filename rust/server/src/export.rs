@@ -1,0 +1,74 @@
+//! What an export name leads to.
+
+use std::sync::Arc;
+
+use cowcloop_engine::device::Device;
+use cowcloop_engine::Result;
+
+use crate::sessions::Session;
+
+/// A device for a client.
+pub enum Export {
+    /// The one device that all clients share.
+    Device(Arc<Device>),
+    /// A cowfile of its own on the shared base.
+    Session(Arc<Session>),
+}
+
+impl Export {
+    /// Where reads go that nothing counts.
+    pub fn reader(&self) -> &Device {
+        match self {
+            Export::Device(device) => device,
+            Export::Session(session) => session.reader(),
+        }
+    }
+
+    /// Where changes go.
+    pub fn writer(&self) -> Result<&Device> {
+        match self {
+            Export::Device(device) => Ok(device),
+            Export::Session(session) => session.writer(),
+        }
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Export::Device(device) => device.size(),
+            Export::Session(session) => session.size(),
+        }
+    }
+
+    /// Whether writes are refused.
+    pub fn read_only(&self) -> bool {
+        match self {
+            Export::Device(device) => device.read_only(),
+            Export::Session(session) => session.read_only(),
+        }
+    }
+
+    /// One line for people.
+    pub fn description(&self) -> String {
+        match self {
+            Export::Device(device) => device.description(),
+            Export::Session(session) => session.description(),
+        }
+    }
+
+    /// Fills `buf` from `offset` on.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        match self {
+            Export::Device(device) => device.read_at(buf, offset),
+            Export::Session(session) => session.read(buf, offset),
+        }
+    }
+
+    /// Makes everything acknowledged before durable.
+    pub fn flush(&self) -> Result<()> {
+        match self {
+            Export::Device(device) => device.flush(),
+            Export::Session(session) => session.flush(),
+        }
+    }
+}

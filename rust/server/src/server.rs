@@ -1,0 +1,223 @@
+//! What is served, from the start of the server to its end.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
+use cowcloop_engine::device::Device;
+use parking_lot::Mutex;
+
+use crate::connection::Connection;
+use crate::control::{self, Control};
+use crate::events::{Event, Events};
+use crate::export::Export;
+use crate::options::ServerOptions;
+use crate::places::Places;
+use crate::preload::Preload;
+use crate::reports::Reports;
+use crate::sessions::Sessions;
+use crate::status::{SnapshotReply, Status};
+use crate::words::reason;
+
+/// The open device, and what is known of its users.
+pub struct Server {
+    options: ServerOptions,
+    /// What a client gets that names no session.
+    device: Arc<Device>,
+    sessions: Option<Arc<Sessions>>,
+    connections: AtomicU64,
+    places: Arc<Places>,
+    reports: Reports,
+    events: Arc<dyn Events>,
+    running: Mutex<Running>,
+}
+
+/// The threads that serve no client.
+#[derive(Default)]
+struct Running {
+    preload: Option<Preload>,
+    control: Option<Control>,
+}
+
+impl Server {
+    /// Opens the image and the cowfiles. No thread is started: the process may fork before
+    /// [`Server::start`]. The error is a line for the user.
+    pub fn open(options: ServerOptions, events: Arc<dyn Events>) -> Result<Server, String> {
+        Places::raise_limit();
+        if let Some(path) = &options.control {
+            control::check(path)?;
+        }
+        let device = Device::open(&options.image, &options.cows, &options.device)
+            .map_err(|error| error.to_string())?;
+        let device = Arc::new(device);
+        let places = Arc::new(Places::new(events.clone()));
+        let sessions = match &options.sessions {
+            None => None,
+            Some(wanted) => {
+                device.tell_if_cut();
+                let base = device.clone();
+                let open = options.device.clone();
+                Some(Sessions::new(wanted, base, open, places.clone(), events.clone())?)
+            }
+        };
+        Ok(Server {
+            options,
+            device,
+            sessions: sessions.map(Arc::new),
+            connections: AtomicU64::new(0),
+            places,
+            reports: Reports::new(events.clone()),
+            events,
+            running: Mutex::default(),
+        })
+    }
+
+    /// Starts the threads, and makes the control socket. The error is a line for the user.
+    pub fn start(self: &Arc<Self>) -> Result<(), String> {
+        let socket = self.options.control.as_deref().map(control::Socket::bind).transpose()?;
+        let base = self.device.base();
+        base.start();
+        let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
+        let mut running = self.running.lock();
+        if let Some(blocks) = self.options.preload {
+            let preload = Preload::start(base.clone(), blocks, self.events.clone());
+            running.preload = Some(preload.map_err(no_thread)?);
+        }
+        if let Some(socket) = socket {
+            running.control = Some(Control::start(socket, self).map_err(no_thread)?);
+        }
+        self.places.count();
+        Ok(())
+    }
+
+    /// A connection to the export that a client named; `read_only` as the door has it. The error
+    /// is a line for the log.
+    pub fn connect(self: &Arc<Self>, name: &[u8], read_only: bool) -> Result<Connection, String> {
+        let export = match &self.sessions {
+            Some(sessions) if !name.is_empty() => Export::Session(sessions.join(name)?),
+            _ => Export::Device(self.device.clone()),
+        };
+        Ok(Connection::new(self, export, read_only))
+    }
+
+    /// The exports to choose from: names and descriptions.
+    pub fn exports(&self) -> Vec<(String, String)> {
+        let mut exports = vec![(String::new(), self.device.description())];
+        exports.extend(self.sessions.iter().flat_map(|sessions| sessions.list()));
+        exports
+    }
+
+    /// The room for clients.
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// Tells why a client was not let in, which must not flood the log.
+    pub fn client_refused(&self, line: &str) {
+        self.reports.client_refused(line);
+    }
+
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    pub(crate) fn events(&self) -> &Arc<dyn Events> {
+        &self.events
+    }
+
+    pub(crate) fn connection_begins(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_ends(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// State and counters.
+    pub(crate) fn status(&self) -> Status {
+        let sessions = self.sessions.as_ref().map(|sessions| sessions.status());
+        let connections = self.connections.load(Ordering::Relaxed);
+        Status::new(self.device.status(), sessions, self.device.is_suspended(), connections)
+    }
+
+    /// Brings everything acknowledged to the medium, to stay there. The error is a line for
+    /// the user.
+    pub(crate) fn sync(&self) -> Result<(), String> {
+        let result = self.device.flush().and_then(|()| self.device.check_kept());
+        let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.sync());
+        result.and(sessions).map_err(|error| error.to_string())
+    }
+
+    /// Copies the cowfile, or a session's, as it is now. The error is a line for the user.
+    pub(crate) fn snapshot(
+        &self,
+        session: Option<&str>,
+        path: &Path,
+    ) -> Result<SnapshotReply, String> {
+        let done = match session {
+            None => self.sole_device()?.snapshot(path),
+            Some(name) => {
+                let session = self.sessions()?.join_existing(name)?;
+                session.existing().and_then(|device| device.snapshot(path))
+            }
+        };
+        done.map(SnapshotReply::from).map_err(|error| error.to_string())
+    }
+
+    /// Closes the cowfile, or a session's, and goes on read-only. The error is
+    /// a line for the user.
+    pub(crate) fn reopen_read_only(&self, session: Option<&str>) -> Result<(), String> {
+        let done = match session {
+            None => self.sole_device()?.make_read_only(),
+            Some(name) => {
+                let session = self.sessions()?.in_use(name)?;
+                session.existing().and_then(Device::make_read_only)
+            }
+        };
+        done.map_err(|error| error.to_string())
+    }
+
+    fn sole_device(&self) -> Result<&Device, String> {
+        match self.sessions {
+            None => Ok(&self.device),
+            Some(_) => Err("name the session that is meant".into()),
+        }
+    }
+
+    fn sessions(&self) -> Result<&Arc<Sessions>, String> {
+        self.sessions.as_ref().ok_or_else(|| "this server has no sessions".into())
+    }
+
+    /// Lets go of the image's file; reads of it wait. The error is a line for the user.
+    pub(crate) fn suspend(&self) -> Result<(), String> {
+        self.device.suspend().map_err(|error| error.to_string())
+    }
+
+    /// Opens the image's file anew. The error is a line for the user.
+    pub(crate) fn resume(&self) -> Result<(), String> {
+        self.device.resume().map_err(|error| error.to_string())
+    }
+
+    /// Lets the reads fail that wait for a suspended image: the server is about to end.
+    pub fn give_up(&self) {
+        self.device.give_up();
+    }
+
+    /// Ends the threads, then closes the cowfile cleanly, or those of the sessions, with or
+    /// without clients. The error is a line for the user.
+    pub fn close(&self) -> Result<(), String> {
+        let Running { preload, control } = std::mem::take(&mut *self.running.lock());
+        if let Some(preload) = preload {
+            preload.stop();
+        }
+        if let Some(control) = control {
+            control.stop();
+        }
+        if let Some(sessions) = &self.sessions {
+            sessions.close();
+        }
+        self.device.close().map_err(|error| error.to_string())?;
+        self.events.tell(Event::Ended);
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! One session: the base until the first write, then a cowfile on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use cowcloop_engine::device::Device;
+use cowcloop_engine::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+use super::Sessions;
+use crate::guard::guard;
+use crate::places::Place;
+use crate::status::{CowStatus, SessionCowfile, SessionStatus};
+
+/// Bytes of the unit that cowfiles map; a device with a cowfile is whole units.
+const MAPUNIT: u64 = 1024;
+
+/// One export's device: the base until the first write, then the cowfile on it.
+///
+/// It is closed when the last of those who share it lets go.
+pub struct Session {
+    name: String,
+    path: PathBuf,
+    sessions: Arc<Sessions>,
+    device: OnceLock<Device>,
+    /// Held while the device is being made, so that one thread makes it. True
+    /// once the server ends, and then none is made.
+    birth: Mutex<bool>,
+    /// Reads of the base while there was no cowfile, and their bytes.
+    before: (AtomicU64, AtomicU64),
+    _place: Place,
+}
+
+impl Session {
+    /// One that clients are about to open; its cowfile is, or will be, at `path`.
+    pub fn new(name: &str, path: PathBuf, sessions: Arc<Sessions>, place: Place) -> Session {
+        Session {
+            name: name.to_string(),
+            path,
+            sessions,
+            device: OnceLock::new(),
+            birth: Mutex::new(false),
+            before: Default::default(),
+            _place: place,
+        }
+    }
+
+    /// The cowfile's path, whether it is there or not.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is a cowfile, open.
+    pub fn has_cowfile(&self) -> bool {
+        self.device.get().is_some()
+    }
+
+    /// Its part of the reply to a status request, while `connections` clients have it open.
+    pub fn status(&self, connections: usize) -> SessionStatus {
+        let reads = self.before.0.load(Ordering::Relaxed);
+        let bytes = self.before.1.load(Ordering::Relaxed);
+        let cow = self.device.get().and_then(|device| device.status().cowfiles.pop());
+        let cowfile = match cow {
+            Some(cow) => {
+                SessionCowfile::Open(CowStatus::from(cow).with_earlier_reads(reads, bytes))
+            }
+            None => SessionCowfile::NotCreated {
+                path: self.path.display().to_string(),
+                state: "not created",
+                base_reads: reads,
+                base_read_bytes: bytes,
+            },
+        };
+        SessionStatus { name: self.name.clone(), connections, cowfile }
+    }
+
+    /// Brings what was written to the medium, to stay there.
+    pub fn sync(&self) -> Result<()> {
+        self.flush()?;
+        self.device.get().map_or(Ok(()), Device::check_kept)
+    }
+
+    /// Fills `buf` from `offset` on.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        if self.device.get().is_none() {
+            self.before.0.fetch_add(1, Ordering::Relaxed);
+            self.before.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        }
+        self.reader().read_at(buf, offset)
+    }
+
+    /// Where reads go.
+    pub fn reader(&self) -> &Device {
+        self.device.get().unwrap_or(&self.sessions.base)
+    }
+
+    /// Where writes go: makes the cowfile when there is none yet.
+    pub fn writer(&self) -> Result<&Device> {
+        match self.device.get() {
+            Some(device) => Ok(device),
+            None => self.make(),
+        }
+    }
+
+    /// The device with the cowfile, which is there.
+    pub fn existing(&self) -> Result<&Device> {
+        self.make()
+    }
+
+    /// Size in bytes, the same before and after the cowfile is made.
+    pub fn size(&self) -> u64 {
+        match self.device.get() {
+            Some(device) => device.size(),
+            None => self.sessions.base.size() / MAPUNIT * MAPUNIT,
+        }
+    }
+
+    /// Whether writes are refused.
+    pub fn read_only(&self) -> bool {
+        self.sessions.options.read_only
+    }
+
+    /// One line for people.
+    pub fn description(&self) -> String {
+        format!("{} + {}", self.sessions.base.description(), self.path.display())
+    }
+
+    /// Makes what was written durable; there may have been nothing.
+    pub fn flush(&self) -> Result<()> {
+        self.device.get().map_or(Ok(()), Device::flush)
+    }
+
+    #[cold]
+    pub fn make(&self) -> Result<&Device> {
+        let ended = self.birth.lock();
+        if let Some(device) = self.device.get() {
+            return Ok(device);
+        }
+        if *ended {
+            let path = self.path.display().to_string();
+            return Err(Error::new(ErrorKind::ReadOnly, path, "the server is ending"));
+        }
+        let Sessions { base, options, places, .. } = &*self.sessions;
+        let _making = places.making();
+        let cows = std::slice::from_ref(&self.path);
+        let device = Device::on(base.status().image, base.base().clone(), cows, options)?;
+        Ok(self.device.get_or_init(|| device))
+    }
+
+    /// Closes the cowfile; changes are refused from then on. May be repeated.
+    pub fn end(&self) {
+        *self.birth.lock() = true;
+        if let Some(device) = self.device.get() {
+            if let Some(Err(error)) = guard(|| device.close()) {
+                self.sessions.events.error(&error.to_string());
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+        // Gone with its lock on the cowfile before the name may be used again.
+        drop(self.device.take());
+        self.sessions.forget(&self.name);
+    }
+}
