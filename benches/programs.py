@@ -54,7 +54,7 @@ def seconds(command: Sequence[str | Path]) -> float:
 
 
 def fio(*options: str, direction: str = "read") -> float:
-    """The rate that fio found, in requests a second."""
+    """The rate that fio found, in requests per second."""
     text = run(["fio", "--name=bench", "--output-format=json", "--group_reporting=1", *options])
     report: dict[str, Any] = json.loads(text[text.index("{") :])
     job = report["jobs"][0]

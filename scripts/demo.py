@@ -26,7 +26,7 @@ BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
 
 
 class DemoError(Exception):
-    """A step that did not do what it should."""
+    """A step that failed."""
 
 
 def say(text: str) -> None:
@@ -103,7 +103,7 @@ def by_hand() -> Iterator[None]:
         run(*AS_ROOT, "mount", "-t", "ext2", "-o", "loop,noatime", "nbd/chicken", "mnt")
         yield
         unmount("mnt")
-        # The device as the kernel left it, before anybody else opens it.
+        # The device as the kernel left it, before another program opens it.
         run(*AS_ROOT, "e2fsck", "-fn", "nbd/chicken")
         unmount("nbd")
         nbdfuse.wait(PATIENCE)

@@ -156,7 +156,7 @@ def dd(device: str, job: dict[str, Any], options: str) -> float:
 
 
 def random_reads(device: str, job: dict[str, Any], length: int) -> float:
-    """Reads a second, one after the other, every block touched once in random order."""
+    """Reads per second, one after the other, every block touched once in random order."""
     drop_caches()
     places = job["offsets"]
     flags = os.O_DIRECT if device.startswith("/dev/") else 0

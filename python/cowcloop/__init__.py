@@ -18,8 +18,8 @@ or ValueError where that is what it is.
 
 from __future__ import annotations
 
-# As typing has it, which takes longer to load than all of this: whoever presses Ctrl-C before
-# the program answers to it sees a traceback.
+# As typing has it, which takes longer to load than all of this: a Ctrl-C before the program
+# answers to it shows a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

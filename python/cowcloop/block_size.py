@@ -1,4 +1,4 @@
-"""The block size of an image that is to be made: what divides a source, and who reads it."""
+"""The block size of a new image: what divides a source, and which programs read it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def padding_warning(shown: str, size: int, block_size: int, remedy: str = "") ->
 
 
 def unusual(shown: str, block_size: int, exact: bool) -> str | None:
-    """What is to be said of a block size that not everybody reads, or that compresses badly."""
+    """A warning of a block size that not every program reads, or that compresses badly."""
     if block_size > MOST_FOR_KERNEL:
         return (
             f"the kernel's cloop driver refuses blocks above {format_size(MOST_FOR_KERNEL)}, and so"

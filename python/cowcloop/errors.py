@@ -78,7 +78,7 @@ class MismatchError(CowcloopError, ValueError):
 
 
 class BusyError(_SystemError):
-    """Somebody else has the file in use."""
+    """The file is in use elsewhere."""
 
 
 class DirtyError(CowcloopError):

@@ -1,4 +1,4 @@
-"""Locks of files (flock): who holds one is alive, whatever its process number."""
+"""Locks of files (flock): a process that holds one is alive, whatever its number."""
 
 from __future__ import annotations
 

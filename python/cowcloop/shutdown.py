@@ -50,7 +50,7 @@ def _end(entry: registry.Entry, record: registry.Record) -> None:
         for place in mounts.on_device(record.device):
             run(find_program("umount", "mount"), "--", place)
     elif record.socket is None or _has_clients(record.socket):
-        # Who they are is not known: perhaps file systems that are still mounted.
+        # The clients are not known: perhaps file systems that are still mounted.
         server.sync(entry)
         return
     server.detach(entry, discard=True)

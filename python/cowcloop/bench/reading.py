@@ -34,7 +34,7 @@ def sequential(read: Reader, size: int) -> float:
 
 
 def at_random(read: Reader, places: list[int], size: int) -> float:
-    """Reads of 4 KiB a second, one after the other."""
+    """Reads of 4 KiB per second, one after the other."""
     buffer = _buffer(PAGE)
     begin = time.perf_counter()
     for at in places:

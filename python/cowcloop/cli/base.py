@@ -202,7 +202,7 @@ class BlockSizeType(SizeType):
 class PathType(click.Path):  # type: ignore[type-arg, unused-ignore]
     """A name of a file, which the system would take for the current directory when empty.
 
-    Whether it can be read is for whoever reads it to say.
+    Whether it can be read is found out by reading it.
     """
 
     def __init__(self) -> None:

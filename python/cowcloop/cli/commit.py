@@ -34,7 +34,7 @@ from cowcloop.sizes import format_size
     type=BLOCK_SIZE,
     default=65536,
     metavar="SIZE",
-    help="Bytes a block, where IMAGE is not compressed (default: 64K).",
+    help="Bytes per block, where IMAGE is not compressed (default: 64K).",
 )
 @THREADS
 @FORCE

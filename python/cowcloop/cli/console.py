@@ -84,7 +84,7 @@ def _say(text: str, before: str = "") -> None:
         sys.stderr.write(line)
         sys.stderr.flush()
     except (OSError, ValueError):
-        # Nobody listens to standard error; the exit code still tells.
+        # Standard error has no reader; the exit code still tells.
         pass
 
 
@@ -99,7 +99,7 @@ def printable(text: str) -> str:
 
 
 def result(text: str) -> None:
-    """A result, at once: somebody may wait for it in a pipe."""
+    """A result, at once: a program may wait for it in a pipe."""
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

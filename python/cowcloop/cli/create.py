@@ -37,7 +37,7 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     "--block-size",
     type=BLOCK_SIZE,
     metavar="SIZE",
-    help="Uncompressed bytes a block, a multiple of 512 (default: 64K).",
+    help="Uncompressed bytes per block, a multiple of 512 (default: 64K).",
 )
 @click.option(
     "--exact", is_flag=True, help="Choose a block size that divides SRC: no zeros are added."

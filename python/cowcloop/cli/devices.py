@@ -48,7 +48,7 @@ def detach_command(target: str | None, every: bool, discard: bool) -> None:
     def detach(entry: Entry) -> None:
         mount.check_unmounted(entry)
         if entry.record is not None and entry.record.mount is not None:
-            # Somebody else has unmounted it.
+            # Another program has unmounted it.
             mount.release(entry, discard=discard)
         else:
             failures = server.failures(entry)
@@ -130,7 +130,7 @@ def _chosen(target: str | None, every: bool, action: str) -> list[Entry]:
         raise click.UsageError("name one device (URI, SOCKET or DEVICE), or give --all")
     if target is None:
         known = registry.entries()
-        # Who starts a unit ends it.
+        # What systemd has started, systemd ends.
         return [entry for entry in known if entry.owner is None or action != "detach"]
     return [registry.find_whole(target, action)]
 

@@ -22,7 +22,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """Somebody wants the server to end."""
+    """The server was told to end."""
 
 
 def run(options: ServeOptions, *, log: str | None, exit_with_parent: bool) -> None:

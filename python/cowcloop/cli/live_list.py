@@ -43,7 +43,7 @@ class Shown:
 
 
 class Rates:
-    """What grew since the last look, a second."""
+    """What grew since the last look, per second."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, ...], tuple[float, float]] = {}

@@ -15,7 +15,7 @@ Callback = Callable[[int, Optional[int]], None]
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callback | None]:
-    """A callback (bytes done, bytes in all or None) that draws; None where nobody would see it."""
+    """A callback (bytes done, bytes in all or None) that draws; None where there is no terminal."""
     if console.levels.quiet or not sys.stderr.isatty():
         yield None
         return

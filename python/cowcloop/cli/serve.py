@@ -192,7 +192,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     try:
         console.result(entry.record.device or entry.record.uri)
     except OSError:
-        # Nobody would know how to end it.
+        # Its address is not known to the user, who could not end it.
         server.detach(entry)
         raise
 
@@ -278,7 +278,8 @@ def _options(
     check_device(values)
     if address is not None and is_all_interfaces(address[0]):
         console.warning(
-            f"--tcp {tcp} listens on all interfaces: who reaches this machine can connect"
+            f"--tcp {tcp} listens on all interfaces: every client that reaches this machine"
+            " can connect"
         )
     image = os.fspath(values.pop("image"))
     return ServeOptions(

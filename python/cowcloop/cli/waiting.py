@@ -1,4 +1,4 @@
-"""Whom a command waits for, told when it takes long."""
+"""Says what a command waits for, when that takes long."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Files inside an ISO 9660 image: where their bytes lie. Nothing is mounted or copied.
 
-pycdlib reads the directories, all of them before it answers, and is made for sound discs. Here it
+pycdlib reads the directories, all of them before it answers, and expects an undamaged disc. Here it
 is held to limits, and whatever it raises becomes one of our errors.
 """
 

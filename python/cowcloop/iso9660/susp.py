@@ -11,7 +11,7 @@ ZISOFS = b"ZF"
 
 # What pycdlib knows in every version that we take.
 _KNOWN = frozenset(b"SP RR CE PX ER ES PN SL NM CL PL TF SF RE".split())
-# Padding, the end of the area, and what the reader looks at itself: no news to anybody.
+# Padding, the end of the area, and what the reader looks at itself: not worth a message.
 _SILENT = frozenset((b"PD", b"ST", ZISOFS))
 _END = b"ST"
 _HEAD = 4

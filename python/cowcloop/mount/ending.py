@@ -183,7 +183,7 @@ def _unmount(point: str, named: str) -> None:
 
 
 def _wait_for_loop_devices(folder: Path, place: str) -> None:
-    """Wait until the kernel has let go; take away those that nobody has mounted."""
+    """Wait until the kernel has let go; take away those that are not mounted."""
     end = time.monotonic() + _PATIENCE
     while True:
         devices = mounts.loop_devices(folder)

@@ -1,8 +1,8 @@
 """A FUSE program in the background: nbdfuse or fuse2fs.
 
 Its standard error is a FIFO in the registry's entry, which the program itself holds open for
-reading, too: it never gets a SIGPIPE, what nobody has read takes no more than the pipe has room
-for, and whoever unmounts can read it. The FIFO's flock is held as long as the program runs: no
+reading, too: it never gets a SIGPIPE, unread text takes no more than the pipe has room for, and
+the command that unmounts can read it. The FIFO's flock is held as long as the program runs: no
 process number has to be trusted.
 """
 

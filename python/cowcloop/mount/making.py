@@ -134,7 +134,7 @@ def _attach(
             loop = interrupts.loop()
             return server.attach(chosen, report=report, loop=loop, log=log, keep=False)
         except server.ServerError:
-            # Somebody else may have taken it first.
+            # Another program may have taken it first.
             if not ways.connected(device):
                 raise
             tried |= {device}
@@ -214,7 +214,7 @@ def _mount_by_fuse2fs(
         )
     more = [f"offset={volume.start}"] if volume.start else []
     if os.geteuid() != 0:
-        # The owners in the image are other people's: who mounts it is root in it.
+        # The owners in the image are of another system: the user that mounts it is root in it.
         more.append("fakeroot")
     joined = ",".join([*options, *more])
     # Relative: a comma in a path would end an option.

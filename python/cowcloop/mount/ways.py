@@ -65,7 +65,7 @@ def check(way: str, *, writes: bool) -> None:
 
 
 def free_nbd(tried: frozenset[str] = frozenset()) -> str:
-    """A kernel NBD device that nobody has connected."""
+    """A kernel NBD device that is not connected."""
     known = _nbd_devices()
     for device in known:
         if device not in tried and not connected(device):

@@ -44,7 +44,7 @@ def check_closed(cow: str | None) -> None:
     """ServerError when a cowfile was not closed; None stands for a device that has none."""
     if cow is None or not os.path.exists(cow):
         return
-    # Somebody may have opened it already, and then it is theirs.
+    # Another program may have opened it already, and then it is that one's.
     if _state(cow) in ("clean", None) or is_locked(cow):
         return
     # Nor do they have it now; if they had, they have closed it.

@@ -35,7 +35,7 @@ def _log_message(message: Message) -> None:
 class Server:
     """A served device: a context manager whose `uri` NBD clients connect to.
 
-    Made ready by serve(), or by start() for one who drives the loop. close() returns when
+    Made ready by serve(), or by start() for a caller that drives the loop. close() returns when
     everything is on disk, and raises ServerError when the server failed. A program that ends
     without it closes the server as well.
     """

@@ -17,7 +17,7 @@ _NOTED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Interrupts:
     """A signal is noted, and becomes Interrupted only where the command looks.
 
-    So it never comes between the start of a process and the note of who it is. `descriptor` is
+    So it never comes between the start of a process and the note of its number. `descriptor` is
     readable once there has been one.
     """
 

@@ -40,7 +40,7 @@ def check_kept(entry: registry.Entry, *, discard: bool = False) -> bool:
 def detach(entry: registry.Entry, *, discard: bool = False) -> None:
     """End a served device; returns when all is on disk and its process is gone.
 
-    One whose cowfile somebody has removed is refused, unless its changes may be discarded.
+    A device whose cowfile was removed is refused, unless its changes may be discarded.
     """
     record = entry.record
     if record is None:

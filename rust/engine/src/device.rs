@@ -111,8 +111,8 @@ impl Device {
             let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
             if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
                 log::warn!(
-                    "{}: it makes a device of {} bytes, and stays so: --size {size} is for a new \
-                     cowfile",
+                    "{}: its device keeps its {} bytes: --size {size} counts for a new cowfile \
+                     only",
                     overlay.cowfile().name(),
                     overlay.size()
                 );
@@ -126,14 +126,14 @@ impl Device {
         Ok(device)
     }
 
-    /// Says what a cowfile leaves out at the base's end: it knows whole blocks alone.
+    /// Warns of bytes at the base's end that a cowfile leaves out: it holds whole blocks only.
     pub fn tell_if_cut(&self) {
         let size = self.base.size();
         let over = size % MAPUNIT;
         if over != 0 && (self.overlays.is_empty() || self.size() < size) {
             log::warn!(
-                "{}: its last {over} of {size} bytes are not part of the device, which has whole \
-                 KiB with a cowfile; one that is made with --size {} has them",
+                "{}: its last {over} of {size} bytes are not part of the device: with a cowfile \
+                 it ends on a whole KiB; a cowfile made with --size {} has them",
                 self.image,
                 size.next_multiple_of(MAPUNIT)
             );
@@ -177,8 +177,8 @@ impl Device {
         match options.device_size {
             Some(size) if size < base || size % MAPUNIT != 0 => {
                 let message = format!(
-                    "size {size} does not do: it must be a multiple of {MAPUNIT} and at least \
-                     the {base} bytes of the base"
+                    "size {size} must be a multiple of {MAPUNIT} and at least the {base} bytes \
+                     of the base"
                 );
                 Err(Error::new(ErrorKind::InvalidInput, cow.display().to_string(), message))
             }

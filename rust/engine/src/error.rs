@@ -23,7 +23,7 @@ pub enum ErrorKind {
     Damaged,
     /// Two files that do not belong together: a cowfile of another base.
     Mismatch,
-    /// Somebody else has the file in use.
+    /// The file is in use elsewhere.
     Busy,
     /// What lies where a new file is to be would be lost.
     Exists,
@@ -44,7 +44,7 @@ pub enum ErrorKind {
 /// What failed, where, and what to do about it.
 ///
 /// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE]`.
-/// Clones are cheap: one failed flush answers everybody who waited for it.
+/// Clones are cheap: one failed flush answers every caller that waited for it.
 #[derive(Debug, Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -124,7 +124,7 @@ pub trait Layer: Send + Sync {
     /// its base. Costs no more than reading the metadata.
     fn identity(&self) -> Result<[u8; 32]>;
 
-    /// What has been read so far; all zeros where nobody counts.
+    /// What has been read so far; all zeros where reads are not counted.
     fn counters(&self) -> LayerCounters {
         LayerCounters::default()
     }

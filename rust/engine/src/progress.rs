@@ -4,7 +4,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Told of the progress of a job, in bytes of the device, from any thread.
 pub trait Progress: Sync {
-    /// The job is of this many bytes. Not called where nobody knows: a pipe.
+    /// The job is of this many bytes. Not called where that is not known: a pipe.
     fn total(&self, _bytes: u64) {}
 
     /// This many more bytes are done.
@@ -16,7 +16,7 @@ pub trait Progress: Sync {
     }
 }
 
-/// Nobody is watching.
+/// Progress that is not shown.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoProgress;
 

@@ -244,7 +244,7 @@ unsafe extern "C" fn pwrite(
     if count == 0 {
         return 0;
     }
-    // SAFETY: nbdkit passes a buffer of `count` bytes that nobody changes meanwhile.
+    // SAFETY: nbdkit passes a buffer of `count` bytes that does not change meanwhile.
     let data = unsafe { slice::from_raw_parts(data.cast::<u8>(), count as usize) };
     // SAFETY: nbdkit passes the handle of a connection that is open.
     unsafe { request(handle, |connection| connection.write(data, offset, fua(flags))) }

@@ -26,7 +26,7 @@ size=<SIZE>        Size of the device of a cowfile that is created, when larger
 memory-limit=<SIZE>  What :memory: may take (default: half of the memory).
 cache=<SIZE>       Decompressed blocks to keep (default: a sixteenth
                    of the memory, 64M to 512M).
-threads=<N>        Threads that inflate ahead (default: one a core).
+threads=<N>        Threads that inflate ahead (default: one per core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
 preload=<N>        Read the first N blocks of the image into the cache at once.
 sessions=<DIR>     Each export name NAME is a session with the cowfile

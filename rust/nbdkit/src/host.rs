@@ -11,7 +11,7 @@ fn one_line(text: &str) -> CString {
     CString::new(cowcloop_server::one_line(text)).unwrap_or_default()
 }
 
-/// A duplicate of an open file descriptor of this process, whoever opened it.
+/// A duplicate of an open file descriptor of this process, whichever part opened it.
 ///
 /// # Errors
 /// When it is not open.
@@ -155,7 +155,7 @@ mod real {
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         rustix::io::fcntl_setfd(borrowed.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
         // SAFETY: open, as was just seen, and by the parameter's meaning ours:
-        // it was handed over by whoever started the server.
+        // the program that started the server handed it over.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
 }

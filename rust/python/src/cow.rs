@@ -128,7 +128,7 @@ fn cow_unpack<'py>(
     summary_dict(py, &done)
 }
 
-/// Copies a cowfile that nobody has in use to a file that must not exist yet. Returns
+/// Copies a cowfile that is not in use to a file that must not exist yet. Returns
 /// {"blocks_used", "shared"}: whether the two files share their blocks.
 #[pyfunction]
 #[pyo3(signature = (path, target, *, progress = None))]

@@ -20,7 +20,7 @@ use crate::source::Source;
 /// An image with cowfiles on it. Any number of threads may use it at a time.
 #[pyclass(frozen, module = "cowcloop._core")]
 pub struct Device {
-    /// `None` once it is closed: who still holds the object, such as the frames of an error,
+    /// `None` once it is closed: what still holds the object, such as the frames of an error,
     /// holds no files.
     engine: RwLock<Option<InUse>>,
 }

@@ -36,7 +36,7 @@ impl Log for Events {
     /// has the GIL: all of the engine's work is done with the GIL released.
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            // Nobody to tell: while the interpreter ends, or when a handler fails.
+            // It reaches no log while the interpreter ends, or when a handler fails.
             let _ = Python::try_attach(|py| send(py, record));
         }
     }

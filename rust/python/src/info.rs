@@ -153,7 +153,7 @@ fn kind_of(path: &Source) -> Result<&'static str> {
     if is_cowfile(&magic[..read]) {
         return Ok("cowfile");
     }
-    // What is gzipped otherwise is nobody's format here.
+    // Other gzipped files are of no format that is read here.
     if path.is_whole() && is_gzip(&*storage)? && packed_head(path.path()).is_ok() {
         return Ok("cowfile");
     }

@@ -34,7 +34,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Writes the device that an image and its cowfiles make into a plain image; "-" is standard
 /// output. Returns {"size", "holes"}: its size, and how much of it is holes.
 ///
-/// A cowfile or compressed image at `out` is replaced only with `force`. `threads`: None is one a core. `progress`: called ten times a second with the bytes done
+/// A cowfile or compressed image at `out` is replaced only with `force`. `threads`: None is one per core. `progress`: called ten times a second with the bytes done
 /// and, once it is known, their total; what it raises ends the work.
 #[pyfunction]
 #[pyo3(signature = (image, cows, out, *, threads = None, sparse = true, force = false,

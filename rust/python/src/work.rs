@@ -67,7 +67,7 @@ pub fn run<T: Send>(
         let started = thread::Builder::new().spawn_scoped(scope, move || {
             let work = held.lock().unwrap_or_else(PoisonError::into_inner).take();
             let result = work.map(|work| work(meter));
-            // The receiver lives until the scope's end; and if not, nobody waits.
+            // The receiver lives until the scope's end; if not, no thread waits for it.
             let _ = ended.send(());
             result
         });

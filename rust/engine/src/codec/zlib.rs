@@ -48,9 +48,9 @@ pub(crate) enum Prefix {
 /// Inflates the beginning of a stream. Nothing is said of what follows it: the
 /// Adler-32 is checked only where the stream ends.
 ///
-/// By zlib-ng, which was made to stop. What libdeflate has written when its room
-/// is too small is nobody's promise: a stored part of the stream, which is how
-/// bytes that do not compress are kept, it writes whole or not at all.
+/// By zlib-ng, which was made to stop. libdeflate promises nothing about what it has
+/// written when its room is too small: a stored part of the stream, which holds bytes
+/// that do not compress, it writes whole or not at all.
 pub(crate) fn decode_prefix(input: &[u8], output: &mut [u8]) -> Result<Prefix, DecodeError> {
     PIECEWISE.with_borrow_mut(|inflater| {
         inflater.reset(true);

@@ -22,7 +22,7 @@ const CACHE_BOUNDS: (u64, u64) = (64 << 20, 512 << 20);
 pub struct ImageOptions {
     /// Bytes of decompressed blocks to keep at most.
     pub cache_bytes: u64,
-    /// Threads that inflate ahead of readers; 0: one a core.
+    /// Threads that inflate ahead of readers; 0: one per core.
     pub threads: usize,
     /// Inflate and check a whole block before any byte of it is given out.
     pub strict: bool,
@@ -69,7 +69,7 @@ impl Image {
     }
 }
 
-/// [`Image::open`], for those who want to read and nothing else.
+/// [`Image::open`], for a caller that only reads.
 ///
 /// # Errors
 /// Those of [`Image::open`].
@@ -77,7 +77,7 @@ pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Arc<dyn
     Image::open(storage, options).map(Image::layer)
 }
 
-/// Nobody who names a cowfile as the image wants its bytes as a disk.
+/// A cowfile named as the image is a mistake: its bytes are no disk.
 fn refuse_cowfile(storage: &dyn Storage) -> Result<()> {
     let mut magic = [0; 4];
     let name = storage.name();

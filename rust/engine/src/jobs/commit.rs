@@ -32,7 +32,7 @@ pub struct CommitOptions {
     pub level: Level,
     /// Uncompressed bytes a block where the base is raw; others keep theirs.
     pub block_size: u32,
-    /// Threads that compress; 0: one a core. The result does not depend on it.
+    /// Threads that compress; 0: one per core. The result does not depend on it.
     pub threads: usize,
 }
 
@@ -47,7 +47,7 @@ impl Default for CommitOptions {
 pub struct CommitSummary {
     /// Size of the device, before its last block was filled with zeros.
     pub input_size: u64,
-    /// Uncompressed bytes a block.
+    /// Uncompressed bytes per block.
     pub block_size: u32,
     /// Size of the new image's device.
     pub size: u64,

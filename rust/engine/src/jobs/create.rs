@@ -27,7 +27,7 @@ pub enum Format {
 /// What kind of image is made.
 #[derive(Debug, Clone)]
 pub struct CreateOptions {
-    /// Uncompressed bytes a block: a multiple of 512, at most 64 MiB.
+    /// Uncompressed bytes per block: a multiple of 512, at most 64 MiB.
     pub block_size: u32,
     /// How hard to try. lz4, lzo and none have one level only.
     pub level: Level,
@@ -37,7 +37,7 @@ pub struct CreateOptions {
     pub codec: Codec,
     /// Header and index at the end: made in one pass, with nothing buffered.
     pub footer: bool,
-    /// Threads that compress; 0: one a core. The result does not depend on it.
+    /// Threads that compress; 0: one per core. The result does not depend on it.
     pub threads: usize,
 }
 

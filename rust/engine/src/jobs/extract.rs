@@ -27,7 +27,7 @@ const HOLE: usize = 4096;
 /// How a device is written out.
 #[derive(Debug, Clone)]
 pub struct ExtractOptions {
-    /// Threads that read and write; 0: one a core.
+    /// Threads that read and write; 0: one per core.
     pub threads: usize,
     /// Leave holes where the device holds zeros, in files.
     pub sparse: bool,

@@ -1,5 +1,5 @@
 //! What is done to whole images and cowfiles at once. On every core: [`extract()`],
-//! [`create()`], [`verify()`], [`commit()`]. On cowfiles that nobody has in use, as the
+//! [`create()`], [`verify()`], [`commit()`]. On cowfiles that are not in use, as the
 //! original package's tools did: [`repair()`], [`merge()`], [`pack()`] and [`unpack()`]; and
 //! what they left to the driver: [`rebase()`].
 //!
@@ -44,7 +44,7 @@ pub use repair::{repair, RepairOptions, RepairReport};
 pub use replace::Replace;
 pub use verify::{verify, VerifyReport, MAX_BAD};
 
-/// The number of threads to use when `wanted` are asked for; 0: one a core.
+/// The number of threads to use when `wanted` are asked for; 0: one per core.
 fn thread_count(wanted: usize) -> usize {
     match wanted {
         0 => std::thread::available_parallelism().map_or(1, |n| n.get()),

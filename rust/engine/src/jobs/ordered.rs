@@ -119,7 +119,7 @@ impl<R> Shared<R> {
     }
 }
 
-/// Stops the others when its thread panics, so that nobody waits forever.
+/// Stops the other threads when its own panics, so that none waits forever.
 struct StopOnPanic<'a, R>(&'a Shared<R>);
 
 impl<R> Drop for StopOnPanic<'_, R> {
@@ -164,7 +164,7 @@ pub(super) fn run<J: Send, R: Send, S>(
             let Ok(mut source) = next.lock() else { return };
             let Some(ticket) = shared.ticket(window.max(1)) else { return };
             let job = match source().transpose() {
-                // Still under the lock: nobody may take a ticket after this one.
+                // Still under the lock: no thread may take a ticket after this one.
                 None => return shared.exhaust(ticket),
                 Some(job) => job,
             };

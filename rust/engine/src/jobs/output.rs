@@ -75,7 +75,7 @@ impl Output {
     ///
     /// A regular file is written beside its place and moved there by `finish`;
     /// one that exists keeps its mode. What the path stands for must not be one
-    /// of the `inputs`, nor a cowfile that somebody has in use, nor what `replace` keeps.
+    /// of the `inputs`, nor a cowfile in use, nor what `replace` keeps.
     ///
     /// # Errors
     /// `InvalidInput` for an input or a directory, `Busy`, `Exists`, or the system's error.
@@ -225,7 +225,7 @@ impl Output {
         }
     }
 
-    /// Makes a range that nobody has written read as zeros, from any thread.
+    /// Makes a range that was not written read as zeros, from any thread.
     /// A hole of a file is left as it is.
     ///
     /// # Errors
@@ -328,7 +328,8 @@ impl Output {
         if let Sink::File { file, .. } = &self.sink {
             let found = file.metadata().map_err(|source| self.write_error(0, source))?.len();
             if found != size {
-                let message = format!("has {found} bytes instead of {size}: somebody changed it");
+                let message =
+                    format!("has {found} bytes instead of {size}: it was changed meanwhile");
                 return Err(Error::new(ErrorKind::Io, &self.name, message));
             }
         }
@@ -340,7 +341,7 @@ impl Output {
     }
 }
 
-/// Opens a block device that nobody has mounted or serves.
+/// Opens a block device that is neither mounted nor served.
 fn open_block_device(path: &Path, name: &str, replace: Replace) -> Result<File> {
     let in_use = || {
         let message = "this block device is in use: unmount it, or detach what serves it, first";
@@ -350,7 +351,7 @@ fn open_block_device(path: &Path, name: &str, replace: Replace) -> Result<File> 
         io::ErrorKind::ResourceBusy => in_use(),
         _ => Error::io(name, "cannot be opened for writing", source),
     })?;
-    // Where there are no locks nobody can have it by one.
+    // Where there are no locks, none can be held.
     if matches!(storage.try_lock(true), Ok(false)) {
         return Err(in_use());
     }

@@ -49,7 +49,7 @@ pub(super) struct Pending {
     mode: Option<Mode>,
     /// What may be replaced.
     replace: Replace,
-    /// The cowfile that is replaced, locked: nobody begins to use it meanwhile.
+    /// The cowfile that is replaced, locked: no other process begins to use it meanwhile.
     held: Option<File>,
 }
 
@@ -90,7 +90,7 @@ impl Pending {
             held,
         };
         if let Some(old) = replaced {
-            // For root, whom the file would belong to otherwise; nobody else may.
+            // For root, to whom the file would belong otherwise; other users may not.
             let (owner, group) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
             let _ = rustix::fs::fchown(&file, Some(owner), Some(group));
         }
@@ -157,7 +157,7 @@ pub(super) fn take_place(whole: &Path, place: &Path) -> Result<(), Refused> {
     Ok(sync_directory(&directory)?)
 }
 
-/// Takes the lock of the cowfile that a name stands for, so that nobody begins to use it.
+/// Takes the lock of the cowfile that a name stands for, so that no other process begins to use it.
 /// `None`: there is nothing, or no cowfile.
 fn hold(directory: &File, name: &Path, replace: Replace) -> Result<Option<File>, Refused> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -165,7 +165,7 @@ fn hold(directory: &File, name: &Path, replace: Replace) -> Result<Option<File>,
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(None),
         Err(Errno::ACCESS) => {
-            let message = "it may not be read, so nobody knows whether it is a cowfile in use";
+            let message = "it may not be read, so it might be a cowfile in use";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message).into());
         }
         Err(error) => return Err(error.into()),

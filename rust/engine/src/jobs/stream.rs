@@ -24,7 +24,7 @@ const PIPE_SIZE: usize = 1 << 20;
 /// Something that is written from its beginning to its end.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// `None`: a FIFO that nobody reads yet.
+    /// `None`: a FIFO that has no reader yet.
     file: Option<File>,
     path: PathBuf,
 }
@@ -45,9 +45,9 @@ impl Stream {
         Ok(stream)
     }
 
-    /// Takes a stream that somebody else has opened, and may share.
+    /// Takes a stream that another program has opened, and may share.
     pub(super) fn of(file: File, metadata: &fs::Metadata) -> Self {
-        // O_NONBLOCK would hold for everybody who shares it, so a pipe is
+        // O_NONBLOCK would hold for every program that shares it, so a pipe is
         // opened once more. Where that is not allowed, its writes block.
         let mut file = file;
         if metadata.file_type().is_fifo() {

@@ -17,7 +17,7 @@ pub(super) struct Turns<'a> {
     limit: usize,
     write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
     state: Mutex<State>,
-    /// Signalled when fewer wait, or nobody writes any more.
+    /// Signalled when fewer wait, or no thread writes any more.
     room: Condvar,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// Lets the others write when its thread panics, so that nobody waits forever.
+/// Lets the other threads write when its own panics, so that none waits forever.
 struct LeaveOnPanic<'a, 'b>(&'a Turns<'b>);
 
 impl Drop for LeaveOnPanic<'_, '_> {

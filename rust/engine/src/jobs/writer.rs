@@ -2,7 +2,7 @@
 //! where they belong.
 //!
 //! What is buffered where:
-//! - the index, 8 bytes a block, in memory, always;
+//! - the index, 8 bytes per block, in memory, always;
 //! - header first, number of blocks known, output seekable: nothing else. Room
 //!   for the index is left, and it is written at the end;
 //! - header first otherwise (the number of blocks or the output is a pipe's):
@@ -30,7 +30,7 @@ const HEADER: u64 = 136;
 /// cannot read block 0 at offset 0.
 const FOOTER_PADDING: usize = 512;
 
-/// What a person sees who looks into a footer image.
+/// What a footer image shows in an editor or a pager.
 const FOOTER_TEXT: &[u8] = b"A cloop disk image whose index and header are at its end.\n";
 
 /// An image with its header first ends on such a boundary: FreeBSD's md(4) and Linux's loop
@@ -84,7 +84,7 @@ pub(super) struct Written {
 }
 
 impl<'a> CloopWriter<'a> {
-    /// Begins an image of `blocks` blocks; `None`: nobody knows.
+    /// Begins an image of `blocks` blocks; `None`: their number is not known yet.
     ///
     /// # Errors
     /// `InvalidInput` when there are more blocks than the format can count, or
@@ -300,7 +300,7 @@ fn padding(end: u64) -> Vec<u8> {
 fn header(format: Format, block_size: u32, blocks: u32, sum: u32) -> [u8; HEADER as usize] {
     let script = match format {
         Format::V2 => format!("{V2_SCRIPT}exit $?\n# CRC-32 {sum:08x}\n"),
-        // Whoever runs the image as a program is told what it is.
+        // A user that runs the image as a program is told what it is.
         Format::V4 => format!(
             "#!/bin/sh\n#V4.0 Format\n# CRC-32 {sum:08x}\necho \"$0: a cloop disk image, for \
              cowcloop or cloop\" >&2\nexit 1\n"

@@ -16,7 +16,7 @@ impl Cowfile {
     /// `ReadOnly`; `Poisoned` after a failed sync; what writing the head brings.
     pub fn change(&self, first: u64, end: u64) -> Result<Change<'_>> {
         let guard = self.ranges.lock(first..end);
-        // Asked after the range is had: who closes the file has all ranges first.
+        // Asked with the range held: a close takes all ranges first.
         self.check_writable()?;
         self.put_in_use()?;
         if let Some(snapshot) = &*self.copying.read().expect("no panic while locked") {

@@ -78,7 +78,8 @@ pub struct Cowfile {
     pub(super) quota: OnceLock<Quota>,
     /// Held by the one snapshot that is being made.
     pub(super) snapshots: Mutex<()>,
-    /// What is written here could be lost by its name: it had one when it was opened for that.
+    /// It had a name when it was opened for writing: without one, what is written here is
+    /// lost when the file is closed.
     pub(super) has_a_name_to_lose: bool,
     /// It has been said that it was lost.
     pub(super) told_removed: AtomicBool,
@@ -149,12 +150,12 @@ impl Cowfile {
         }
     }
 
-    /// Refuses a file that somebody has removed, or replaced by another, while we have it.
+    /// Refuses a file that was removed, or replaced by another, while we have it.
     ///
     /// # Errors
     /// `Damaged`: it ends when we let go of it, whatever was synced.
     pub fn check_kept(&self) -> Result<()> {
-        // Where that cannot be told nobody needs to be alarmed.
+        // Where that cannot be told there is no reason for an alarm.
         if !self.has_a_name_to_lose || self.storage.has_name().unwrap_or(true) {
             return Ok(());
         }

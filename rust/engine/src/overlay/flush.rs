@@ -48,7 +48,7 @@ impl Cowfile {
         Ok(())
     }
 
-    /// Once, when nobody will find the file again.
+    /// Once, when the file has no name any more to be found by.
     fn tell_if_removed(&self) {
         if let Err(error) = self.check_kept() {
             if !self.told_removed.swap(true, Ordering::Relaxed) {

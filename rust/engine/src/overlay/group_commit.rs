@@ -23,7 +23,7 @@ struct State {
 }
 
 impl State {
-    /// How a caller fares who needs `round` or any later one.
+    /// The outcome for a caller that needs `round` or any later one.
     fn outcome(&self, round: u64) -> Option<Result<()>> {
         if self.good >= round {
             return Some(Ok(()));
@@ -34,7 +34,7 @@ impl State {
 
 impl Rounds {
     /// Returns the outcome of a round that began after this call did: runs it,
-    /// or waits for somebody else's.
+    /// or waits for one that another caller runs.
     pub fn join(&self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut state = self.state.lock().expect("no panic while locked");
         // A round under way may have begun before the caller's last change.

@@ -2,7 +2,7 @@
 //!
 //! Every change of an overlay holds the range of blocks that it touches. So a
 //! read-modify-write cannot undo a write that was acknowledged meanwhile, and
-//! whoever holds the range of the whole device knows that no change is under way.
+//! the holder of the whole device's range knows that no change is under way.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -23,7 +23,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Whether somebody who came before `ticket` has or wants a part of `range`.
+    /// Whether a caller that came before `ticket` has or wants a part of `range`.
     fn is_blocked(&self, ticket: u64, range: &Range<u64>) -> bool {
         self.entries
             .iter()
@@ -44,7 +44,7 @@ impl RangeLocks {
         self.queue.lock().expect("no panic while locked")
     }
 
-    /// Waits until nobody who came before holds a part of `range`, and takes it.
+    /// Waits until no earlier caller holds or wants a part of `range`, and takes it.
     pub fn lock(&self, range: Range<u64>) -> RangeGuard<'_> {
         let mut queue = self.queue();
         let ticket = queue.next;

@@ -129,7 +129,7 @@ impl Snapshot {
     }
 }
 
-/// Makes a copy of the cowfile at `path`, which nobody has in use, at `new`, where
+/// Makes a copy of the cowfile at `path`, which is not in use, at `new`, where
 /// no file may be.
 ///
 /// # Errors

@@ -2,8 +2,8 @@
 //! it is asked for more.
 //!
 //! The block is cut into equal segments, each written once. A reader of what is
-//! there takes no lock; whoever needs more inflates it under the block's own
-//! lock, where others who need more wait.
+//! there takes no lock; a reader that needs more inflates it under the block's
+//! own lock, where other readers that need more wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;

@@ -1,9 +1,9 @@
 //! Which blocks were wanted lately, in a few bits of memory.
 //!
 //! A block that is read in order and for the first time is not kept once its
-//! reader is through with it: who copies a whole image would push out what
-//! others come back to. A block that is wanted again, by another session of
-//! the same image for example, is.
+//! reader is through with it: a copy of a whole image would push out what
+//! other readers come back to. A block that is wanted again, by another session
+//! of the same image for example, is kept.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -32,7 +32,7 @@ impl History {
         }
     }
 
-    /// Notes that somebody wants the block; returns whether somebody did lately.
+    /// Notes that the block is wanted; returns whether it was wanted lately.
     pub(super) fn note(&self, block: u64) -> bool {
         // Fibonacci hashing: blocks that lie apart in any regular way are spread evenly.
         let place = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -1,4 +1,4 @@
-//! The files and devices that a block device stands for, so that who locks one locks the others.
+//! The files and devices that a block device stands for, so that a lock of one locks the others.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStringExt;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{major, minor, OFlags};
 
-/// Device mapper on device mapper on loop devices: deeper is nobody's.
+/// Device mapper on device mapper on loop devices: no system is stacked deeper.
 const DEEPEST: u32 = 8;
 
 /// What lies beneath an open block device, opened for reading: the disk of a partition, the

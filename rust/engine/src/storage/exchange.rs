@@ -1,4 +1,4 @@
-//! A file that can be exchanged under those who use it.
+//! A file that can be exchanged while it is in use.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -154,7 +154,7 @@ impl Storage for Slot {
             if fresh.file_id()? != file.file_id()? {
                 return Err(io::Error::other("another file has taken its place"));
             }
-            // The old descriptor shares its lock before it goes: nobody gets to write between.
+            // The old descriptor shares its lock before it goes: no writer gets in between.
             if file.try_lock(false)? && fresh.try_lock(false)? {
                 Ok(())
             } else {

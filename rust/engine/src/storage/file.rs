@@ -31,8 +31,8 @@ impl FileStorage {
         Self::with(path, OpenOptions::new().read(true).write(true))
     }
 
-    /// Opens an existing file for reading and writing; a block device only if nobody has it
-    /// mounted or claims it otherwise (`ResourceBusy`).
+    /// Opens an existing file for reading and writing; a block device only if it is not
+    /// mounted or claimed otherwise (`ResourceBusy`).
     pub fn open_alone(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK | OFlags::EXCL;
         let mut options = OpenOptions::new();
@@ -115,7 +115,7 @@ impl Storage for FileStorage {
     fn len(&self) -> io::Result<u64> {
         let metadata = self.file.metadata()?;
         if metadata.file_type().is_block_device() {
-            // Positional reads and writes elsewhere: the file position is nobody's.
+            // Reads and writes are positional: the file position is free for this.
             return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
         }
         Ok(metadata.len())

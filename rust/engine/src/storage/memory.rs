@@ -7,7 +7,7 @@ use std::sync::RwLock;
 
 use super::Storage;
 
-/// Bytes a page: a hole is a page that is not there.
+/// Bytes per page: a hole is a page that is not there.
 const PAGE: u64 = 4096;
 
 /// Number of independently locked parts; neighbouring pages lie in different ones.

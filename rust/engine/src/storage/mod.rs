@@ -96,7 +96,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// Whether anybody can still find it by a name, once it is let go of here.
+    /// Whether it still has a name to be found by once it is closed here.
     fn has_name(&self) -> io::Result<bool> {
         Ok(true)
     }
@@ -109,7 +109,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Closes the file and does nothing else, as far as nobody is using it: for a forked
+    /// Closes the file and does nothing else, unless a request is using it: for a forked
     /// process, whose parent goes on with it.
     fn abandon(&self) {}
 

@@ -25,7 +25,7 @@ pub(crate) fn give_name(file: &File, directory: &File, name: &Path) -> rustix::i
     rustix::fs::linkat(CWD, open, directory, name, AtFlags::SYMLINK_FOLLOW)
 }
 
-/// A name that nobody can foresee, for a file that is not whole.
+/// A name that cannot be foreseen, for a file that is not whole.
 pub(crate) fn passing_name() -> io::Result<String> {
     let mut random = [0; 12];
     getrandom::fill(&mut random).map_err(io::Error::other)?;

@@ -36,7 +36,7 @@ pub fn wait_for_descriptors(program: &Program) -> io::Result<()> {
     Ok(())
 }
 
-/// The server ends: nobody is waited for any more.
+/// The server ends: no client is waited for any more.
 pub fn end() {
     ENDING.store(true, Ordering::Release);
 }

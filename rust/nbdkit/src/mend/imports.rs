@@ -203,7 +203,7 @@ mod tests {
         let program = Program::find().unwrap();
         assert!(program.has_code_at(no_parent as *const () as usize));
         assert!(!program.has_code_at(libc::printf as *const () as usize));
-        // SAFETY: takes nothing, returns the same; nobody else calls that one.
+        // SAFETY: takes nothing, returns the same; no other thread calls it.
         unsafe {
             assert!(libc::getppid() > 0);
             assert!(!program.replace(c"no_such_function", no_parent as *const ()).unwrap());

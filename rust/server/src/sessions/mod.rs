@@ -50,7 +50,7 @@ pub struct Sessions {
 struct OpenSessions {
     /// One that cannot be upgraded is just being closed.
     by_name: BTreeMap<String, Weak<Session>>,
-    /// The server ends: nobody joins any more.
+    /// The server ends: no client joins any more.
     ended: bool,
 }
 
@@ -81,7 +81,7 @@ impl Sessions {
         })
     }
 
-    /// Joins the session `name`, which is opened when nobody has it open.
+    /// Joins the session `name`, which is opened when it is not open yet.
     /// The error is a line for the log.
     pub fn join(self: &Arc<Self>, name: &[u8]) -> std::result::Result<Arc<Session>, String> {
         let name = valid_name(name).ok_or_else(|| {
@@ -116,7 +116,7 @@ impl Sessions {
         let session = self.open.lock().by_name.get(name).and_then(Weak::upgrade);
         session
             .filter(|session| session.has_cowfile())
-            .ok_or_else(|| format!("session {name:?}: nobody has it open with a cowfile"))
+            .ok_or_else(|| format!("session {name:?}: no client has it open with a cowfile"))
     }
 
     fn enter(self: &Arc<Self>, name: &str) -> std::result::Result<Arc<Session>, String> {

@@ -18,7 +18,7 @@ const MAPUNIT: u64 = 1024;
 
 /// One export's device: the base until the first write, then the cowfile on it.
 ///
-/// It is closed when the last of those who share it lets go.
+/// It is closed when the last connection that shares it ends.
 pub struct Session {
     name: String,
     path: PathBuf,

@@ -213,7 +213,7 @@ impl Header {
         }
     }
 
-    /// Bytes of the index: an entry a block, and one for the end.
+    /// Bytes of the index: an entry per block, and one for the end.
     pub fn index_bytes(&self) -> u64 {
         8 * (u64::from(self.num_blocks) + 1)
     }

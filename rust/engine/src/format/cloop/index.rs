@@ -51,7 +51,7 @@ impl BlockLocation {
     }
 }
 
-/// The index in memory: 8 bytes a block, 12 in the de-duplicated kinds.
+/// The index in memory: 8 bytes per block, 12 in the de-duplicated kinds.
 #[derive(Debug)]
 pub struct Index {
     kind: Kind,

@@ -63,7 +63,7 @@ impl AtRest {
     }
 
     /// Refuses a cowfile whose merge into its base has begun and not ended: the base is another
-    /// one by now, and whoever wrote more blocks would leave nothing to complete the merge by.
+    /// one by now, and more writes would leave nothing to complete the merge with.
     pub fn refuse_merging(&self) -> Result<()> {
         if self.head.mark.as_ref().is_some_and(|mark| mark.merging.is_some()) {
             let message = "a merge of this cowfile was interrupted; complete it with \

@@ -27,7 +27,7 @@ pub struct Bitmap {
     /// Bytes on disk, from [`HEAD_BYTES`] on.
     mapsize: u64,
     pages: Box<[OnceLock<Page>]>,
-    /// One bit a page: changed since the last [`take_changed`](Self::take_changed).
+    /// One bit per page: changed since the last [`take_changed`](Self::take_changed).
     changed: Box<[AtomicU64]>,
     count: AtomicU64,
 }
@@ -194,8 +194,8 @@ impl Bitmap {
     /// Sets the bits of `length` blocks from `block` on.
     ///
     /// Their data must be in the file already: a flush that runs at the same
-    /// time may take the bits at once. Nobody else may be setting the same bits:
-    /// who finds them all set counts on their page being marked as changed.
+    /// time may take the bits at once. No other thread may be setting the same bits:
+    /// a caller that finds them all set relies on their page being marked as changed.
     pub fn set(&self, block: u64, length: u64) {
         let end = block + length + FIRST_BIT;
         let mut bit = block + FIRST_BIT;
@@ -207,14 +207,14 @@ impl Bitmap {
             if word.load(Ordering::Acquire) & mask != mask {
                 let fresh = mask & !word.fetch_or(mask, Ordering::AcqRel);
                 self.count.fetch_add(u64::from(fresh.count_ones()), Ordering::Relaxed);
-                // After the bits: whoever takes the page from here on sees them.
+                // After the bits: a flush that takes the page from here on sees them.
                 self.mark_changed(page);
             }
             bit = stop;
         }
     }
 
-    /// Sets the bits of all blocks from `block` on back to 0. Nobody else has the bitmap.
+    /// Sets the bits of all blocks from `block` on back to 0. The caller alone has the bitmap.
     pub fn clear_from(&mut self, block: u64) {
         let (end, start) = (self.mapsize * 8 + FIRST_BIT, block + FIRST_BIT);
         let mut bit = start;

@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Layer, Result};
 /// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
 ///
 /// # Errors
-/// `Busy` when somebody else has it in use.
+/// `Busy` when it is in use elsewhere.
 pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Storage>> {
     let name = path.display().to_string();
     let opened = match access {
@@ -48,7 +48,7 @@ fn lock(storage: &FileStorage, access: Access) -> Result<()> {
 /// place of a file that is there: the directory is synced too.
 ///
 /// # Errors
-/// `Busy` when somebody else has made it meanwhile, and has it in use.
+/// `Busy` when another process has made it meanwhile, and has it in use.
 pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storage>> {
     let name = path.display().to_string();
     let failed = |error: io::Error| {
@@ -65,7 +65,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
     super::create(&storage, base, size)?;
     warn_of_no_holes(path, size).map_err(failed)?;
     match unfinished.publish(&storage, path) {
-        // Somebody else was quicker: theirs is the cowfile.
+        // Another process was quicker: its file is the cowfile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return open(path, Access::Writable);
         }
@@ -90,7 +90,7 @@ pub fn begin_if_empty(
         return Ok(());
     }
     super::create(storage, base, size)?;
-    // The trial needs room of its own beside the file, which nobody promised.
+    // The trial needs room of its own beside the file, which may not be there.
     let _ = warn_of_no_holes(path, size);
     Ok(())
 }
@@ -167,7 +167,7 @@ impl Unfinished {
     }
 }
 
-/// Takes the name with an empty file first, so that nobody else's is replaced.
+/// Takes the name with an empty file first, so that no other file is replaced.
 fn publish_over_empty(passing: &Path, path: &Path) -> io::Result<()> {
     FileStorage::create_new(path)?;
     std::fs::rename(passing, path).inspect_err(|_| {

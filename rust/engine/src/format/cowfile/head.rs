@@ -19,8 +19,8 @@ pub const HEAD_BYTES: u64 = 1024;
 pub const MAPUNIT: u64 = 1024;
 
 pub(crate) const MAGIC: u32 = 0x574f_437f;
-/// The largest device, in blocks: 256 TiB. More is nobody's image, and would
-/// only cost memory.
+/// The largest device, in blocks: 256 TiB. No image is larger, and a head that
+/// claims more would only cost memory.
 const MAX_BLOCKS: u64 = 1 << 38;
 
 /// The widest gap between bitmap and data, in bytes. The reference rounds up to
@@ -236,7 +236,7 @@ impl Head {
         })
     }
 
-    /// Writes the fields over `sector`; bytes that are nobody's field keep their value.
+    /// Writes the fields over `sector`; bytes outside of the fields keep their value.
     pub fn encode_into(&self, sector: &mut [u8; HEAD_SECTOR]) {
         let layout = self.layout;
         layout.put(&mut sector[..4], u64::from(MAGIC));
