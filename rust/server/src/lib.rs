@@ -1,5 +1,5 @@
-//! What cowcloop serves, whoever asks: one device, or many sessions over one base, with a control
-//! channel, status, and the events that are told.
+//! What cowcloop serves, through any door: one device, or many sessions over one base, with a
+//! control channel, status, and events.
 //!
 //! ```text
 //! door -> Server::open, start -> control    what the server's owner asks for

@@ -92,7 +92,7 @@ pub enum SessionCowfile {
 }
 
 impl Status {
-    /// What is known of a device and of those who use it.
+    /// What is known of a device and of its sessions and clients.
     pub fn new(
         device: DeviceStatus,
         sessions: Option<Vec<SessionStatus>>,
