@@ -167,7 +167,7 @@ fn a_cowfile_of_another_base_is_refused() {
     changed.close().unwrap();
     let lower = Arc::new(Overlay::open(storage, base, Access::ReadOnly).unwrap());
     let error = Overlay::open(upper, lower, Access::Writable).err().unwrap();
-    assert!(error.to_string().contains("identity"), "{error}");
+    assert!(error.to_string().contains("another content"), "{error}");
 }
 
 /// Writers own the even or the odd half-blocks; a read-modify-write that undid a

@@ -4,12 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cowcloop_engine::format::cloop::Header;
 use cowcloop_engine::format::cowfile;
 use cowcloop_engine::format::cowfile::bitmap::Bitmap;
-use cowcloop_engine::format::cowfile::head::{
-    is_cowfile, ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED,
-};
+use cowcloop_engine::format::cowfile::head::{ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED};
+use cowcloop_engine::format::detect::{detect, FileKind, GZIP_MAGIC};
 use cowcloop_engine::image::cloop::CloopInfo;
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::jobs::packed_head;
@@ -142,22 +140,19 @@ fn is_gzip(storage: &dyn Storage) -> Result<bool> {
     let mut magic = [0; 2];
     let read = storage.read_at(&mut magic, 0);
     let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;
-    Ok(magic[..read] == [0x1f, 0x8b])
+    Ok(magic[..read] == GZIP_MAGIC)
 }
 
 fn kind_of(path: &Source) -> Result<&'static str> {
-    let storage = path.open()?;
-    let mut magic = [0; 4];
-    let read = storage.read_at(&mut magic, 0);
-    let read = read.map_err(|error| Error::io(storage.name(), "cannot read", error))?;
-    if is_cowfile(&magic[..read]) {
-        return Ok("cowfile");
-    }
-    // Other gzipped files are of no format that is read here.
-    if path.is_whole() && is_gzip(&*storage)? && packed_head(path.path()).is_ok() {
-        return Ok("cowfile");
-    }
-    Ok(if Header::find(&*storage)?.is_some() { "cloop" } else { "raw" })
+    Ok(match detect(&*path.open()?)? {
+        FileKind::Cloop(_) => "cloop",
+        FileKind::Cowfile => "cowfile",
+        // A cowfile that was gzipped without being packed is of no use to any command.
+        FileKind::GzippedCowfile if path.is_whole() && packed_head(path.path()).is_ok() => {
+            "cowfile"
+        }
+        FileKind::GzippedCowfile | FileKind::Raw => "raw",
+    })
 }
 
 fn cloop_dict<'py>(py: Python<'py>, path: &str, info: &CloopInfo) -> PyResult<Bound<'py, PyDict>> {

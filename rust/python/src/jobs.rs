@@ -7,9 +7,9 @@ use cowcloop_engine::codec::Codec;
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::{CloopImage, Image, ImageOptions};
 use cowcloop_engine::jobs::{
-    self, CommitOptions, CreateOptions, ExtractOptions, FileIdentity, Format, Input, Level, Output,
-    Replace,
+    self, CommitOptions, CreateOptions, ExtractOptions, Format, Input, Level, Output, Replace,
 };
+use cowcloop_engine::storage::FileIdentity;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

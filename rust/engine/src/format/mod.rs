@@ -3,3 +3,4 @@
 
 pub mod cloop;
 pub mod cowfile;
+pub mod detect;

@@ -5,8 +5,7 @@ mod raw;
 
 use std::sync::Arc;
 
-use crate::format::cloop::Header;
-use crate::format::cowfile::head::is_cowfile;
+use crate::format::detect::{detect, FileKind};
 use crate::storage::Storage;
 use crate::{memory, Error, ErrorKind, Layer, Result};
 
@@ -51,10 +50,16 @@ impl Image {
     /// # Errors
     /// What [`CloopImage::open`] says of an image that has a signature; `Io`.
     pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Image> {
-        match Header::find(&*storage)? {
-            Some(header) => CloopImage::with_header(storage, header, options).map(Image::Cloop),
-            None => {
-                refuse_cowfile(&*storage)?;
+        match detect(&*storage)? {
+            FileKind::Cloop(header) => {
+                CloopImage::with_header(storage, header, options).map(Image::Cloop)
+            }
+            FileKind::Cowfile => {
+                let message = "this is a cowfile, not an image: name its image before it";
+                Err(Error::new(ErrorKind::Format, storage.name(), message))
+            }
+            // A gzip stream may be a disk's first bytes, whatever is in it.
+            FileKind::GzippedCowfile | FileKind::Raw => {
                 RawImage::open(storage).map(|image| Image::Raw(Arc::new(image)))
             }
         }
@@ -75,20 +80,4 @@ impl Image {
 /// Those of [`Image::open`].
 pub fn open(storage: Arc<dyn Storage>, options: &ImageOptions) -> Result<Arc<dyn Layer>> {
     Image::open(storage, options).map(Image::layer)
-}
-
-/// A cowfile named as the image is a mistake: its bytes are no disk.
-fn refuse_cowfile(storage: &dyn Storage) -> Result<()> {
-    let mut magic = [0; 4];
-    let name = storage.name();
-    storage
-        .read_at(&mut magic, 0)
-        .map_err(|error| Error::io(name, "cannot read the image", error))?;
-    match is_cowfile(&magic) {
-        true => {
-            let message = "this is a cowfile, not an image: name its image before it";
-            Err(Error::new(ErrorKind::Format, name, message))
-        }
-        false => Ok(()),
-    }
 }

@@ -11,10 +11,10 @@ use super::encode::Scheme;
 use super::output::Output;
 use super::pool::Pool;
 use super::writer::CloopWriter;
-use super::{ordered, thread_count, window, Format};
+use super::{ordered, thread_count, window};
 use crate::codec::{Codec, EncodeError, Encoder, Level};
 use crate::device::Device;
-use crate::format::cloop::{Kind, Layout};
+use crate::format::cloop::{Format, Kind, Layout};
 use crate::format::cowfile::head::MAPUNIT;
 use crate::image::{CloopImage, Image};
 use crate::overlay::Overlay;
@@ -190,10 +190,7 @@ impl<'a> Job<'a> {
     }
 
     fn format(&self) -> Format {
-        match self.cloop {
-            Some(image) if image.header().kind == Kind::V4 => Format::V4,
-            _ => Format::V2,
-        }
+        self.cloop.map_or(Format::V2, |image| Format::of_kind(image.header().kind))
     }
 
     fn layout(&self) -> Layout {

@@ -7,22 +7,12 @@ use super::pool::Pool;
 use super::writer::CloopWriter;
 use super::{ordered, thread_count, window};
 use crate::codec::{Codec, EncodeError, Level};
-use crate::format::cloop::MAX_BLOCK_SIZE;
+use crate::format::cloop::{Format, MAX_BLOCK_SIZE};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
 /// How much is read and compressed in one piece, in bytes, unless one block is more.
 const PIECE: u32 = 512 << 10;
-
-/// Which version of the format is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Format {
-    /// V2.0: zlib; read by everything that knows cloop.
-    #[default]
-    V2,
-    /// V4.0: any codec; read by cloop drivers 4 and 5, and by this program.
-    V4,
-}
 
 /// What kind of image is made.
 #[derive(Debug, Clone)]

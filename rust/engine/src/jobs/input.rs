@@ -10,9 +10,8 @@ use std::sync::Arc;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
-use super::output::FileIdentity;
 use super::stream::{enlarge, wait};
-use crate::storage::{FileStorage, Storage};
+use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
 /// The bytes to compress.

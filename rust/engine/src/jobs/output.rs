@@ -5,45 +5,20 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use super::pending::{Pending, Refused};
+use super::place::{self, Pending, Refused};
 use super::replace::Replace;
 use super::stream::{Stream, StreamError};
-use crate::storage::{FileStorage, Storage};
+use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
 /// What is written where zeros have to be written.
 pub(super) static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
-
-/// Tells files apart whatever their paths: by device and inode number, block
-/// devices by the device that they stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FileIdentity {
-    /// A file of any kind but a block device: device and inode number.
-    File(u64, u64),
-    /// A block device's number.
-    BlockDevice(u64),
-}
-
-impl FileIdentity {
-    /// The identity of what `metadata` describes.
-    pub fn of(metadata: &fs::Metadata) -> Self {
-        match metadata.file_type().is_block_device() {
-            true => FileIdentity::BlockDevice(metadata.rdev()),
-            false => FileIdentity::File(metadata.dev(), metadata.ino()),
-        }
-    }
-
-    /// The identity of what lies at `path`, symbolic links followed.
-    pub fn of_path(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|metadata| Self::of(&metadata))
-    }
-}
 
 /// An output under way. Dropped before [`finish`](Self::finish), a file is as
 /// if nothing had happened.
@@ -57,16 +32,8 @@ pub struct Output {
 
 #[derive(Debug)]
 enum Sink {
-    /// The name goes before the file is closed: FUSE can keep one whose close is still under
-    /// way when it is removed.
-    File {
-        pending: Pending,
-        file: File,
-    },
-    BlockDevice {
-        file: File,
-        size: u64,
-    },
+    File(Pending),
+    BlockDevice { file: File, size: u64 },
     Stream(Stream),
 }
 
@@ -148,9 +115,9 @@ impl Output {
             Some(_) => "cannot be replaced",
             None => "cannot create a file beside it",
         };
-        let (file, pending) = Pending::create(&place, existing.as_ref(), replace, mode)
+        let pending = Pending::create(&place, existing.as_ref(), replace, mode)
             .map_err(|refused| place_error(&name, what, refused))?;
-        Ok(Output { name, sink: Sink::File { pending, file }, position: 0 })
+        Ok(Output { name, sink: Sink::File(pending), position: 0 })
     }
 
     fn standard_output(inputs: &[FileIdentity]) -> Result<Self> {
@@ -184,8 +151,17 @@ impl Output {
     /// The directory that a file is made in; `None` for the other kinds.
     pub(super) fn directory(&self) -> Option<&Path> {
         match &self.sink {
-            Sink::File { pending, .. } => Some(&pending.directory),
+            Sink::File(pending) => Some(pending.directory()),
             _ => None,
+        }
+    }
+
+    /// The open file; `None` for a stream.
+    fn file(&self) -> Option<&File> {
+        match &self.sink {
+            Sink::File(pending) => Some(pending.file()),
+            Sink::BlockDevice { file, .. } => Some(file),
+            Sink::Stream(_) => None,
         }
     }
 
@@ -196,9 +172,12 @@ impl Output {
     /// `NoSpace` when a block device is too small, or the system's error.
     pub fn set_size(&self, size: u64) -> Result<()> {
         match &self.sink {
-            Sink::File { file, .. } => {
+            Sink::File(pending) => {
                 let message = format!("cannot be made {size} bytes long");
-                file.set_len(size).map_err(|source| Error::io(&self.name, message, source))
+                pending
+                    .file()
+                    .set_len(size)
+                    .map_err(|source| Error::io(&self.name, message, source))
             }
             Sink::BlockDevice { size: available, .. } if size > *available => Err(Error::new(
                 ErrorKind::NoSpace,
@@ -214,15 +193,11 @@ impl Output {
     /// # Errors
     /// The system's error; `InvalidInput` on a stream.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        match &self.sink {
-            Sink::File { file, .. } | Sink::BlockDevice { file, .. } => {
-                file.write_all_at(buf, offset).map_err(|source| self.write_error(offset, source))
-            }
-            Sink::Stream(_) => {
-                let message = "can only be written in order";
-                Err(Error::new(ErrorKind::InvalidInput, &self.name, message))
-            }
-        }
+        let file = self.file().ok_or_else(|| {
+            let message = "can only be written in order";
+            Error::new(ErrorKind::InvalidInput, &self.name, message)
+        })?;
+        file.write_all_at(buf, offset).map_err(|source| self.write_error(offset, source))
     }
 
     /// Makes a range that was not written read as zeros, from any thread.
@@ -291,9 +266,7 @@ impl Output {
 
     /// What was written so far, to be read back; `None` for a stream.
     pub(super) fn storage(&self) -> Result<Option<Arc<dyn Storage>>> {
-        let (Sink::File { file, .. } | Sink::BlockDevice { file, .. }) = &self.sink else {
-            return Ok(None);
-        };
+        let Some(file) = self.file() else { return Ok(None) };
         let storage = file
             .try_clone()
             .and_then(|file| FileStorage::from_file(file, Path::new(&self.name)))
@@ -310,11 +283,11 @@ impl Output {
     pub fn finish(self, check: &dyn Fn() -> Result<()>) -> Result<()> {
         let error = |message: &str, source| Error::io(&self.name, message, source);
         match self.sink {
-            Sink::File { file, pending } => {
+            Sink::File(pending) => {
                 let failed = |refused| place_error(&self.name, "cannot be completed", refused);
-                pending.make_durable(&file).map_err(|source| failed(source.into()))?;
+                pending.make_durable().map_err(|source| failed(source.into()))?;
                 check()?;
-                pending.settle(&file).map_err(failed)
+                pending.settle().map_err(failed)
             }
             Sink::BlockDevice { file, .. } => {
                 file.sync_all().map_err(|source| error("cannot be written to the medium", source))
@@ -325,8 +298,9 @@ impl Output {
 
     /// [`finish`](Self::finish), after a look at whether a file has `size` bytes.
     pub(super) fn finish_sized(self, size: u64, check: &dyn Fn() -> Result<()>) -> Result<()> {
-        if let Sink::File { file, .. } = &self.sink {
-            let found = file.metadata().map_err(|source| self.write_error(0, source))?.len();
+        if let Sink::File(pending) = &self.sink {
+            let found =
+                pending.file().metadata().map_err(|source| self.write_error(0, source))?.len();
             if found != size {
                 let message =
                     format!("has {found} bytes instead of {size}: it was changed meanwhile");
@@ -367,7 +341,7 @@ fn open_block_device(path: &Path, name: &str, replace: Replace) -> Result<File> 
 /// `Busy` for a cowfile in use, or the system's error; both files are as they were then.
 pub fn take_place(whole: &Path, place: &Path) -> Result<()> {
     let name = place.display().to_string();
-    super::pending::take_place(whole, place)
+    place::take_place(whole, place)
         .map_err(|refused| place_error(&name, "cannot be replaced", refused))
 }
 

@@ -1,18 +1,10 @@
 //! What an output may take the place of: a forgotten OUT makes a job's last input its output,
 //! and a cowfile that is gone is work that is gone.
 
-use std::io::{self, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-
-use crate::format::cloop::Header;
-use crate::format::cowfile::head::is_cowfile;
-use crate::storage::{FileStorage, Storage};
-use crate::ErrorKind;
-
-/// Bytes of a gzip stream that are looked at: its header may hold names of any length.
-const GZIP_LOOK: u64 = 64 << 10;
+use crate::format::detect::{is_any_cowfile, is_image};
+use crate::storage::FileStorage;
 
 /// What an output may take the place of without being told to. Each also allows what those
 /// before it do; cowfiles in use, and inputs, are never replaced.
@@ -50,45 +42,5 @@ impl Replace {
             Replace::Plain if is_image(storage) => Some("compressed image"),
             _ => None,
         }
-    }
-}
-
-/// Whether a file is a cowfile in whatever state: packed and gzipped too. One that cannot be
-/// read is none.
-fn is_any_cowfile(storage: &FileStorage) -> bool {
-    let beginning = |mut reader: Box<dyn Read + '_>| {
-        let mut magic = [0; 4];
-        reader.read_exact(&mut magic).is_ok().then_some(magic)
-    };
-    let stream = || Stream { storage, position: 0 };
-    match beginning(Box::new(stream())) {
-        Some([0x1f, 0x8b, ..]) => {
-            let inflated = MultiGzDecoder::new(stream().take(GZIP_LOOK));
-            beginning(Box::new(inflated)).is_some_and(|magic| is_cowfile(&magic))
-        }
-        Some(magic) => is_cowfile(&magic),
-        None => false,
-    }
-}
-
-/// Whether a file is a cloop or uzip image, be it damaged or of a version that cannot be read.
-fn is_image(storage: &FileStorage) -> bool {
-    match Header::find(storage) {
-        Ok(found) => found.is_some(),
-        Err(error) => matches!(error.kind(), ErrorKind::Format | ErrorKind::Unsupported),
-    }
-}
-
-/// A file from its beginning on.
-struct Stream<'a> {
-    storage: &'a FileStorage,
-    position: u64,
-}
-
-impl Read for Stream<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.storage.read_at(buf, self.position)?;
-        self.position += count as u64;
-        Ok(count)
     }
 }

@@ -17,32 +17,12 @@ use std::path::PathBuf;
 use libdeflater::Crc;
 
 use super::output::Output;
-use super::spool::{anonymous_file, temporary_directory};
-use super::Format;
 use crate::codec::Codec;
+use crate::format::cloop::writer::{data_start, end_padding, footer_padding, FOOTER_PADDING};
+use crate::format::cloop::{Format, HEADER_BYTES};
 use crate::image::{CloopImage, ImageOptions};
+use crate::storage::publish::anonymous;
 use crate::{Error, ErrorKind, Result};
-
-/// Bytes of the preamble, block size and number of blocks.
-const HEADER: u64 = 136;
-
-/// Bytes before the first block of a footer image: the kernel driver 5.3
-/// cannot read block 0 at offset 0.
-const FOOTER_PADDING: usize = 512;
-
-/// What a footer image shows in an editor or a pager.
-const FOOTER_TEXT: &[u8] = b"A cloop disk image whose index and header are at its end.\n";
-
-/// An image with its header first ends on such a boundary: FreeBSD's md(4) and Linux's loop
-/// device leave out a last part of fewer bytes.
-const SECTOR: u64 = 512;
-
-/// What qemu knows a V2.0 image by, to the last byte; `create_compressed_fs` writes it too.
-const V2_SCRIPT: &str = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 \
-                         /dev/cloop $1\n";
-
-/// Offsets of V4.0 images end below the bits that name the codec.
-const V4_OFFSET_BITS: u32 = 60;
 
 /// How many bytes of index are made at a time.
 const INDEX_PIECE: usize = 64 << 10;
@@ -108,9 +88,9 @@ impl<'a> CloopWriter<'a> {
                 Some(blocks) => Layout::Reserved { blocks },
                 None => {
                     let directory =
-                        output.directory().map_or_else(temporary_directory, PathBuf::from);
+                        output.directory().map_or_else(std::env::temp_dir, PathBuf::from);
                     let name = directory.display().to_string();
-                    let file = anonymous_file(&directory).map_err(|source| {
+                    let file = anonymous(&directory).map_err(|source| {
                         Error::io(&name, "cannot create a temporary file", source)
                     })?;
                     Layout::Spooled { file, name }
@@ -135,9 +115,7 @@ impl<'a> CloopWriter<'a> {
             Layout::Reserved { blocks } => writer.output.seek(data_start(blocks)),
             Layout::Spooled { .. } => {}
             Layout::Footer => {
-                let mut padding = [0; FOOTER_PADDING];
-                padding[..FOOTER_TEXT.len()].copy_from_slice(FOOTER_TEXT);
-                writer.output.append(&padding, check)?;
+                writer.output.append(&footer_padding(), check)?;
             }
         }
         Ok(writer)
@@ -195,11 +173,11 @@ impl<'a> CloopWriter<'a> {
             Layout::Footer => FOOTER_PADDING as u64,
             _ => data_start(blocks),
         };
-        if self.format == Format::V4 && first + self.data >= 1 << V4_OFFSET_BITS {
-            let message = "is too large for the format V4.0";
+        if first + self.data >= self.format.data_limit() {
+            let message = "is too large for its format";
             return Err(Error::new(ErrorKind::InvalidInput, self.output.name(), message));
         }
-        let header = header(self.format, self.block_size, blocks as u32, self.sum.sum());
+        let header = self.format.header(self.block_size, blocks as u32, self.sum.sum());
         match &mut self.layout {
             Layout::Footer => {
                 self.append_index(first)?;
@@ -212,8 +190,8 @@ impl<'a> CloopWriter<'a> {
                 }
                 // The header last: on a block device nothing unfinished shall
                 // look like an image.
-                self.output.append(&padding(first + self.data), self.check)?;
-                self.output.seek(HEADER);
+                self.output.append(&end_padding(first + self.data), self.check)?;
+                self.output.seek(HEADER_BYTES);
                 self.append_index(first)?;
                 self.output.seek(0);
                 self.output.append(&header, self.check)?;
@@ -226,13 +204,13 @@ impl<'a> CloopWriter<'a> {
                 self.output.append(&header, self.check)?;
                 self.append_index(first)?;
                 self.append_spool(&mut spool, &name)?;
-                self.output.append(&padding(first + self.data), self.check)?;
+                self.output.append(&end_padding(first + self.data), self.check)?;
             }
         }
         let end = first + self.data;
         let file = match self.layout {
-            Layout::Footer => end + 8 * (blocks + 1) + HEADER,
-            _ => end + padding(end).len() as u64,
+            Layout::Footer => end + 8 * (blocks + 1) + HEADER_BYTES,
+            _ => end + end_padding(end).len() as u64,
         };
         if let Some(storage) = self.output.storage()? {
             let image = CloopImage::open(storage, &ImageOptions::default())?;
@@ -275,40 +253,6 @@ impl<'a> CloopWriter<'a> {
     }
 
     fn flags(&self, codec: Codec) -> u64 {
-        match self.format {
-            Format::V2 => 0,
-            Format::V4 => codec.v4_flag().expect("a codec of V4.0") << V4_OFFSET_BITS,
-        }
+        self.format.flags(codec).expect("a codec that the format has")
     }
-}
-
-/// Where the first block of a header-first image of ours lies.
-fn data_start(blocks: u64) -> u64 {
-    HEADER + 8 * (blocks + 1)
-}
-
-/// What fills up a file that ends at `end`.
-fn padding(end: u64) -> Vec<u8> {
-    vec![0; (end.next_multiple_of(SECTOR) - end) as usize]
-}
-
-/// Preamble, block size and number of blocks.
-///
-/// The preamble has the CRC-32 of all compressed blocks: so two images differ in
-/// their headers even where each block is as long in the one as in the other, and
-/// a cowfile of the one is not taken for a cowfile of the other.
-fn header(format: Format, block_size: u32, blocks: u32, sum: u32) -> [u8; HEADER as usize] {
-    let script = match format {
-        Format::V2 => format!("{V2_SCRIPT}exit $?\n# CRC-32 {sum:08x}\n"),
-        // A user that runs the image as a program is told what it is.
-        Format::V4 => format!(
-            "#!/bin/sh\n#V4.0 Format\n# CRC-32 {sum:08x}\necho \"$0: a cloop disk image, for \
-             cowcloop or cloop\" >&2\nexit 1\n"
-        ),
-    };
-    let mut header = [0; HEADER as usize];
-    header[..script.len()].copy_from_slice(script.as_bytes());
-    header[128..132].copy_from_slice(&block_size.to_be_bytes());
-    header[132..].copy_from_slice(&blocks.to_be_bytes());
-    header
 }

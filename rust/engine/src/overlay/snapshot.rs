@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use super::cowfile::Cowfile;
 use crate::format::cowfile::bitmap::Bitmap;
-use crate::format::cowfile::files::Unfinished;
+use crate::format::cowfile::files;
 use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use crate::format::cowfile::mark::Mark;
 use crate::format::cowfile::{Access, AtRest};
 use crate::progress::{check, Progress};
+use crate::storage::publish::Unpublished;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, Result};
 
@@ -141,7 +142,7 @@ pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<Snapshot
     cow.refuse_merging()?;
     let AtRest { storage: source, head, sector, bitmap: taken } = cow;
     let name = source.name().to_string();
-    let (unfinished, target) = begin(new)?;
+    let (unpublished, target) = begin(new)?;
     let shared = source.share_blocks_with(&target).is_ok();
     let snapshot = Snapshot::new(source, target, &head, taken);
     if !shared {
@@ -157,22 +158,22 @@ pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<Snapshot
     }
     snapshot.complete(&head, sector)?;
     check(progress, &name)?;
-    publish(&unfinished, &snapshot.target, new)?;
+    publish(unpublished, new)?;
     Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
 }
 
 /// A new file that is to become the snapshot `path`, where none may be yet.
-fn begin(path: &Path) -> Result<(Unfinished, FileStorage)> {
+fn begin(path: &Path) -> Result<(Unpublished, FileStorage)> {
     let failed = |error| cannot_create(path, error);
     if path.symlink_metadata().is_ok() {
         return Err(failed(io::ErrorKind::AlreadyExists.into()));
     }
-    Unfinished::create(path).map_err(failed)
+    files::begin(path).map_err(failed)
 }
 
 /// Gives a complete snapshot its name, durably.
-fn publish(unfinished: &Unfinished, target: &FileStorage, path: &Path) -> Result<()> {
-    unfinished.publish(target, path).map_err(|error| cannot_create(path, error))
+fn publish(unpublished: Unpublished, path: &Path) -> Result<()> {
+    unpublished.publish_new().map_err(|error| cannot_create(path, error))
 }
 
 fn cannot_create(path: &Path, error: io::Error) -> Error {
@@ -188,7 +189,7 @@ impl Cowfile {
     pub fn snapshot(&self, path: &Path) -> Result<SnapshotSummary> {
         // One at a time; the second waits.
         let _one = self.snapshots.lock().expect("no panic while locked");
-        let (unfinished, target) = begin(path)?;
+        let (unpublished, target) = begin(path)?;
 
         let alone = self.ranges.lock(0..u64::MAX);
         self.flush()?;
@@ -212,7 +213,7 @@ impl Cowfile {
             *self.copying.write().expect("no panic while locked") = None;
         }
         snapshot.complete(&head, sector)?;
-        publish(&unfinished, &snapshot.target, path)?;
+        publish(unpublished, path)?;
         Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
     }
 }

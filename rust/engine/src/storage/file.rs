@@ -66,20 +66,9 @@ impl FileStorage {
         Ok(FileStorage { file, name: path.display().to_string(), beneath: OnceLock::new() })
     }
 
-    /// Gives a file that has no name its first one, durably but for the directory.
-    pub(crate) fn give_name(&self, directory: &File, name: &Path) -> io::Result<()> {
-        super::unnamed::give_name(&self.file, directory, name)?;
-        self.file.sync_all()
-    }
-
     /// The open file.
     pub fn into_file(self) -> File {
         self.file
-    }
-
-    /// The same file, called by another path in messages: one that it is to get.
-    pub fn named(self, path: &Path) -> Self {
-        FileStorage { name: path.display().to_string(), ..self }
     }
 
     /// Takes the file's advisory lock, exclusive or shared, until it is closed; of a block device

@@ -8,14 +8,18 @@ mod beneath;
 pub(crate) mod directory;
 mod exchange;
 mod file;
+mod identity;
 mod memory;
+pub(crate) mod publish;
+mod reader;
 mod rounded;
 mod slice;
-pub(crate) mod unnamed;
 
 pub use exchange::Slot;
 pub use file::FileStorage;
+pub use identity::FileIdentity;
 pub use memory::MemoryStorage;
+pub(crate) use reader::StorageReader;
 pub(crate) use rounded::Rounded;
 pub use slice::Slice;
 

@@ -16,8 +16,8 @@ pub const HEADER_BYTES: u64 = 136;
 /// The largest block that is read, in bytes.
 pub const MAX_BLOCK_SIZE: u32 = 64 << 20;
 
-const BLOCK_SIZE_AT: usize = 128;
-const NUM_BLOCKS_AT: usize = 132;
+pub(super) const BLOCK_SIZE_AT: usize = 128;
+pub(super) const NUM_BLOCKS_AT: usize = 132;
 const SIGNATURE_AT: usize = 0x0b;
 
 /// Which of the family an image is, by the four bytes at 0x0b.

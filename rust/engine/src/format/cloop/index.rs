@@ -14,7 +14,7 @@ use super::ending::end_of_data;
 use super::header::{Header, Kind};
 
 /// Bits of a V4.0 entry that are the offset; the codec lies above them.
-const OFFSET_BITS: u32 = 60;
+pub(super) const OFFSET_BITS: u32 = 60;
 const OFFSET_MASK: u64 = (1 << OFFSET_BITS) - 1;
 
 /// The flags below this one name a codec.

@@ -3,7 +3,9 @@
 mod ending;
 mod header;
 mod index;
+pub(crate) mod writer;
 
 pub use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
 pub(crate) use index::Index;
 pub use index::{max_compressed_length, BlockLocation};
+pub use writer::Format;

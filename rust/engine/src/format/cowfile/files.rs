@@ -1,16 +1,14 @@
 //! Cowfiles in the file system: opened under a lock, created whole or not at all.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, RenameFlags, CWD};
-use rustix::io::Errno;
+use rustix::fs::Mode;
 
 use super::Access;
-use crate::storage::directory::{parent, sync_directory};
-use crate::storage::{unnamed, FileStorage, Slot, Storage};
+use crate::storage::publish::Unpublished;
+use crate::storage::{FileStorage, Slot, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
@@ -26,6 +24,13 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Storage>> {
     let storage = opened.map_err(|error| Error::io(&name, "cannot open the cowfile", error))?;
     lock(&storage, access)?;
     Ok(Arc::new(Slot::new(storage, path)))
+}
+
+/// An empty file, mode 0600, that is to be called `path` once it is a whole cowfile.
+pub(crate) fn begin(path: &Path) -> io::Result<(Unpublished, FileStorage)> {
+    let unpublished = Unpublished::create(path, Mode::from(0o600))?;
+    let storage = unpublished.storage(path)?;
+    Ok((unpublished, storage))
 }
 
 fn lock(storage: &FileStorage, access: Access) -> Result<()> {
@@ -60,11 +65,11 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
         };
         Error::io(&name, message, error)
     };
-    let (unfinished, storage) = Unfinished::create(path).map_err(failed)?;
+    let (unpublished, storage) = begin(path).map_err(failed)?;
     lock(&storage, Access::Writable)?;
     super::create(&storage, base, size)?;
     warn_of_no_holes(path, size).map_err(failed)?;
-    match unfinished.publish(&storage, path) {
+    match unpublished.publish_new() {
         // Another process was quicker: its file is the cowfile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return open(path, Access::Writable);
@@ -110,82 +115,10 @@ fn warn_of_no_holes(path: &Path, size: u64) -> io::Result<()> {
 /// tried with a small file of its own.
 fn keeps_holes(path: &Path) -> io::Result<bool> {
     const HOLE: u64 = 1 << 20;
-    let (_trial, file) = Unfinished::create(path)?;
+    let (_trial, file) = begin(path)?;
     match file.write_all_at(&[0], HOLE - 1) {
         Ok(()) => Ok(file.allocated()? < HOLE),
         // Writing will tell: about room, not about holes.
         Err(_) => Ok(true),
-    }
-}
-
-/// A file that is not whole: without a name or, where there is no such thing, under one of
-/// its own, which is removed unless the file is published.
-pub(crate) struct Unfinished {
-    directory: File,
-    passing: Option<PathBuf>,
-}
-
-impl Unfinished {
-    /// An empty file, mode 0600, that is to be called `path`.
-    pub(crate) fn create(path: &Path) -> io::Result<(Unfinished, FileStorage)> {
-        path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let directory = File::open(parent(path))?;
-        let (file, passing) = match unnamed::create(&directory, Mode::from(0o600)) {
-            Some(file) => (FileStorage::from_file(file, path)?, None),
-            None => {
-                let passing = parent(path).join(unnamed::passing_name()?);
-                (FileStorage::create_new(&passing)?.named(path), Some(passing))
-            }
-        };
-        Ok((Unfinished { directory, passing }, file))
-    }
-
-    /// Gives the file its name, durably, unless there is one of that name.
-    pub(crate) fn publish(&self, file: &FileStorage, path: &Path) -> io::Result<()> {
-        match &self.passing {
-            None => {
-                let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-                file.give_name(&self.directory, Path::new(name))?;
-            }
-            Some(passing) => self.rename(passing, path)?,
-        }
-        sync_directory(&self.directory)
-    }
-
-    fn rename(&self, passing: &Path, path: &Path) -> io::Result<()> {
-        match rustix::fs::renameat_with(CWD, passing, CWD, path, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                // A file system without NOREPLACE. A hard link does not replace
-                // either; Drop removes the first name.
-                match std::fs::hard_link(passing, path) {
-                    Err(error) if has_no_links(&error) => publish_over_empty(passing, path),
-                    other => other,
-                }
-            }
-            other => Ok(other?),
-        }
-    }
-}
-
-/// Takes the name with an empty file first, so that no other file is replaced.
-fn publish_over_empty(passing: &Path, path: &Path) -> io::Result<()> {
-    FileStorage::create_new(path)?;
-    std::fs::rename(passing, path).inspect_err(|_| {
-        let _ = std::fs::remove_file(path);
-    })
-}
-
-/// Whether the error is that of a file system without hard links: FAT over FUSE, say.
-fn has_no_links(error: &io::Error) -> bool {
-    let code = Errno::from_io_error(error);
-    matches!(code, Some(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP))
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(passing) = &self.passing {
-            // Published: the name is gone, and this says so.
-            let _ = std::fs::remove_file(passing);
-        }
     }
 }

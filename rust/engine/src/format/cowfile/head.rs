@@ -7,10 +7,8 @@
 //! lies in the first 512-byte sector, so a head is written whole or not at all.
 
 use super::mark::Mark;
+pub use super::HEAD_SECTOR;
 use crate::{Error, ErrorKind, Result};
-
-/// Bytes of the sector that holds every field.
-pub const HEAD_SECTOR: usize = 512;
 
 /// Bytes before the bitmap: one mapunit.
 pub const HEAD_BYTES: u64 = 1024;

@@ -14,7 +14,7 @@
 //! | 209 | 46 | while it is: what the base is known by, see [`Merging`] |
 //! | 255 | 1 | zero |
 
-use super::head::HEAD_SECTOR;
+use super::HEAD_SECTOR;
 use crate::{Error, Result};
 
 /// What we note in the head beside the original driver's fields.

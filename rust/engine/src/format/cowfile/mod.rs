@@ -17,6 +17,9 @@ pub use create::create;
 pub use fingerprint::fingerprint;
 pub(crate) use settle::settle;
 
+/// Bytes of the sector that holds every field of a head, and our mark.
+pub const HEAD_SECTOR: usize = 512;
+
 /// How a cowfile is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

@@ -13,9 +13,9 @@ use flate2::{Compression, GzBuilder};
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
 use crate::format::cowfile::{Access, AtRest};
-use crate::jobs::{FileIdentity, Output, Replace};
+use crate::jobs::{Output, Replace};
 use crate::progress::{check, Progress};
-use crate::storage::Storage;
+use crate::storage::{FileIdentity, Storage};
 use crate::{Error, Result};
 
 use packed::GZIP_SYSTEM;

@@ -25,7 +25,8 @@ use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, VERSION_OPEN};
 use crate::format::cowfile::mark::{Mark, MARK_AT, MARK_END};
 use crate::format::cowfile::{check_bits, refuse_dirty};
-use crate::jobs::FileIdentity;
+use crate::format::detect::GZIP_MAGIC;
+use crate::storage::FileIdentity;
 use crate::{Error, ErrorKind, Result};
 
 /// What a gzip header calls a file of Unix.
@@ -35,8 +36,6 @@ const EARLY_SYSTEM: u8 = 255;
 
 /// Names our part of a gzip header's extra field (RFC 1952, 2.3.1.1).
 const EXTRA_ID: [u8; 2] = *b"cC";
-
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Bytes that are read in one go.
 const CHUNK: usize = 1 << 20;

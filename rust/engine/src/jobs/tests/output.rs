@@ -1,6 +1,7 @@
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 
 use super::*;
+use crate::storage::FileIdentity;
 use crate::ErrorKind;
 
 fn mode(path: &Path) -> u32 {

@@ -1,4 +1,4 @@
-//! A file that appears under its name when it is whole.
+//! The place of an output: what may lie there, and what becomes of it.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,8 +10,9 @@ use rustix::io::Errno;
 
 use super::replace::Replace;
 use crate::format::cowfile::head::is_cowfile;
-use crate::storage::directory::{parent, sync_directory};
-use crate::storage::{unnamed, FileStorage, Storage};
+use crate::storage::directory::parent;
+use crate::storage::publish::{self, Unpublished};
+use crate::storage::{FileStorage, Storage};
 
 /// Why the place of a file cannot be had.
 #[derive(Debug)]
@@ -39,11 +40,7 @@ impl From<Errno> for Refused {
 /// A file that is not yet in its place.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub directory: PathBuf,
-    handle: File,
-    /// The passing name that the file has, if any. While it has none nothing is left of
-    /// it, whatever ends this process.
-    temporary: Option<String>,
+    unpublished: Unpublished,
     place: PathBuf,
     /// Mode that the file gets in the end; `None`: that which it was made with.
     mode: Option<Mode>,
@@ -64,97 +61,70 @@ impl Pending {
         replaced: Option<&fs::Metadata>,
         replace: Replace,
         mode: u32,
-    ) -> Result<(File, Self), Refused> {
-        let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path names no file");
-        let file_name = place.file_name().ok_or_else(no_name)?;
-        let directory = parent(place).to_path_buf();
-        let handle = File::open(&directory)?;
-        let held = hold(&handle, Path::new(file_name), replace)?;
+    ) -> Result<Self, Refused> {
+        let directory = File::open(parent(place))?;
+        let held = match place.file_name() {
+            Some(name) => hold(&directory, Path::new(name), replace)?,
+            None => None,
+        };
         // What replaces a private file is private from its first byte on.
         let mode = Mode::from(if replaced.is_some() { 0o600 } else { mode });
-        let (file, temporary) = match unnamed::create(&handle, mode) {
-            Some(file) => (file, None),
-            None => {
-                let name = unnamed::passing_name()?;
-                let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL;
-                (rustix::fs::openat(&handle, &name, flags, mode)?.into(), Some(name))
-            }
-        };
-        let pending = Pending {
-            directory,
-            handle,
-            temporary,
-            place: PathBuf::from(file_name),
-            mode: replaced.map(|metadata| Mode::from(metadata.mode() & 0o777)),
-            replace,
-            held,
-        };
+        let unpublished = Unpublished::create(place, mode)?;
         if let Some(old) = replaced {
-            // For root, to whom the file would belong otherwise; other users may not.
+            // For root, whom the file would belong to otherwise; others may not.
             let (owner, group) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
-            let _ = rustix::fs::fchown(&file, Some(owner), Some(group));
+            let _ = rustix::fs::fchown(unpublished.file(), Some(owner), Some(group));
         }
-        Ok((file, pending))
+        let mode = replaced.map(|metadata| Mode::from(metadata.mode() & 0o777));
+        Ok(Pending { unpublished, place: place.to_path_buf(), mode, replace, held })
     }
 
-    pub fn make_durable(&self, file: &File) -> io::Result<()> {
+    /// The file.
+    pub fn file(&self) -> &File {
+        self.unpublished.file()
+    }
+
+    /// The directory that the file is made in.
+    pub fn directory(&self) -> &Path {
+        parent(&self.place)
+    }
+
+    pub fn make_durable(&self) -> io::Result<()> {
         if let Some(mode) = self.mode {
-            rustix::fs::fchmod(file, mode)?;
+            rustix::fs::fchmod(self.file(), mode)?;
         }
-        file.sync_all()
+        self.file().sync_all()
     }
 
     /// Gives the file its name.
     ///
     /// # Errors
     /// As [`create`](Self::create): another file may have got the name meanwhile.
-    pub fn settle(mut self, file: &File) -> Result<(), Refused> {
-        if self.temporary.is_none() {
-            match unnamed::give_name(file, &self.handle, &self.place) {
-                // By a name of its own first: only a rename takes the place of a file.
-                Err(Errno::EXIST) => {
-                    let name = unnamed::passing_name()?;
-                    unnamed::give_name(file, &self.handle, Path::new(&name))?;
-                    self.temporary = Some(name);
-                }
-                other => other?,
+    pub fn settle(self) -> Result<(), Refused> {
+        let Pending { unpublished, replace, mut held, .. } = self;
+        unpublished.publish_over(|directory, name| {
+            if !is_still(held.as_ref(), directory, name)? {
+                held = hold(directory, name, replace)?;
             }
-        }
-        if let Some(name) = &self.temporary {
-            let held = self.held.as_ref().map(fs::File::metadata).transpose()?;
-            let found = rustix::fs::statat(&self.handle, &self.place, AtFlags::SYMLINK_NOFOLLOW);
-            let same = held.zip(found.ok()).is_some_and(|(held, found)| {
-                (held.dev(), held.ino()) == (found.st_dev, found.st_ino)
-            });
-            if !same {
-                self.held = hold(&self.handle, &self.place, self.replace)?;
-            }
-            rustix::fs::renameat(&self.handle, name, &self.handle, &self.place)?;
-            self.temporary = None;
-        }
-        // Where a name is made durable with what it is the name of.
-        let durable = file.sync_all().and_then(|()| sync_directory(&self.handle));
-        durable.map_err(|error| {
-            let message = format!("it is in its place, but may not stay there: {error}");
-            io::Error::new(error.kind(), message).into()
+            Ok(())
         })
     }
 }
 
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(name) = &self.temporary {
-            let _ = rustix::fs::unlinkat(&self.handle, name, AtFlags::empty());
-        }
-    }
+/// Whether the name still stands for the file that is held.
+fn is_still(held: Option<&File>, directory: &File, name: &Path) -> io::Result<bool> {
+    let held = held.map(File::metadata).transpose()?;
+    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    Ok(held
+        .zip(found.ok())
+        .is_some_and(|(held, found)| (held.dev(), held.ino()) == (found.st_dev, found.st_ino)))
 }
 
 /// Gives the file `whole` the name `place`, in the same directory, instead of what has it now.
 pub(super) fn take_place(whole: &Path, place: &Path) -> Result<(), Refused> {
     let directory = File::open(parent(place))?;
     let _held = hold(&directory, place, Replace::Anything)?;
-    fs::rename(whole, place)?;
-    Ok(sync_directory(&directory)?)
+    Ok(publish::rename_over(whole, place)?)
 }
 
 /// Takes the lock of the cowfile that a name stands for, so that no other process begins to use it.
