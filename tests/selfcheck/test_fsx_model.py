@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from support.fsx.model import BLOCK, SECTOR, Change, Model
+from support.fsx.moments import Moments
 
 OLD, NEW, NEXT = b"o" * BLOCK, b"n" * BLOCK, b"x" * BLOCK
 HALF = b"h" * SECTOR
@@ -99,14 +100,21 @@ def test_a_refused_request_leaves_its_bytes_as_they_were_or_as_asked() -> None:
         Model(bytearray(OLD * 2)).failed(change, b"o" * 5 + b"c" * 995)
 
 
-def test_a_snapshot_holds_what_a_block_was_while_it_was_taken() -> None:
+def test_a_snapshot_is_of_one_moment() -> None:
     model = Model(bytearray(OLD * 2))
-    model.write(Change(0, NEXT, True))
-    model.snapshot_begins()
-    pair = [Change(0, b"1", True), Change(5, b"2", True)]
+    moments = model.moments = Moments()
+    for change in (Change(0, NEW, True), Change(BLOCK, NEW, True), Change(0, NEXT, True)):
+        model.begin([change])
+        model.write(change)
+    pair = [Change(BLOCK, b"1", True), Change(BLOCK + 5, b"2", True)]
     model.begin(pair)
     for change in pair:
         model.write(change)
-    found = model.snapshot_ends()
-    first, second = b"1" + NEXT[1:], NEXT[:5] + b"2" + NEXT[6:]
-    assert found == {0: {NEXT, first, second, b"1" + second[1:]}}
+    half, both = NEW[:5] + b"2" + NEW[6:], b"1" + NEW[1:5] + b"2" + NEW[6:]
+    was = {(OLD, OLD), (NEW, OLD), (NEW, NEW), (NEXT, NEW), (NEXT, half), (NEXT, both)}
+    for first in (OLD, NEW, NEXT):
+        for second in (OLD, NEW, half, both):
+            possible = moments.all()
+            moments.narrow(possible, 0, first, NEXT)
+            moments.narrow(possible, 1, second, both)
+            assert bool(possible) == ((first, second) in was)

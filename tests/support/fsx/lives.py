@@ -9,11 +9,12 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from support.fsx.model import BLOCK, Model
+from support.fsx.moments import Moments
 from support.fsx.requests import Clients, Picker, Window
 from support.programs import PATIENCE, Argument, cowcloop, cowcloop_path, mannered
 from support.server import Server
@@ -31,6 +32,19 @@ class Volume:
     #: What `extract` makes a plain device of; the last one is the writable cowfile.
     files: list[Path]
     name: str = ""
+    #: The writable cowfile before the first life, if there is one.
+    blank: bytes | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        top = self.files[-1]
+        self.blank = top.read_bytes() if top.exists() else None
+
+    def begin_anew(self) -> None:
+        """With an empty cowfile: in one that holds every block no bit changes any more."""
+        self.model.fresh()
+        self.files[-1].unlink(missing_ok=True)
+        if self.blank is not None:
+            self.files[-1].write_bytes(self.blank)
 
     @property
     def session(self) -> list[str]:
@@ -51,27 +65,34 @@ class Lives:
     windows: Sequence[Window]
     #: For snapshots and plain devices.
     folder: Path
+    #: How often each thing was done: kinds of requests, errors and ends.
     done: Counter[str] = field(default_factory=Counter)
-    errors: Counter[int] = field(default_factory=Counter)
 
-    def run(self, seconds: float, least: int) -> None:
-        """Lives until the time is up, and until there were ``least`` kills."""
+    def run(self, seconds: float, wanted: Mapping[str, int]) -> None:
+        """Lives until the time is up, and until all that is wanted has been done so often."""
         end = time.monotonic() + seconds
-        while self.done["kills"] < least or time.monotonic() < end:
-            self.live(self.rng.choices(list(_ENDS), list(_ENDS.values()))[0], end)
-        self.live("stop", time.monotonic())
-        for volume in self.volumes:
-            if volume.files[-1].exists():
-                self._compare(volume, volume.files[-1], {})
 
-    def live(self, ending: str, end: float) -> None:
-        """One life, which has ended as ``ending`` says, at the latest soon after ``end``."""
+        def over() -> bool:
+            done = all(self.done[what] >= least for what, least in wanted.items())
+            return done and time.monotonic() > end
+
+        while not over():
+            for _ in range(self.rng.randint(2, 5)):
+                self.live(self.rng.choices(list(_ENDS), list(_ENDS.values()))[0], over)
+            self.live("stop", over)
+            for volume in self.volumes:
+                if volume.files[-1].exists():
+                    self._compare(volume, volume.files[-1], Moments())
+                volume.begin_anew()
+
+    def live(self, ending: str, over: Callable[[], bool] = lambda: False) -> None:
+        """One life, which ends as ``ending`` says, and soon once the time is ``over``."""
         server = Server(*self.arguments)
         inside = server.nbdkit_pid()
         clients = [self._connect(server, volume) for volume in self.volumes]
-        batches = self.rng.randint(4, 150)
+        batches = self.rng.choice((2, 5, 20, 80))
         for number in range(batches):
-            if number and time.monotonic() > end:
+            if number > 1 and over():
                 break
             self._batch(clients)
         if ending == "kill after reopen":
@@ -88,7 +109,6 @@ class Lives:
         mannered(server.errors)
         for each in clients:
             self.done += each.done
-            self.errors += each.errors
 
     def _connect(self, server: Server, volume: Volume) -> Clients:
         picker = Picker(self.rng, self.windows)
@@ -134,13 +154,13 @@ class Lives:
         self.done["reopened"] += 1
 
     def _snapshot(self, server: Server, clients: Sequence[Clients], kill: int | None) -> None:
-        """Copies a cowfile under requests; each block is as it was at some time meanwhile."""
+        """Copies a cowfile under requests; the copy is the device of one moment meanwhile."""
         at = self.rng.randrange(len(clients))
         volume, chosen = self.volumes[at], clients[at]
         if not chosen.done["write"]:
             return
         copy = self.folder / "snapshot.cow"
-        chosen.model.snapshot_begins()
+        moments = chosen.model.moments = Moments()
         taking = _start("cow", "snapshot", server.uri, *volume.session, copy)
         killed_at = time.monotonic() + self.rng.uniform(0, 1)
         while taking.poll() is None:
@@ -149,7 +169,7 @@ class Lives:
             if dies:
                 break
         code = _ended(taking)
-        moments = chosen.model.snapshot_ends()
+        chosen.model.moments = None
         if code == 0:
             self._compare(volume, copy, moments)
             self.done["snapshots"] += 1
@@ -159,8 +179,9 @@ class Lives:
             assert not copy.exists()
         copy.unlink(missing_ok=True)
 
-    def _compare(self, volume: Volume, top: Path, moments: dict[int, set[bytes]]) -> None:
-        """The device that `extract` makes of a cowfile is the model's."""
+    def _compare(self, volume: Volume, top: Path, moments: Moments) -> None:
+        """The device that `extract` makes of a cowfile is the model's of one of the moments."""
+        possible = moments.all()
         plain = self.folder / "plain"
         cowcloop("extract", *volume.files[:-1], top, plain)
         with plain.open("rb") as file:
@@ -169,8 +190,9 @@ class Lives:
                 found = file.read(size)
                 for at in range(0, size, BLOCK):
                     block, part = (start + at) // BLOCK, found[at : at + BLOCK]
-                    known = moments.get(block, {volume.model.read(start + at, len(part))})
-                    assert part in known, f"{top.name}: block {block} is {part[:24].hex()}..."
+                    now = volume.model.read(start + at, len(part))
+                    moments.narrow(possible, block, part, now)
+                    assert possible, f"{top.name}: block {block} is {part[:24].hex()}..."
         plain.unlink()
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from mmap import mmap
 from typing import NamedTuple
 
+from support.fsx.moments import Moments
+
 BLOCK = 1024
 SECTOR = 512
 #: Bytes that are compared at a time.
@@ -58,6 +60,8 @@ class Model:
 
     def __init__(self, content: bytearray | mmap) -> None:
         self.now = content
+        #: Blocks that were ever changed -> as they were before.
+        self._first: dict[int, bytes] = {}
         #: Requests without an answer when the server was killed.
         self.open: list[Change] = []
         #: Blocks that have changed since the last flush -> as it found them.
@@ -66,8 +70,8 @@ class Model:
         self._stored: set[int] = set()
         #: Blocks that live in the cowfile since a flush.
         self._kept: set[int] = set()
-        #: While a snapshot is taken: what each block that changes may be in it.
-        self._moments: dict[int, set[bytes]] | None = None
+        #: While a snapshot is taken.
+        self.moments: Moments | None = None
         self._restacked = False
 
     def read(self, at: int, length: int) -> bytes:
@@ -83,7 +87,13 @@ class Model:
                 self._flushed.setdefault(block, self._block(block))
                 if change.stores:
                     self._stored.add(block)
-        self.now[change.at : change.end] = change.data
+        self._put(change.at, change.data)
+
+    def _put(self, at: int, data: bytes) -> None:
+        for block in range(at // BLOCK, (at + len(data) - 1) // BLOCK + 1):
+            if block not in self._first:
+                self._first[block] = self._block(block)
+        self.now[at : at + len(data)] = data
 
     def flush(self) -> None:
         """A flush was acknowledged that began after all that is known here."""
@@ -101,11 +111,14 @@ class Model:
 
     def begin(self, changes: Sequence[Change]) -> None:
         """These changes are about to be sent."""
-        if self._moments is not None:
-            for block in {block for change in changes for block in change.blocks}:
-                old = self._block(block)
-                known = self._moments.setdefault(block, {old})
-                known |= _results(old, block * BLOCK, changes)
+        if self.moments is not None:
+            blocks = {block: self._block(block) for change in changes for block in change.blocks}
+            self.moments.begin(
+                {
+                    block: (old, _results(old, block * BLOCK, changes))
+                    for block, old in blocks.items()
+                }
+            )
 
     def failed(self, change: Change, found: bytes) -> None:
         """The server refused a change; since then its bytes read as ``found``."""
@@ -119,6 +132,13 @@ class Model:
     def restacked(self) -> None:
         """The device is below another cowfile from now on, which is empty."""
         self._restacked = True
+
+    def fresh(self) -> None:
+        """The writable cowfile is gone."""
+        for block, data in self._first.items():
+            self.now[block * BLOCK : block * BLOCK + len(data)] = data
+        for known in (self._first, self._flushed, self._stored, self._kept, self.open):
+            known.clear()
 
     def check(self, at: int, found: bytes) -> None:
         """Fails where the device holds what it must not after a kill, or a clean end.
@@ -143,6 +163,7 @@ class Model:
         self._flushed.clear()
         if self._restacked:
             self._kept.clear()
+            self._first.clear()
             self._restacked = False
 
     def _check_block(self, number: int, found: bytes) -> None:
@@ -153,7 +174,8 @@ class Model:
         if found != flushed:
             # Its bit is set, or it would show what lies below.
             self._kept.add(number)
-        self.now[start : start + len(found)] = found
+        if found != self._block(number):
+            self._put(start, found)
 
     def _check_sectors(self, at: int, found: bytes, changes: Sequence[Change], when: str) -> None:
         end = at + len(found)
@@ -168,12 +190,3 @@ class Model:
                     f"acknowledged {now[:24].hex()}..., {len(changes)} requests without an answer"
                 )
             at = stop
-
-    def snapshot_begins(self) -> None:
-        self._moments = {}
-
-    def snapshot_ends(self) -> dict[int, set[bytes]]:
-        """What the blocks may be that changed meanwhile; the rest is as it is now."""
-        moments, self._moments = self._moments, None
-        assert moments is not None
-        return moments

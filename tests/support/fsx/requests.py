@@ -14,8 +14,9 @@ from typing import Any
 from support import nbdclient
 from support.fsx.model import Change, Model
 
-#: Requests of each kind among a hundred or so.
-_KINDS = {"write": 40, "fua": 5, "zero": 10, "trim": 10, "read": 20, "extents": 8, "flush": 7}
+#: Requests of each kind among a hundred or so; there are lives of few flushes, and of none.
+_KINDS = {"write": 40, "zero": 10, "trim": 10, "read": 20, "extents": 8}
+_FLUSHES: tuple[dict[str, int], ...] = ({"flush": 7, "fua": 5}, {"flush": 1}, {"fua": 1}, {})
 _CHANGES = ("write", "fua", "zero", "trim")
 #: A part of the device: start and length.
 Window = tuple[int, int]
@@ -47,11 +48,12 @@ class Picker:
     def __init__(self, rng: random.Random, windows: Sequence[Window]) -> None:
         self.rng = rng
         self.windows = windows
+        self.kinds: dict[str, int] = {**_KINDS, **rng.choice(_FLUSHES)}
 
     def batch(self, most: int) -> list[Request]:
         chosen: list[Request] = []
         for _ in range(self.rng.randint(1, most)):
-            kind = self.rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+            kind = self.rng.choices(list(self.kinds), list(self.kinds.values()))[0]
             request = Request(kind)
             if kind != "flush" and not self._place(request, chosen):
                 continue
@@ -95,7 +97,6 @@ class Clients:
         self.model = model
         self.picker = picker
         self.done: Counter[str] = Counter()
-        self.errors: Counter[int] = Counter()
         self.handles = [nbdclient.connect(uri, extents=True) for _ in range(count)]
         self._sent: list[Request] = []
 
@@ -150,7 +151,7 @@ class Clients:
 
     def _not_done(self, request: Request, change: Change) -> None:
         if request.error != errno.ENOTCONN:
-            self.errors[request.error] += 1
+            self.done[errno.errorcode[request.error]] += 1
         try:
             found = bytes(self.handles[0].pread(request.length, request.at))
         except nbdclient.module().Error:
