@@ -24,8 +24,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from _typeshed import StrOrBytesPath
-
     from ._core import __version__
     from .disk import Disk, Extent
     from .errors import (
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
+    from .opening import open  # noqa: A004 - meant to be written cowcloop.open
     from .server import Server, ServerError, Tls, serve
     from .status import CowfileStatus, DiskStatus
 
@@ -86,51 +85,8 @@ __all__ = [
 ]
 
 
-def open(  # noqa: A001 - meant to be written cowcloop.open
-    image: StrOrBytesPath,
-    *cows: StrOrBytesPath,
-    read_only: bool = False,
-    create: bool = True,
-    repair: bool = False,
-    cache: int | str | None = None,
-    threads: int = 0,
-    memory_limit: int | str | None = None,
-    strict: bool = False,
-    size: int | str | None = None,
-) -> Disk:
-    """Open an image, with cowfiles on it, as a seekable binary file.
-
-    ``image`` is a cloop or uzip image, or any raw file or block device, or a file inside an ISO
-    9660 image, ``cd.iso:/KNOPPIX/KNOPPIX``; it is never written to. ``cows`` are
-    stacked, the lowest first; the last one takes the writes, and is created when it is missing
-    unless ``create`` is false. ``":memory:"`` is a throw-away overlay of at most ``memory_limit``
-    bytes. Without a cowfile, or with ``read_only``, the file is read-only.
-
-    ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
-    many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one a
-    core). ``strict`` checks a whole block before any byte of it is given out. ``size`` makes
-    a new cowfile's device larger than its base. Sizes are bytes, or text such as ``"64M"``.
-    """
-    from .disk import Disk
-    from .files import refuse_mode
-
-    refuse_mode(cows)
-    return Disk(
-        image,
-        cows,
-        read_only=read_only,
-        create=create,
-        repair=repair,
-        cache=cache,
-        threads=threads,
-        memory_limit=memory_limit,
-        strict=strict,
-        size=size,
-    )
-
-
 # Loaded when a name of theirs is first asked for, so that a command starts quickly.
-_MODULES = ("errors", "disk", "image", "status", "server")
+_MODULES = ("errors", "disk", "opening", "image", "status", "server")
 
 if not TYPE_CHECKING:  # a checker that saw it would take any name for an attribute
 

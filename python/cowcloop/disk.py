@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
 from . import _core
 from .errors import ReadOnlyError, UnsupportedError
 from .files import check_cows
-from .sizes import size_of
+from .options import DeviceKeywords, OpenKeywords, check_keywords, keywords_of, normal
 from .source import locate
 from .status import DiskStatus
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from _typeshed import ReadableBuffer, StrOrBytesPath, WriteableBuffer
+    from typing_extensions import Unpack
 
     # To a checker a disk is what io.FileIO is: functions that take a BinaryIO take it.
     class _File(io.RawIOBase, BinaryIO):
@@ -60,22 +61,16 @@ class Disk(_File):
     _device: _core.Device | None = None
     _forked = False
 
+    @keywords_of(OpenKeywords, create=True)
     def __init__(
         self,
         image: StrOrBytesPath,
         cows: Sequence[StrOrBytesPath] = (),
-        *,
-        read_only: bool = False,
-        create: bool = True,
-        repair: bool = False,
-        cache: int | str | None = None,
-        threads: int = 0,
-        memory_limit: int | str | None = None,
-        strict: bool = False,
-        size: int | str | None = None,
+        **given: Unpack[OpenKeywords],
     ) -> None:
         """Open ``image`` with ``cows`` on it, the lowest first; see :func:`cowcloop.open`."""
         super().__init__()
+        check_keywords("open", OpenKeywords, given)
         if isinstance(cows, (str, bytes)):
             raise TypeError(f"cows must be a sequence of paths, not {type(cows).__name__}")
         self._cows = [os.fsdecode(cow) for cow in cows]
@@ -86,14 +81,8 @@ class Disk(_File):
         self._device = _core.Device(
             locate(self._name),
             self._cows,
-            read_only=read_only,
-            create=create,
-            repair=repair,
-            cache=size_of(cache),
-            threads=threads,
-            memory_limit=size_of(memory_limit),
-            strict=strict,
-            size=size_of(size),
+            create=given.get("create", True),
+            **normal(DeviceKeywords, given),
         )
         _disks.add(self)
 

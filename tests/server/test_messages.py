@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from cowcloop.errors import CowcloopError
+from cowcloop.options import Tls
 from cowcloop.server.address import Address, TcpAddress, UnixAddress
 from cowcloop.server.command import nbdkit_command
 from cowcloop.server.messages import Message, translate
-from cowcloop.server.options import ServeOptions, Tls
+from cowcloop.server.options import ServeOptions
 
 TYPED = {"/home/a/i.img": "i.img", "/home/a/i.img.cow": "i.img.cow"}
 
@@ -84,8 +85,8 @@ def test_a_long_socket_path_is_refused_before_anything_starts() -> None:
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options = ServeOptions(
-        image="i",
+    options = ServeOptions.of(
+        "i",
         cows=("../low", ":memory:"),
         read_only=True,
         strict=True,

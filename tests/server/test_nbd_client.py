@@ -72,7 +72,7 @@ def test_nothing_is_left_where_the_device_cannot_be_connected(
 
     monkeypatch.setattr(nbd_client, "check", lambda _device: None)
     monkeypatch.setattr(nbd_client, "connect", fail)
-    options = ServeOptions(image=str(image), unix=str(socket), device="/dev/nbd0")
+    options = ServeOptions.of(image, unix=str(socket), device="/dev/nbd0")
     for begin in (lambda: Server(options).start(), lambda: attach(options, report=print)):
         with pytest.raises(ServerError, match="it failed"):
             begin()

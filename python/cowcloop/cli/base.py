@@ -10,21 +10,11 @@ import rich_click as click
 from cowcloop.cli import console, helptext
 from cowcloop.errors import InvalidInputError
 from cowcloop.files import check_cows
+from cowcloop.options import GROUPS, ServerKeywords, Tls, table
 from cowcloop.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-_SERVE_PANELS = [
-    {"name": "Where it listens", "options": ["--unix", "--tcp", "--device"]},
-    {"name": "Changes", "options": ["--read-only", "--repair", "--memory-limit", "--size"]},
-    {"name": "Sessions", "options": ["--sessions", "--max-sessions", "--session-quota"]},
-    {"name": "Speed", "options": ["--cache", "--threads", "--preload", "--strict"]},
-    {
-        "name": "TLS, as nbdkit has it",
-        "options": ["--tls", "--tls-certificates", "--tls-psk", "--tls-verify-peer"],
-    },
-]
 
 # What the engine takes.
 _LARGEST_BLOCK = 64 << 20
@@ -34,6 +24,7 @@ CONTEXT = {"help_option_names": ["--help"], "max_content_width": 100}
 
 def program_settings() -> dict[str, Any]:
     """Settings of the whole program, for click and for the look of its help."""
+    panels = _panels()
     return {
         **CONTEXT,
         "rich_help_config": {
@@ -45,10 +36,7 @@ def program_settings() -> dict[str, Any]:
             "max_width": 100,
             "append_metavars_help_string": "{}",
             "show_arguments": False,
-            "option_groups": {
-                "cowcloop serve": _SERVE_PANELS,
-                "cowcloop attach": _SERVE_PANELS,
-            },
+            "option_groups": {"cowcloop serve": panels, "cowcloop attach": panels},
             "command_groups": {
                 "cowcloop": [
                     {
@@ -74,6 +62,15 @@ def program_settings() -> dict[str, Any]:
             },
         },
     }
+
+
+def _panels() -> list[dict[str, Any]]:
+    """What help of serve lists together."""
+    known = [*table(ServerKeywords).values(), *table(Tls).values()]
+    return [
+        {"name": group, "options": [option.flag for option in known if option.group == group]}
+        for group in GROUPS
+    ]
 
 
 def _more(_ctx: click.Context, _option: click.Parameter, given: tuple[bool, ...]) -> None:

@@ -11,18 +11,8 @@ import rich_click as click
 if TYPE_CHECKING:
     from rich.text import Text
 
-# Options and commands that --help alone shows.
+# Options and commands that --help alone shows, besides the rare options of a device.
 _RARE = {
-    "memory_limit",
-    "size",
-    "max_sessions",
-    "session_quota",
-    "preload",
-    "strict",
-    "tls",
-    "tls_certificates",
-    "tls_psk",
-    "tls_verify_peer",
     "exit_with_parent",
     "print_command",
     "show_completion",
@@ -63,7 +53,9 @@ def prose(ctx: click.Context, command: click.Command) -> Text:
 
 def shown(ctx: click.Context, params: list[click.Parameter]) -> list[click.Parameter]:
     """The parameters that the help being made is to show."""
-    return [p for p in params if p.name not in _RARE] if _SHORT in ctx.meta else params
+    if _SHORT not in ctx.meta:
+        return params
+    return [p for p in params if p.name not in _RARE and not getattr(p, "rare", False)]
 
 
 def shown_commands(ctx: click.Context, names: list[str]) -> list[str]:

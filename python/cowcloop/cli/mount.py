@@ -10,15 +10,14 @@ import rich_click as click
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, DIRECTORY, DISCARD, IMAGE, command
 from cowcloop.cli.completion import mounted_or_directory
-from cowcloop.cli.serve import DEVICE_OPTIONS, LOG, check_device, check_log
+from cowcloop.cli.device_options import LOG, check_device, check_log, options_of
+from cowcloop.options import ServedKeywords
 
 _DIRECTORY = click.argument("directory", type=DIRECTORY, metavar="DIR")
 
 
 def _mounted(function: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed((*DEVICE_OPTIONS, LOG)):
-        function = option(function)
-    return IMAGE(COWS(_DIRECTORY(function)))
+    return IMAGE(COWS(_DIRECTORY(options_of(ServedKeywords)(LOG(function)))))
 
 
 @command("mount")
@@ -75,9 +74,8 @@ def mount_command(
     if values["device"] is not None and via not in (None, "nbd"):
         raise click.UsageError(f"--device is for --via nbd: leave out --via {via}")
     check_device({"cows": cows, **values})
-    options = ServeOptions(
-        image=image, cows=cows, nbdkit_verbose=console.levels.verbose > 1, **values
-    )
+    verbose = console.levels.verbose > 1
+    options = ServeOptions.of(image, cows, nbdkit_verbose=verbose, **values)
     check_log(options, log)
     wanted = mount.MountOptions(via=via, partition=partition, options=mount_options)
     with noted_interrupts() as interrupts:

@@ -130,7 +130,7 @@ def _attach(
     while True:
         device = ways.free_nbd(tried)
         try:
-            chosen = replace(options, device=device)
+            chosen = options.with_device(device)
             loop = interrupts.loop()
             return server.attach(chosen, report=report, loop=loop, log=log, keep=False)
         except server.ServerError:

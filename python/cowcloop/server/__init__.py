@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cowcloop.files import check_cows, refuse_mode
-from cowcloop.server.address import parse_tcp
+from cowcloop.options import ServeKeywords, Tls, check_keywords, keywords_of
 from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
-from cowcloop.server.options import ServeOptions, Tls
+from cowcloop.server.options import ServeOptions
 from cowcloop.server.reason import explained
 from cowcloop.server.requests import failures, request, sync
 from cowcloop.server.start import attach
 from cowcloop.server.stop import check_kept, detach
-from cowcloop.sizes import size_of
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
+    from typing_extensions import Unpack
 
 __all__ = [
     "ServeOptions",
@@ -38,26 +36,8 @@ __all__ = [
 ]
 
 
-def serve(
-    image: StrOrBytesPath,
-    *cows: StrOrBytesPath,
-    unix: StrOrBytesPath | None = None,
-    tcp: str | int | None = None,
-    device: str | None = None,
-    read_only: bool = False,
-    repair: bool = False,
-    strict: bool = False,
-    cache: int | str | None = None,
-    threads: int | None = None,
-    memory_limit: int | str | None = None,
-    size: int | str | None = None,
-    preload: int | None = None,
-    sessions: StrOrBytesPath | None = None,
-    max_sessions: int | None = None,
-    session_quota: int | str | None = None,
-    tls: Tls | None = None,
-    nbdkit_args: Iterable[str] = (),
-) -> Server:
+@keywords_of(ServeKeywords, nbdkit_args=())
+def serve(image: StrOrBytesPath, *cows: StrOrBytesPath, **given: Unpack[ServeKeywords]) -> Server:
     """Serve an image, with the cowfiles over it, to NBD clients until the server is closed.
 
     The image may be a file inside an ISO 9660 image, ``cd.iso:/KNOPPIX/KNOPPIX``. The last cowfile
@@ -72,31 +52,12 @@ def serve(
     same reason (NotFoundError and with it FileNotFoundError, BusyError …), and ValueError for a
     wrong argument.
     """
-    if tcp is not None and unix is not None:
+    check_keywords("serve", ServeKeywords, given)
+    if given.get("tcp") is not None and given.get("unix") is not None:
         raise ValueError("unix and tcp exclude each other")
     refuse_mode(cows)
-    names = tuple(os.fsdecode(cow) for cow in cows)
-    check_cows(os.fsdecode(image), names)
-    options = ServeOptions(
-        image=os.fsdecode(image),
-        cows=names,
-        unix=None if unix is None else os.fsdecode(unix),
-        tcp=None if tcp is None else parse_tcp(str(tcp)),
-        device=device,
-        read_only=read_only,
-        repair=repair,
-        strict=strict,
-        cache=size_of(cache),
-        threads=threads,
-        memory_limit=size_of(memory_limit),
-        size=size_of(size),
-        preload=preload,
-        sessions=None if sessions is None else os.fsdecode(sessions),
-        max_sessions=max_sessions,
-        session_quota=size_of(session_quota),
-        tls=tls or Tls(),
-        nbdkit_args=tuple(nbdkit_args),
-    )
+    options = ServeOptions.of(image, cows, **given)
+    check_cows(options.image, options.cows)
     server = Server(options)
     try:
         server.start()

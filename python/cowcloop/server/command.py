@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cowcloop
 from cowcloop.errors import CowcloopError
 from cowcloop.files import MEMORY
+from cowcloop.options import DIRECTORY, FLAG, PATH, Option, ServerKeywords, Tls, table
 from cowcloop.part import Part
 from cowcloop.programs import find_program
 from cowcloop.server.address import Address
@@ -57,27 +60,10 @@ def nbdkit_command(
     command += _tls_args(options)
     command += [plugin_path(), *_image_args(options)]
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]
-    for name, value in (
-        ("cache", options.cache),
-        ("threads", options.threads),
-        ("memory-limit", options.memory_limit),
-        ("size", options.size),
-        ("preload", options.preload),
-        ("sessions", None if options.sessions is None else absolute(options.sessions)),
-        ("max-sessions", options.max_sessions),
-        ("session-quota", options.session_quota),
-        ("control", control),
-        ("lifeline", lifeline),
-    ):
+    command += _parameters(options)
+    for name, value in (("control", control), ("lifeline", lifeline)):
         if value is not None:
             command.append(f"{name}={value}")
-    for name, wanted in (
-        ("strict", options.strict),
-        ("repair", options.repair),
-        ("read-only", options.read_only),
-    ):
-        if wanted:
-            command.append(f"{name}=true")
     if options.read_only:
         command.append("create=false")
     # Last, so that both nbdkit's options and the parameters of a filter work here.
@@ -94,15 +80,22 @@ def _image_args(options: ServeOptions) -> list[str]:
     return arguments
 
 
-def _tls_args(options: ServeOptions) -> list[str]:
-    tls = options.tls
-    arguments = []
-    if tls.mode is not None:
-        arguments.append(f"--tls={tls.mode}")
-    if tls.certificates is not None:
-        arguments.append(f"--tls-certificates={absolute(tls.certificates)}")
-    if tls.psk is not None:
-        arguments.append(f"--tls-psk={absolute(tls.psk)}")
-    if tls.verify_peer:
-        arguments.append("--tls-verify-peer")
-    return arguments
+def _parameters(options: ServeOptions) -> Iterator[str]:
+    """The plugin's parameters of the options that were given."""
+    for name, option in table(ServerKeywords).items():
+        value = options.given.get(name)
+        if value is not None and option.plugin:
+            yield f"{option.flag.removeprefix('--')}={_word(option, value)}"
+
+
+def _tls_args(options: ServeOptions) -> Iterator[str]:
+    for name, option in table(Tls).items():
+        value = getattr(options.tls, name)
+        if value is not None and value is not False:
+            yield option.flag if option.kind is FLAG else f"{option.flag}={_word(option, value)}"
+
+
+def _word(option: Option, value: Any) -> str:
+    if option.kind is FLAG:
+        return "true"
+    return absolute(value) if option.kind in (PATH, DIRECTORY) else str(value)

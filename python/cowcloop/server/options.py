@@ -3,72 +3,82 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from cowcloop.files import MEMORY
+from cowcloop.options import Path, ServeKeywords, ServerKeywords, Tls, normal
+from cowcloop.server.address import parse_tcp
 from cowcloop.source import Source, file_of, locate
 
-
-@dataclass(frozen=True)
-class Tls:
-    """nbdkit's TLS options: `mode` is off, on or require; the rest are paths.
-
-    nbdkit takes keys without a mode, and serves in the clear: here they imply `require`. ValueError
-    where the mode does not keep what the rest promises.
-    """
-
-    mode: str | None = None
-    certificates: str | None = None
-    psk: str | None = None
-    verify_peer: bool = False
-
-    def __post_init__(self) -> None:
-        given = {
-            "--tls-certificates": self.certificates is not None,
-            "--tls-psk": self.psk is not None,
-            "--tls-verify-peer": self.verify_peer,
-        }
-        option = next((name for name, is_given in given.items() if is_given), None)
-        if option is None:
-            return
-        if self.mode == "off":
-            raise ValueError(
-                f"--tls off serves in the clear, whatever {option} says: leave out one"
-            )
-        if self.mode == "on" and self.verify_peer:
-            raise ValueError("--tls on lets clients in unverified: --tls-verify-peer needs require")
-        if self.mode is None:
-            object.__setattr__(self, "mode", "require")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """One device to serve. Sizes are in bytes; None leaves a choice to the server.
+    """One device to serve.
 
-    `preload` is a number of the image's blocks. With `sessions`, a directory, each export name is
-    a device of its own over the one image, with a cowfile there.
+    `given` has the options of ServerKeywords by name, sizes in bytes; one that is not there is
+    left to the server. With `sessions`, a directory, each export name is a device of its own over
+    the one image, with a cowfile there.
     """
 
     image: str
     cows: tuple[str, ...] = ()
-    unix: str | None = None
     tcp: tuple[str, int] | None = None
-    device: str | None = None
-    read_only: bool = False
-    repair: bool = False
-    strict: bool = False
-    cache: int | None = None
-    threads: int | None = None
-    memory_limit: int | None = None
-    size: int | None = None
-    preload: int | None = None
-    sessions: str | None = None
-    max_sessions: int | None = None
-    session_quota: int | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
     tls: Tls = field(default_factory=Tls)
     nbdkit_args: tuple[str, ...] = ()
     nbdkit_verbose: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        image: Path,
+        cows: Iterable[Path] = (),
+        *,
+        nbdkit_verbose: bool = False,
+        **given: Unpack[ServeKeywords],
+    ) -> ServeOptions:
+        """From the keywords of cowcloop.serve(). ValueError says what is wrong with one."""
+        values = normal(ServerKeywords, given)
+        tcp = values.pop("tcp", None)
+        return cls(
+            image=os.fsdecode(image),
+            cows=tuple(os.fsdecode(cow) for cow in cows),
+            tcp=parse_tcp(str(tcp)) if isinstance(tcp, (str, int)) else tcp,
+            given=values,
+            tls=given.get("tls") or Tls(),
+            nbdkit_args=tuple(given.get("nbdkit_args", ())),
+            nbdkit_verbose=nbdkit_verbose,
+        )
+
+    def with_device(self, device: str) -> ServeOptions:
+        """The same, connected to a kernel's device."""
+        return replace(self, given={**self.given, "device": device})
+
+    @property
+    def unix(self) -> str | None:
+        """The Unix socket to listen on."""
+        return self.given.get("unix")
+
+    @property
+    def device(self) -> str | None:
+        """The kernel's device to connect to it."""
+        return self.given.get("device")
+
+    @property
+    def sessions(self) -> str | None:
+        """The directory of the sessions' cowfiles."""
+        return self.given.get("sessions")
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writes are refused."""
+        return bool(self.given.get("read_only"))
 
     @cached_property
     def source(self) -> Source:
