@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-# The contender that all ratios are told of.
+# The contender whose ratio to each other one is shown.
 OURS = "cowcloop"
 
 
@@ -35,8 +35,6 @@ class Contender:
 
     name: str
     run: Callable[[], float]
-    # What cowcloop has to be times as good as it; None where nothing was set out to be reached.
-    target: float | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Work:
     title: str
     unit: Unit
     contenders: Sequence[Contender]
-    # How often each runs; None: as often as the whole benchmark was told to.
+    # How often each contender runs; None: as often as the command line says.
     runs: int | None = None
 
 
@@ -60,7 +58,8 @@ class Row:
     contender: str
     unit: Unit
     figures: list[float] = field(default_factory=list)
-    target: float | None = None
+    # Processor cores of the machine that it ran on; None: all that this one has.
+    cores: int | None = None
     unavailable: str = ""
     # Processor time that the hypervisor gave to others, in percent of all, for each figure.
     steal: list[float] = field(default_factory=list)

@@ -57,10 +57,11 @@ def draw(rows: Sequence[Row], target: Path) -> None:
         label.set_fontweight(weight)
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(labels) - 0.4, -0.8)
-    axes.set_xlabel("green: cowcloop is better; red: the other; a line: from worst to best run")
+    axes.set_xlabel(
+        "green: cowcloop is better; red: the other program; grey line: the range of the runs"
+    )
     figure.suptitle(
-        f"{OURS}: how many times as good as another program\n"
-        "medians; 1 is as good; a black mark is what was to be reached",
+        f"{OURS}: how many times as good as another program\nmedians; 1 is as good",
         fontsize=12,
     )
     figure.savefig(target, format="svg", metadata={"Date": None})
@@ -77,9 +78,7 @@ def _bar(axes: matplotlib.axes.Axes, place: int, ours: Row, row: Row) -> None:
         xerr=[[max(0, ratio - low)], [max(0, high - ratio)]],
         ecolor="#777777",
     )
-    if row.target is not None:
-        axes.plot([row.target] * 2, [place - 0.4, place + 0.4], color="black", linewidth=1.5)
-    right = max(1, ratio, high, row.target or 0)
+    right = max(1, ratio, high)
     axes.annotate(
         f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}",
         (right, place),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -16,14 +15,16 @@ from benches.model import OURS, Row
 
 def to_json(rows: Sequence[Row], machine: dict[str, object]) -> dict[str, Any]:
     """Everything that was measured."""
-    return {"machine": machine, "rows": [_row_json(row, ours) for ours, row in pairs(rows)]}
+    made = [_row_json(row, ours, machine["cores"]) for ours, row in pairs(rows)]
+    return {"machine": machine, "rows": made}
 
 
-def _row_json(row: Row, ours: Row | None) -> dict[str, Any]:
+def _row_json(row: Row, ours: Row | None, cores: object) -> dict[str, Any]:
     known: dict[str, Any] = {
         "work": row.work,
         "title": row.title,
         "contender": row.contender,
+        "cores": row.cores or cores,
         "unit": row.unit.name,
         "more_is_better": row.unit.more_is_better,
         "figures": row.figures,
@@ -31,8 +32,6 @@ def _row_json(row: Row, ours: Row | None) -> dict[str, Any]:
     }
     if row.unavailable:
         known["unavailable"] = row.unavailable
-    if row.target is not None:
-        known["target"] = row.target
     if ours and row is not ours and row.figures and ours.figures:
         known["ratio"] = row.ratio_of(ours)
     return known
@@ -57,7 +56,7 @@ def show(rows: Sequence[Row], machine: dict[str, Any]) -> None:
         console.print(machine["busy"])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("work / program", overflow="fold")
-    for name in ("min", "median", "max", "unit", "ratio", "to reach"):
+    for name in ("cores", "min", "median", "max", "unit", "ratio"):
         table.add_column(name, justify="left" if name == "unit" else "right")
     title = ""
     for ours, row in pairs(rows):
@@ -65,7 +64,9 @@ def show(rows: Sequence[Row], machine: dict[str, Any]) -> None:
             title = row.title
             table.add_row(f"[bold]{title}[/bold]")
         if row.figures:
-            table.add_row(f"  {row.contender}", *_cells(row, ours))
+            colour = "red" if ours and ours.figures and row.ratio_of(ours) < 1 else "green"
+            shown = f"[{colour}]{_ratio(row, ours)}[/]"
+            table.add_row(f"  {row.contender}", *_cells(row, machine), shown)
         else:
             table.add_row(f"  {row.contender}: {row.unavailable}")
     console.print(table)
@@ -74,17 +75,15 @@ def show(rows: Sequence[Row], machine: dict[str, Any]) -> None:
     )
 
 
-def _cells(row: Row, ours: Row | None) -> list[str]:
+def _cells(row: Row, machine: dict[str, Any]) -> list[str]:
     figures = [min(row.figures), row.median, max(row.figures)]
-    cells = [*(_number(figure) for figure in figures), row.unit.name]
+    return [str(row.cores or machine["cores"]), *map(_number, figures), row.unit.name]
+
+
+def _ratio(row: Row, ours: Row | None) -> str:
     if ours is None or row is ours or not ours.figures:
-        return cells
-    ratio = row.ratio_of(ours)
-    cells.append(f"[{'red' if ratio < 1 else 'green'}]{ratio:.2f}x[/]")
-    if row.target is not None:
-        reached = "reached" if ratio >= row.target else "missed"
-        cells.append(f"{row.target:g}x {reached}")
-    return cells
+        return ""
+    return f"{row.ratio_of(ours):.2f}x"
 
 
 def to_markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
@@ -94,7 +93,7 @@ def to_markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']};",
         f"{versions}; {machine['busy']}.",
         "",
-        "| work | program | min | median | max | unit | ratio | to reach |",
+        "| work | program | cores | min | median | max | unit | ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     title = ""
@@ -103,8 +102,7 @@ def to_markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
         if not row.figures:
             lines.append(f"| {shown} | {row.contender}: {row.unavailable} | | | | | | |")
             continue
-        cells = [re.sub(r"\[.*?\]", "", cell) for cell in _cells(row, ours)]
-        cells += [""] * (6 - len(cells))
+        cells = [*_cells(row, machine), _ratio(row, ours)]
         lines.append(f"| {shown} | {row.contender} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

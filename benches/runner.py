@@ -10,10 +10,7 @@ from benches.model import Row, UnavailableError, Work
 
 def measure(work: Work, runs: int) -> list[Row]:
     """A row for each contender, in the work's order."""
-    rows = [
-        Row(work.name, work.title, contender.name, work.unit, target=contender.target)
-        for contender in work.contenders
-    ]
+    rows = [Row(work.name, work.title, contender.name, work.unit) for contender in work.contenders]
     for turn in range(work.runs or runs):
         for row, contender in zip(rows, work.contenders):
             if row.unavailable:

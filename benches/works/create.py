@@ -38,9 +38,9 @@ def works(setting: Setting) -> Iterator[Work]:
 
     ours: list[str | Path] = [COWCLOOP, "create", "-q", raw, out]
     peer = ["create_compressed_fs", "-q", "-B", str(BLOCK)]
-    for name, title, level, peer_level, target in (
-        ("create", f"Create from {_MOST >> 20} MiB, default level", [], "9", 4),
-        ("create-best", f"Create from {_MOST >> 20} MiB, best", ["--level", "best"], "-2", 2),
+    for name, title, level, peer_level in (
+        ("create", f"Create from {_MOST >> 20} MiB, default level", [], "9"),
+        ("create-best", f"Create from {_MOST >> 20} MiB, best", ["--level", "best"], "-2"),
     ):
         their_name = f"create_compressed_fs -L {peer_level}"
         yield Work(
@@ -52,7 +52,6 @@ def works(setting: Setting) -> Iterator[Work]:
                 Contender(
                     their_name,
                     create(f"{name} peer", *peer, "-L", peer_level, raw, out),
-                    target=target,
                 ),
             ],
             runs=_RUNS,
@@ -63,7 +62,7 @@ def works(setting: Setting) -> Iterator[Work]:
             SIZE,
             [
                 Contender(OURS, size(f"{name} ours")),
-                Contender(their_name, size(f"{name} peer"), target=1),
+                Contender(their_name, size(f"{name} peer")),
             ],
             runs=1,
         )

@@ -24,20 +24,16 @@ def works(setting: Setting) -> Iterator[Work]:
     """Cold and warm reads, at queue depths 1 and 16."""
     material = setting.material
 
-    def peers(work: Callable[[Server], Callable[[], float]], target: float) -> list[Contender]:
+    def peers(work: Callable[[Server], Callable[[], float]]) -> list[Contender]:
         return [
             Contender(OURS, work(lambda: servers.ours(material.cloop))),
-            Contender(
-                "qemu-nbd",
-                work(lambda: servers.qemu_nbd(material.cloop, "cloop", "-r")),
-                target=target,
-            ),
+            Contender("qemu-nbd", work(lambda: servers.qemu_nbd(material.cloop, "cloop", "-r"))),
         ]
 
-    for depth, target in ((1, 2.5), (16, 5.0)):
-        contenders = peers(partial(_cold, setting, depth), target)
+    for depth in (1, 16):
+        contenders = peers(partial(_cold, setting, depth))
         if depth == 1:
-            contenders.append(Contender("squashfs, this kernel", _squashfs(setting), target=2))
+            contenders.append(Contender("squashfs, this kernel", _squashfs(setting)))
         yield Work(
             f"random-cold-{depth}",
             f"Random 4 KiB, every block touched once, cold, depth {depth}",
@@ -48,7 +44,7 @@ def works(setting: Setting) -> Iterator[Work]:
         "random-long",
         f"Random 4 KiB for {setting.seconds:g} s, whole image, default cache, depth 16",
         READS,
-        peers(partial(_for_some_time, setting), 5.0),
+        peers(partial(_for_some_time, setting)),
         runs=2,
     )
     yield Work(
@@ -60,7 +56,6 @@ def works(setting: Setting) -> Iterator[Work]:
             Contender(
                 "nbdkit memory plugin",
                 lambda: _cached(servers.nbdkit("memory", _CACHED), "write"),
-                target=0.9,
             ),
         ],
     )

@@ -31,6 +31,6 @@ def works(setting: Setting) -> Iterator[Work]:
         [
             Contender(OURS, lambda: copy(servers.ours(material.cloop))),
             Contender("qemu-nbd", lambda: copy(servers.qemu_nbd(material.cloop, "cloop", "-r"))),
-            Contender("squashfs, this kernel", squashfs, target=3),
+            Contender("squashfs, this kernel", squashfs),
         ],
     )
