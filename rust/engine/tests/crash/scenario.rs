@@ -23,8 +23,10 @@ use crate::world::{
 const REFUSALS: usize = 4;
 
 /// What is still done with a device that could not be closed.
-const AFTER_A_FAILED_CLOSE: [Op; 3] = [
+const AFTER_A_FAILED_CLOSE: [Op; 4] = [
     Op::Write { at: 700, length: 3000, seed: 9 },
+    // New blocks, as far as may be: the head that was to say how many there are is wrong then.
+    Op::Write { at: WINDOW + 9000, length: 2048, seed: 11 },
     Op::Flush,
     Op::Write { at: WINDOW + 5000, length: 2048, seed: 10 },
 ];
