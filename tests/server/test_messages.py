@@ -1,4 +1,4 @@
-"""nbdkit's lines in our words, and the command line that it is given."""
+"""The plugin's events and nbdkit's lines in our words, and the command line that it is given."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cowcloop.errors import CowcloopError
 from cowcloop.options import Tls
 from cowcloop.server.address import Address, TcpAddress, UnixAddress
 from cowcloop.server.command import nbdkit_command
+from cowcloop.server.events import Ready, parse
 from cowcloop.server.messages import Message, translate
 from cowcloop.server.options import ServeOptions
 
@@ -62,6 +63,32 @@ def test_lines(line: str, message: Message | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "event"),
+    [
+        (b'{"event":"ready","pid":4711}', Ready(4711)),
+        (
+            b'{"event":"error","text":"/home/a/i.img.cow: in use"}',
+            Message("error", "i.img.cow: in use"),
+        ),
+        (b'{"event":"warning","text":"slow"}', Message("warning", "slow")),
+        (
+            b'{"event":"request-failed","text":"/home/a/i.img: gone"}',
+            Message("error", "i.img: gone"),
+        ),
+        (b'{"event":"client-refused","text":"no"}', Message("error", "no")),
+        (b'{"event":"ended"}', None),
+        (b'{"event":"of a later version","text":"x"}', None),
+        (b"", None),
+        (b"nbdkit: what", Message("debug", "not an event: nbdkit: what")),
+        (b"[]", Message("debug", "not an event: []")),
+        (b'{"event":"ready"}', Message("debug", 'not an event: {"event":"ready"}')),
+    ],
+)
+def test_events(line: bytes, event: Ready | Message | None) -> None:
+    assert parse(line, TYPED) == event
+
+
+@pytest.mark.parametrize(
     ("address", "uri"),
     [
         (UnixAddress("/run/a b/s?&#%"), "nbd+unix:///?socket=/run/a%20b/s%3F%26%23%25"),
@@ -96,18 +123,19 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         nbdkit_args=("--filter=delay", "rdelay=1"),
     )
     command = nbdkit_command(
-        options, TcpAddress("::1", 5), foreground=True, control="/c", ready=7, lifeline=8
+        options, TcpAddress("::1", 5), foreground=True, control="/c", events=7, lifeline=8
     )
     assert command[0].endswith("nbdkit")
     plugin = next(n for n, word in enumerate(command) if word.endswith("plugin.so"))
     assert set(command[1:plugin]) >= {"-f", "-r", "--tls=require", f"--tls-psk={tmp_path}/keys"}
     assert command[1:5] == ["-i", "::1", "-p", "5"]
-    assert command[plugin + 1 : plugin + 4] == [
+    assert command[plugin + 1 : plugin + 5] == [
+        "events=7",
         f"image={tmp_path}/i",
         f"cow={tmp_path}/../low",
         "cow=:memory:",
     ]
-    assert set(command[plugin + 4 : -2]) == {
+    assert set(command[plugin + 5 : -2]) == {
         "cache=65536",
         "size=8589934592",
         "strict=true",

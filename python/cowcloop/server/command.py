@@ -38,19 +38,18 @@ def nbdkit_command(
     *,
     foreground: bool,
     control: str | None = None,
-    ready: int | None = None,
+    events: int | None = None,
+    log: bool = True,
     lifeline: int | None = None,
 ) -> list[str]:
-    """The command; `ready` and `lifeline` are descriptors that nbdkit inherits.
+    """The command; `events` and `lifeline` are descriptors that nbdkit inherits.
 
-    nbdkit writes its process number to `ready` when it accepts connections, and ends cleanly when
-    `lifeline` reaches its end before anything comes through it.
+    The plugin tells what happens by `events`, and in nbdkit's `log` if that is wanted. The server
+    ends cleanly when `lifeline` reaches its end before anything comes through it.
     """
     command = [find_program("nbdkit", "nbdkit"), *address.nbdkit_args()]
     if foreground:
         command.append("-f")
-    if ready is not None:
-        command += ["-P", f"/dev/fd/{ready}"]
     if options.read_only:
         command.append("-r")
     if options.nbdkit_verbose:
@@ -58,7 +57,11 @@ def nbdkit_command(
     if len(os.sched_getaffinity(0)) == 1:
         command += ["-t", str(_FEW_THREADS)]
     command += _tls_args(options)
-    command += [plugin_path(), *_image_args(options)]
+    command.append(plugin_path())
+    if events is not None:
+        # First, so that what is wrong with another parameter is told there.
+        command += [f"events={events}"] if log else [f"events={events}", "log=false"]
+    command += _image_args(options)
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]
     command += _parameters(options)
     for name, value in (("control", control), ("lifeline", lifeline)):

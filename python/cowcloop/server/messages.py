@@ -1,4 +1,7 @@
-"""nbdkit's messages, in our words: level and text without its prefixes."""
+"""What nbdkit itself says, in our words: level and text without its prefixes.
+
+The plugin tells its events elsewhere (`events`): its lines are among nbdkit's only where it cannot.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,12 @@ def translate(line: str, typed: Mapping[str, str], where: str) -> Message | None
             level = "debug"
         elif text.startswith(_WARNING):
             level, text = "warning", text[len(_WARNING) :]
+    return Message(level, as_typed(text, typed)) if text else None
+
+
+def as_typed(text: str, typed: Mapping[str, str]) -> str:
+    """A message with the paths in it as the user wrote them."""
     # The longest first: one path may begin with another.
     for path in sorted(typed, key=len, reverse=True):
         text = text.replace(path, typed[path])
-    return Message(level, text) if text else None
+    return text

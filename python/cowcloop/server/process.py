@@ -15,6 +15,8 @@ from cowcloop.registry import NewEntry
 from cowcloop.server import units
 from cowcloop.server.address import Address
 from cowcloop.server.command import nbdkit_command
+from cowcloop.server.events import Ready, parse
+from cowcloop.server.lines import Lines
 from cowcloop.server.loop import Loop
 from cowcloop.server.messages import ADDRESS_IN_USE, Message, translate
 from cowcloop.server.options import ServeOptions, absolute
@@ -54,14 +56,16 @@ class Nbdkit:
         self._typed = options.typed_paths()
         self._runs_command = options.runs_command
         self._errors: list[str] = []
+        # What nbdkit says in the background, where the plugin's errors are among it as well.
+        self._prose: list[str] = []
         # That it does not answer, where it did not say why.
         self._silence: str | None = None
-        self._unfinished = b""
         self._background = background
         self._forks = background and log is None
         self._log = absolute(log) if background and log is not None else None
         self._log_start = 0
-        self._stderr = -1
+        self._events = Lines(loop, self._on_event, self._on_events_end)
+        self._stderr: Lines | None = None
         self._lifeline = -1
         with contextlib.ExitStack() as inherited:
             self._spawn(options, entry, inherited)
@@ -79,24 +83,22 @@ class Nbdkit:
             inherited.callback(os.close, descriptor)
             return descriptor
 
-        self._notice, writer = os.pipe()
-        self._loop.add(self._notice, self._on_notice)
+        events = give(self._events.writer)
         lifeline, self._lifeline = os.pipe()
-        passed = [give(writer), give(lifeline), entry.lock]
+        passed = [events, give(lifeline), entry.lock]
         if self._log is not None:
             errors = give(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             self._log_start = os.fstat(errors).st_size
         else:
-            self._stderr, errors = os.pipe()
-            give(errors)
-            os.set_blocking(self._stderr, False)
-            self._loop.add(self._stderr, self._on_stderr)
+            self._stderr = Lines(self._loop, self._on_prose)
+            errors = give(self._stderr.writer)
         command = nbdkit_command(
             options,
             self.address,
             foreground=not self._forks,
             control=str(entry.control),
-            ready=writer,
+            events=events,
+            log=self._background,
             lifeline=lifeline,
         )
         self._report(Message("debug", f"runs {shlex.join(command)}"))
@@ -136,10 +138,10 @@ class Nbdkit:
     def abort(self) -> None:
         """End a process whose start is given up; returns when it will end."""
         if self._forks and self.pid is None:
-            # It may be about to fork: then the notice comes, else the end of the pipe.
+            # It may be about to fork: then it gets ready, else the events end.
             self._child.terminate()
-            if self._loop.watches(self._notice):
-                self._on_notice()
+            while self.pid is None and not self._events.ended:
+                self._events.wait()
         self.terminate()
         if not self._forks:
             self.wait()
@@ -147,22 +149,23 @@ class Nbdkit:
     @property
     def address_in_use(self) -> bool:
         """Whether it failed because another program listens at the address."""
-        return any(ADDRESS_IN_USE in text for text in self._errors)
+        return any(ADDRESS_IN_USE in text for text in (*self._errors, *self._prose))
 
     def failure(self) -> str | None:
         """Why it failed; None when it ended well, or runs."""
         if not self.ready and self._log is not None:
             self._read_log()
-        if not self.ready and (self._errors or self._silence):
-            return self._errors[0] if self._errors else self._silence
+        errors = self._errors or self._prose
+        if not self.ready and (errors or self._silence):
+            return errors[0] if errors else self._silence
         if self.status is None or self.status == 0:
             return None
         if self.status < 0:
             return f"nbdkit was killed by {_signal_name(-self.status)}{_memory_limit()}"
         if self._runs_command:
             return f"the command of --run ended with exit status {self.status}"
-        if self._errors:
-            return self._errors[-1]
+        if errors:
+            return errors[-1]
         return f"nbdkit ended with exit status {self.status} and did not say why"
 
     def release(self) -> None:
@@ -176,23 +179,26 @@ class Nbdkit:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-        for descriptor in (self._notice, self._stderr, self._child_handle):
-            self._loop.remove(descriptor)
+        self._events.close()
+        if self._stderr is not None:
+            self._stderr.close()
+        self._loop.remove(self._child_handle)
         if self.status is None:
             # It lives on without us: no warning about a child that was not waited for.
             self._child.returncode = 0
 
-    def _on_notice(self) -> None:
-        """nbdkit writes its process number when it accepts connections."""
-        text = os.read(self._notice, 64)
-        self._loop.remove(self._notice)
-        if not text.strip().isdigit():
-            # It ended; a child that did not fork reports by itself.
-            if self._forks and self._child.wait() == 0:
-                self._errors.append("nbdkit ended while it started: see the system log")
-                self.status = 1
+    def _on_event(self, line: bytes) -> None:
+        event = parse(line, self._typed)
+        if isinstance(event, Ready):
+            self._on_ready(event.pid)
+        elif event is not None:
+            self._on_message(event)
+
+    def _on_ready(self, pid: int) -> None:
+        self.pid = pid
+        if self.status is not None and not self._runs_command:
+            # It has ended meanwhile: that is the reason, and not that it does not answer.
             return
-        self.pid = int(text)
         self.address.make_private()
         # The command of --run may have come to its end already, and the server with it.
         self.ready = self._runs_command or self.address.answers(_ANSWER_TIMEOUT)
@@ -203,29 +209,34 @@ class Nbdkit:
             if self._forks:
                 self.status = 1
 
+    def _on_events_end(self) -> None:
+        # One that ended before it forked, or did not fork, is a child of ours that we see end.
+        if self._forks and self.pid is None and self._child.wait() == 0:
+            self._silence = "nbdkit ended while it started: see the system log"
+            self.status = 1
+
     def _on_child_end(self) -> None:
         status = self._child.wait()
         self._loop.remove(self._child_handle)
         if self._forks and status == 0:
             return
-        with contextlib.suppress(BlockingIOError):
-            while self._loop.watches(self._stderr):
-                self._on_stderr()
         self.status = status
+        self._events.drain()
+        if self._stderr is not None:
+            self._stderr.drain()
 
-    def _on_stderr(self) -> None:
-        part = os.read(self._stderr, 65536)
-        lines = (self._unfinished + part).split(b"\n")
-        self._unfinished = lines.pop() if part else b""
-        for line in lines:
-            self._on_line(line)
-        if not part:
-            self._loop.remove(self._stderr)
-
-    def _on_line(self, line: bytes) -> None:
+    def _on_prose(self, line: bytes) -> None:
+        """One line of what nbdkit writes to its standard error, or log."""
         message = translate(line.decode(errors="replace"), self._typed, self.address.name)
         if message is None:
             return
+        # In the background the plugin's lines are there too, and have come as events.
+        if self._background and message.level == "error":
+            self._prose.append(message.text)
+        elif not self._background or message.level == "debug":
+            self._on_message(message)
+
+    def _on_message(self, message: Message) -> None:
         if message.level == "error":
             self._errors.append(message.text)
             # Before it is ready, the first error becomes the reason of the failure.
@@ -239,7 +250,7 @@ class Nbdkit:
         with open(self._log, "rb") as file:
             file.seek(self._log_start)
             for line in file.read(65536).splitlines():
-                self._on_line(line)
+                self._on_prose(line)
 
 
 def _signal_name(number: int) -> str:

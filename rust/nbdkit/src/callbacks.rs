@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::{ptr, slice};
 
 use cowcloop_engine::{Extent, ExtentKind, Result};
-use cowcloop_server::{forward, guard, Connection, Fua, ZeroFlags};
+use cowcloop_server::{forward, guard, Connection, Event, Events, Fua, ZeroFlags};
 
 use crate::abi::{self, Plugin};
 use crate::host::{ExportList, ExtentList};
-use crate::report::{client_errno, Log};
+use crate::report::{client_errno, Told};
 use crate::{config, host, lifecycle};
 
 /// What clients are told of block sizes, in bytes: any request is served; below
@@ -88,7 +88,7 @@ fn step(work: impl FnOnce() -> std::result::Result<(), String>) -> c_int {
     match guard(work) {
         Some(Ok(())) => 0,
         Some(Err(line)) => {
-            host::error(&line);
+            Told.tell(Event::Error { text: &line });
             -1
         }
         None => -1,
@@ -124,7 +124,7 @@ unsafe fn query(handle: *mut c_void, work: impl FnOnce(&Connection) -> c_int) ->
 }
 
 extern "C" fn load() {
-    forward(&Log);
+    forward(&Told);
 }
 
 extern "C" fn dump_plugin() {

@@ -34,6 +34,10 @@ sessions=<DIR>     Each export name NAME is a session with the cowfile
 max-sessions=<N>   Sessions that there may be (default: 1000).
 session-quota=<SIZE>  Space that a session's cowfile may take.
 control=<PATH>     Unix socket to create for status and sync requests.
+events=<FD>        Tell what happens by lines of JSON, on this inherited file
+                   descriptor.
+log=<BOOL>         Tell errors that are told there to nbdkit's log as well
+                   (default: true).
 lifeline=<FD>      Shut down when this inherited file descriptor is at its end
                    before anything was read from it.";
 
@@ -57,6 +61,10 @@ pub struct Config {
     max_sessions: Option<usize>,
     session_quota: Option<u64>,
     control: Option<PathBuf>,
+    /// The descriptor that events are told by.
+    pub events: Option<i32>,
+    /// Whether what is told there is in nbdkit's log too.
+    pub log: Option<bool>,
     /// The descriptor whose end is ours.
     pub lifeline: Option<i32>,
 }
@@ -91,9 +99,9 @@ impl Config {
             "max-sessions" => once(&mut self.max_sessions, key, number(key, value, 1..=100_000)?),
             "session-quota" => once(&mut self.session_quota, key, size(key, value)?),
             "control" => once(&mut self.control, key, path(key, value)?),
-            "lifeline" => {
-                once(&mut self.lifeline, key, number(key, value, 3..=i32::MAX as usize)? as i32)
-            }
+            "events" => once(&mut self.events, key, descriptor(key, value)?),
+            "log" => once(&mut self.log, key, boolean(key, value)?),
+            "lifeline" => once(&mut self.lifeline, key, descriptor(key, value)?),
             _ => Err(format!("{key}: no such parameter; nbdkit cowcloop --help lists them all")),
         }
     }
@@ -113,6 +121,9 @@ impl Config {
             }
         } else if self.max_sessions.is_some() || self.session_quota.is_some() {
             return Err("max-sessions, session-quota: only with sessions=DIR".into());
+        }
+        if self.log == Some(false) && self.events.is_none() {
+            return Err("log: false leaves nothing that errors are told by; add events=FD".into());
         }
         if self.size.is_some() && self.cows.is_empty() {
             return Err("size: only a cowfile makes a device larger; add cow=PATH".into());
@@ -198,6 +209,11 @@ fn number(
     })
 }
 
+/// A file descriptor, other than the standard three.
+fn descriptor(key: &str, value: &OsStr) -> Result<i32, String> {
+    number(key, value, 3..=i32::MAX as usize).map(|found| found as i32)
+}
+
 /// `OFFSET+LENGTH`, in bytes.
 fn range(key: &str, value: &OsStr) -> Result<(u64, u64), String> {
     let text = value.to_string_lossy();
@@ -279,6 +295,8 @@ mod tests {
             ("memory-limit", "16M"),
             ("control", "/a/control.sock"),
             ("lifeline", "7"),
+            ("events", "8"),
+            ("log", "false"),
             ("preload", "100"),
         ] {
             set(&mut config, key, value).unwrap();
@@ -288,6 +306,7 @@ mod tests {
         assert_eq!(config.cows, [Path::new("/a/low.cow"), Path::new(":memory:")]);
         assert_eq!(config.control.as_deref(), Some(Path::new("/a/control.sock")));
         assert_eq!(config.lifeline, Some(7));
+        assert_eq!((config.events, config.log), (Some(8), Some(false)));
         assert_eq!(config.preload, Some(100));
         let options = config.device_options();
         assert_eq!(options.image.cache_bytes, 1 << 20);
@@ -326,6 +345,7 @@ mod tests {
             ("threads", "9999", "\"9999\" is not a number from 0 to 1024"),
             ("lifeline", "2", "\"2\" is not a number from 3"),
             ("lifeline", "99999999999999999999", "is not a number from 3"),
+            ("events", "1", "\"1\" is not a number from 3"),
             ("image", "", "the path is empty"),
             ("cows", "x", "no such parameter"),
         ] {
@@ -342,6 +362,9 @@ mod tests {
         set(&mut config, "image", "a").unwrap();
         assert!(set(&mut config, "image", "b").unwrap_err().contains("given twice"));
         config.check().unwrap();
+        set(&mut config, "log", "false").unwrap();
+        assert!(config.check().unwrap_err().contains("add events=FD"));
+        set(&mut config, "events", "9").unwrap();
         set(&mut config, "size", "1G").unwrap();
         assert!(config.check().unwrap_err().starts_with("size: "));
         set(&mut config, "sessions", "d").unwrap();

@@ -3,7 +3,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
-use cowcloop_server::{reason, Connection, Server};
+use cowcloop_server::{reason, Connection, Event, Events, JsonLines, Server};
 use parking_lot::Mutex;
 use rustix::process::set_parent_process_death_signal;
 
@@ -12,7 +12,7 @@ use crate::clients::Listeners;
 use crate::config::Config;
 use crate::host;
 use crate::mend;
-use crate::report::Log;
+use crate::report::{self, Told};
 use crate::service::Service;
 
 /// Each step leaves it whole, so a panic in one harms no other.
@@ -37,7 +37,19 @@ impl State {
 
 /// Takes one parameter.
 pub fn configure(key: &str, value: &std::ffi::OsStr) -> Result<(), String> {
-    STATE.lock().config().set(key, value)
+    let mut state = STATE.lock();
+    let config = state.config();
+    config.set(key, value)?;
+    // At once, so that what is wrong with the next parameter is told there.
+    match (key, config.events, config.log) {
+        ("events", Some(fd), _) => {
+            let lines = host::adopt_fd(fd).and_then(JsonLines::new);
+            report::tell_by(lines.map_err(|error| format!("events: {fd}: {}", reason(&error)))?);
+        }
+        ("log", _, Some(wanted)) => report::log_as_well(wanted),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// All parameters have been given.
@@ -52,7 +64,7 @@ pub fn get_ready() -> Result<(), String> {
     mend::nbdkit().map_err(|error| reason(&error))?;
     let config = state.config();
     let lifeline = config.lifeline.map(take_lifeline).transpose()?;
-    let server = Server::open(config.server_options()?, Arc::new(Log))?;
+    let server = Server::open(config.server_options()?, Arc::new(Told))?;
     state.lifeline = lifeline;
     state.server = Some(Arc::new(server));
     Ok(())
@@ -78,6 +90,8 @@ pub fn after_fork() -> Result<(), String> {
     server.start()?;
     let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
     state.service = Some(Service::start(server, lifeline, listeners).map_err(no_thread)?);
+    // The sockets listen already.
+    Told.tell(Event::Ready { pid: std::process::id() });
     Ok(())
 }
 
@@ -90,7 +104,7 @@ pub fn enter() -> bool {
 /// The client says what it wants. `None`: it was refused, and that was told.
 pub fn open(read_only: bool) -> Option<Connection> {
     let Some(server) = STATE.lock().server.clone() else {
-        host::error("the server is not ready");
+        Told.tell(Event::Error { text: "the server is not ready" });
         return None;
     };
     let connected = arrivals::admit(&server).and_then(|()| {

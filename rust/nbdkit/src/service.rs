@@ -7,12 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use cowcloop_server::{guard, Server};
+use cowcloop_server::{guard, Event, Events, Server};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::clients::Listeners;
+use crate::report::Told;
 use crate::{host, mend};
 
 /// How often clients are looked for while the server ends.
@@ -37,7 +38,8 @@ impl Service {
         let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
             guard(|| {
                 if let Err(error) = run(&watch, &server, lifeline, signals, &listeners) {
-                    host::error(&format!("the service thread has ended: {error}"));
+                    let text = &format!("the service thread has ended: {error}");
+                    Told.tell(Event::Error { text });
                 }
             });
         })?;

@@ -1,6 +1,8 @@
 //! What a server tells of itself, and to whom.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::words::one_line;
 
 /// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -14,30 +16,39 @@ pub enum Event<'a> {
     /// Something failed that the server's owner should know of.
     Error {
         /// One line.
+        #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
     /// Something may come to fail.
     Warning {
         /// One line.
+        #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
     /// A client's request failed, and the client was told so.
     RequestFailed {
         /// One line.
+        #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
     /// A client was not let in.
     ClientRefused {
         /// One line.
+        #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
     /// Of interest when the server itself is looked into.
     Debug {
         /// One line.
+        #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
     /// Everything is closed, and nothing was lost.
     Ended,
+}
+
+fn harmless<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&one_line(text))
 }
 
 /// Takes the events: from any thread, and without holding it up for long.

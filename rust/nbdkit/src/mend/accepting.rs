@@ -14,11 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use cowcloop_server::{guard, reason};
+use cowcloop_server::{guard, reason, Event, Events};
 use libc::{sockaddr, socklen_t};
 
 use super::imports::Program;
-use crate::{arrivals, host};
+use crate::arrivals;
+use crate::report::Told;
 
 /// How long descriptors are waited for.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -63,7 +64,8 @@ unsafe extern "C" fn accept(
     if again {
         guard(|| {
             if !SHORT.swap(true, Ordering::AcqRel) {
-                host::error(&format!("clients have to wait: {}", reason(&error)));
+                let text = &format!("clients have to wait: {}", reason(&error));
+                Told.tell(Event::Error { text });
             }
             thread::sleep(A_WHILE);
         });

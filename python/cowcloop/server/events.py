@@ -1,0 +1,41 @@
+"""The plugin's events: what it tells of itself, by lines of JSON on a descriptor of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cowcloop.server.messages import Message, as_typed
+
+# What the user reads of an event that has a text.
+_LEVELS = {
+    "error": "error",
+    "request-failed": "error",
+    "client-refused": "error",
+    "warning": "warning",
+}
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Clients can connect to the process of this number."""
+
+    pid: int
+
+
+def parse(line: bytes, typed: Mapping[str, str]) -> Ready | Message | None:
+    """One line; None for an event that the user need not know of.
+
+    `typed` maps the absolute paths that nbdkit was given to what the user wrote.
+    """
+    try:
+        event = json.loads(line)
+        name = event["event"]
+        if name == "ready":
+            return Ready(event["pid"])
+        if name in _LEVELS:
+            return Message(_LEVELS[name], as_typed(event["text"], typed))
+    except (ValueError, KeyError, TypeError):
+        return Message("debug", f"not an event: {line.decode(errors='replace')}") if line else None
+    return None
