@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -89,9 +90,12 @@ def _ratio(row: Row, ours: Row | None) -> str:
 def to_markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
     """The same table for the documentation."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    about = (
+        f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']};"
+        f" {versions}; {machine['busy']}."
+    )
     lines = [
-        f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']};",
-        f"{versions}; {machine['busy']}.",
+        *textwrap.wrap(about, 100),
         "",
         "| work | program | cores | min | median | max | unit | ratio |",
         "|---|---|---|---|---|---|---|---|",

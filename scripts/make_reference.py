@@ -70,7 +70,7 @@ def markdown() -> str:
         "it), too.",
         "",
         "Sizes are bytes, or a number with K, M, G or T (powers of 1024). `-` is standard input or",
-        "output. Exit codes: 0 done; 1 the input, the medium or the system said no; 2 the command",
+        "output. Exit codes: 0 done; 1 the input, the medium or the system refused; 2 the command",
         "line is wrong; 130 interrupted by Ctrl-C, with nothing half-made left. An interrupted",
         "`cow merge` is completed by running it again.",
         "",
