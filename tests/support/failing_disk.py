@@ -29,7 +29,8 @@ MKFS = {
 class FailingDisk:
     """What is mounted on ``folder`` lies on a disk whose writes can be made to fail."""
 
-    def __init__(self, medium: Path, switch: Path, folder: Path) -> None:
+    def __init__(self, kind: str, medium: Path, switch: Path, folder: Path) -> None:
+        self.kind = kind
         self.medium = medium
         self.switch = switch
         self.folder = folder
@@ -51,8 +52,8 @@ class FailingDisk:
         device = attach_loop(copy)
         try:
             # The UUID is that of the file system which is mounted already.
-            options = "nouuid" if self.kind(device) == "xfs" else "defaults"
-            run("mount", "-o", options, device, mounted)
+            options = "nouuid" if self.kind == "xfs" else "defaults"
+            run("mount", "-t", self.kind, "-o", options, device, mounted)
             try:
                 found = to / name
                 shutil.copyfile(mounted / name, found)
@@ -61,11 +62,6 @@ class FailingDisk:
         finally:
             detach_loop(device)
         return found
-
-    @staticmethod
-    def kind(device: str) -> str:
-        """The kind of file system on a device."""
-        return run("blkid", "-o", "value", "-s", "TYPE", device).stdout.decode().strip()
 
 
 def attach_loop(file: Path) -> str:
@@ -96,10 +92,12 @@ def failing_disk(kind: str, tmp_path: Path) -> Iterator[FailingDisk]:
     errors = ["error=EIO", "error-pwrite-rate=100%", f"error-file={switch}"]
     with contextlib.ExitStack() as stack:
         serve = ["--filter=error", "file", str(medium), *errors]
-        server = subprocess.Popen([nbdkit, "-f", "-U", str(socket), *serve])
+        # It is written when nbdkit listens; the socket is there before that.
+        ready = tmp_path / "nbdkit.pid"
+        server = subprocess.Popen([nbdkit, "-f", "-P", str(ready), "-U", str(socket), *serve])
         stack.callback(server.wait)
         stack.callback(server.kill)
-        wait_until(socket.exists, "nbdkit", 30)
+        wait_until(ready.exists, "nbdkit", 30)
         bridge = subprocess.Popen([nbdfuse, str(shown), "--unix", str(socket)])
         stack.callback(bridge.wait)
         stack.callback(lambda: run("fusermount3", "-u", "-z", shown, expect=None))
@@ -107,9 +105,9 @@ def failing_disk(kind: str, tmp_path: Path) -> Iterator[FailingDisk]:
         device = attach_loop(shown)
         stack.callback(detach_loop, device)
         run(mkfs, *options, device)
-        if run("mount", device, folder, expect=None).returncode != 0:
+        if run("mount", "-t", kind, device, folder, expect=None).returncode != 0:
             missing(f"the kernel cannot mount {kind}")
         stack.callback(unmount, folder)
         # A test that fails leaves servers, which keep the file system busy.
         stack.callback(Server.kill_all)
-        yield FailingDisk(medium, switch, folder)
+        yield FailingDisk(kind, medium, switch, folder)
