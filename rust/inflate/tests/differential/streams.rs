@@ -193,7 +193,7 @@ fn every_truncation() {
 #[test]
 fn alike_in_every_way() {
     let mut random = Random(7);
-    for _ in 0..if cfg!(miri) { 8 } else { 200 } {
+    for _ in 0..if cfg!(miri) { 5 } else { 200 } {
         let mut writer = Writer::new(Container::Raw);
         for _ in 0..random.below(4) {
             writer.block(&mut random, false, 1000);
