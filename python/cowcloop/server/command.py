@@ -19,6 +19,8 @@ from cowcloop.source import file_of
 
 # Threads of a connection where there is one processor: of more, each only has to be woken.
 _FEW_THREADS = 4
+# How many of these may wait while the image is suspended: one is left for all else.
+_FEW_WAITING = 3
 
 _PLUGIN = "lib/nbdkit-cowcloop-plugin.so"
 
@@ -54,7 +56,8 @@ def nbdkit_command(
         command.append("-r")
     if options.nbdkit_verbose:
         command.append("-v")
-    if len(os.sched_getaffinity(0)) == 1:
+    one_processor = len(os.sched_getaffinity(0)) == 1
+    if one_processor:
         command += ["-t", str(_FEW_THREADS)]
     command += _tls_args(options)
     command.append(plugin_path())
@@ -64,7 +67,11 @@ def nbdkit_command(
     command += _image_args(options)
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]
     command += _parameters(options)
-    for name, value in (("control", control), ("lifeline", lifeline)):
+    for name, value in (
+        ("waiting", _FEW_WAITING if one_processor else None),
+        ("control", control),
+        ("lifeline", lifeline),
+    ):
         if value is not None:
             command.append(f"{name}={value}")
     if options.read_only:

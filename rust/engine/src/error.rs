@@ -33,6 +33,8 @@ pub enum ErrorKind {
     NoSpace,
     /// A write to something read-only.
     ReadOnly,
+    /// The medium is out for a while: it may be put back.
+    NoMedium,
     /// A request that makes no sense: out of range, or contradictory options.
     InvalidInput,
     /// A sync failed earlier, so the state on the medium is unknown.
@@ -40,6 +42,19 @@ pub enum ErrorKind {
     /// The caller asked to stop.
     Cancelled,
 }
+
+/// The cause of a failure while the medium is out: not the system's own `ENOMEDIUM`, which a drive
+/// without a disc has for as long as it likes.
+#[derive(Debug, Clone, Copy)]
+pub struct MediumOut;
+
+impl fmt::Display for MediumOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the medium is out")
+    }
+}
+
+impl std::error::Error for MediumOut {}
 
 /// What failed, where, and what to do about it.
 ///
@@ -73,6 +88,9 @@ impl Error {
     /// and stale handles keep their meaning.
     pub fn io(subject: impl Into<String>, message: impl Into<String>, source: io::Error) -> Self {
         let kind = match source.kind() {
+            _ if source.get_ref().is_some_and(|inner| inner.is::<MediumOut>()) => {
+                ErrorKind::NoMedium
+            }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
@@ -106,6 +124,7 @@ impl Error {
             ErrorKind::InvalidInput => Errno::INVAL,
             ErrorKind::Unsupported => Errno::OPNOTSUPP,
             ErrorKind::Busy => Errno::BUSY,
+            ErrorKind::NoMedium => Errno::NOMEDIUM,
             ErrorKind::Exists => Errno::EXIST,
             ErrorKind::Cancelled => Errno::CANCELED,
             _ => Errno::IO,

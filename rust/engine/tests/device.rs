@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{channel, Receiver};
 
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::format::cowfile::files::create;
@@ -137,6 +138,13 @@ fn a_cowfile_that_was_replaced_is_not_taken_for_the_old_one() {
 
 #[test]
 fn a_suspended_device_waits_for_its_own_medium() {
+    /// What a caller that waits hears.
+    fn told(device: &Device) -> Receiver<bool> {
+        let (sender, receiver) = channel();
+        device.when_back(move |back| sender.send(back).unwrap());
+        receiver
+    }
+
     let files = files();
     // Nothing of the base is cached: a raw base has no cache.
     let device = open(&files.base, &files.cow).unwrap();
@@ -150,21 +158,31 @@ fn a_suspended_device_waits_for_its_own_medium() {
     assert!(device.resume().is_err(), "no medium");
     fs::write(&files.base, vec![0xcc; SIZE as usize]).unwrap();
     assert_eq!(device.resume().unwrap_err().kind(), ErrorKind::Mismatch);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| byte(&device, 1 << 20));
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!reader.is_finished(), "a read waits");
-        fs::rename(&away, &files.base).unwrap();
-        device.resume().unwrap();
-        assert_eq!(reader.join().unwrap(), 0xbb);
-    });
+    let read = || device.read_at(&mut [0], 1 << 20).map_err(|error| error.kind());
+    assert_eq!(read(), Err(ErrorKind::NoMedium), "no thread waits");
+    // The block needs the rest of its bytes from below, and keeps no lock meanwhile.
+    assert_eq!(device.write_at(b"y", 1 << 20).unwrap_err().kind(), ErrorKind::NoMedium);
+    device.write_at(&[b'w'; 1024], 1 << 20).unwrap();
+    device.flush().unwrap();
+    assert_eq!(device.status().cowfiles[0].failures, 0, "nothing has failed for good");
+    let waiting = told(&device);
+    assert!(waiting.try_recv().is_err());
+    fs::rename(&away, &files.base).unwrap();
+    device.resume().unwrap();
+    assert_eq!(waiting.try_recv(), Ok(true));
+    assert_eq!(told(&device).try_recv(), Ok(true), "it is there already");
+    assert_eq!((byte(&device, 1 << 20), byte(&device, 2 << 20)), (b'w', 0xbb));
 
     device.suspend().unwrap();
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| device.read_at(&mut [0], 1 << 20).unwrap_err().kind());
-        device.close().unwrap();
-        assert_eq!(reader.join().unwrap(), ErrorKind::Io, "a device that ends lets nobody wait");
-    });
+    let waiting = told(&device);
+    let beside = device.beside(&[], &DeviceOptions::default()).unwrap();
+    assert_eq!(beside.suspend().unwrap_err().kind(), ErrorKind::InvalidInput);
+    let sharing = told(&beside);
+    beside.close().unwrap();
+    assert!(sharing.try_recv().is_err(), "the base is another device's");
+    device.close().unwrap();
+    assert_eq!((waiting.try_recv(), sharing.try_recv()), (Ok(false), Ok(false)));
+    assert_eq!(told(&device).try_recv(), Ok(false));
 }
 
 #[test]

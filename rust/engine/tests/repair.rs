@@ -5,8 +5,10 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use cowcloop_engine::device::{Device, DeviceOptions};
-use cowcloop_engine::jobs::{merge, pack, repair, unpack, RepairOptions, Replace};
+use cowcloop_engine::device::{Device, DeviceOptions, Prepare};
+use cowcloop_engine::jobs::{
+    merge, pack, repair, repair_before_use, unpack, RepairOptions, Replace,
+};
 use cowcloop_engine::overlay;
 use cowcloop_engine::progress::{NoProgress, Progress};
 use cowcloop_engine::ErrorKind;
@@ -39,7 +41,8 @@ fn crashed() -> Files {
 }
 
 fn open(base: &Path, cow: &Path, repair: bool) -> cowcloop_engine::Result<Device> {
-    let options = DeviceOptions { create: true, repair, ..DeviceOptions::default() };
+    let prepare = repair.then_some(repair_before_use as Prepare);
+    let options = DeviceOptions { create: true, prepare, ..DeviceOptions::default() };
     Device::open(base, &[cow.to_path_buf()], &options)
 }
 

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use cowcloop_engine::device::DeviceOptions;
+use cowcloop_engine::device::{DeviceOptions, Prepare};
 use cowcloop_engine::image::ImageOptions;
+use cowcloop_engine::jobs::repair_before_use;
 use cowcloop_server::{ServerOptions, SessionOptions};
 
 /// The name of an overlay that lives in memory.
@@ -29,6 +30,8 @@ cache=<SIZE>       Decompressed blocks to keep (default: a sixteenth
 threads=<N>        Threads that inflate ahead (default: one per core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
 preload=<N>        Read the first N blocks of the image into the cache at once.
+waiting=<N>        Requests of a client that may wait while the image is suspended
+                   (default: 12, which leaves a quarter of nbdkit's threads).
 sessions=<DIR>     Each export name NAME is a session with the cowfile
                    DIR/NAME.cow, made by its first write.
 max-sessions=<N>   Sessions that there may be (default: 1000).
@@ -57,6 +60,7 @@ pub struct Config {
     threads: Option<usize>,
     strict: Option<bool>,
     preload: Option<u64>,
+    waiting: Option<usize>,
     sessions: Option<PathBuf>,
     max_sessions: Option<usize>,
     session_quota: Option<u64>,
@@ -95,6 +99,7 @@ impl Config {
             "preload" => {
                 once(&mut self.preload, key, number(key, value, 0..=u32::MAX as usize)? as u64)
             }
+            "waiting" => once(&mut self.waiting, key, number(key, value, 0..=100_000)?),
             "sessions" => once(&mut self.sessions, key, path(key, value)?),
             "max-sessions" => once(&mut self.max_sessions, key, number(key, value, 1..=100_000)?),
             "session-quota" => once(&mut self.session_quota, key, size(key, value)?),
@@ -148,6 +153,7 @@ impl Config {
                 SessionOptions { limit, ..sessions }
             }),
             preload: self.preload,
+            waiting: self.waiting,
             control: self.control.clone(),
         })
     }
@@ -165,7 +171,7 @@ impl Config {
             image_name: self.image_name.clone(),
             read_only: self.read_only.unwrap_or(false),
             create: self.create.unwrap_or(true),
-            repair: self.repair.unwrap_or(false),
+            prepare: self.repair.unwrap_or(false).then_some(repair_before_use as Prepare),
             memory_limit: self.memory_limit,
             device_size: self.size,
             cow_limit: self.session_quota,
@@ -314,7 +320,7 @@ mod tests {
         assert!(options.image.strict);
         assert!(!options.create);
         assert!(options.read_only);
-        assert!(options.repair);
+        assert!(options.prepare.is_some());
         assert_eq!(options.image_ranges, [(1 << 20, 4096), (0, 512)]);
         assert_eq!(options.image_name.as_deref(), Some("a.iso:/b"));
         assert_eq!(options.device_size, Some(8 << 30));
@@ -324,7 +330,7 @@ mod tests {
     #[test]
     fn the_last_cowfile_is_created_unless_told_otherwise() {
         let options = Config::default().device_options();
-        assert!(options.create && !options.read_only && !options.repair);
+        assert!(options.create && !options.read_only && options.prepare.is_none());
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::ops::{ControlFlow, Deref};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus};
+use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus, Prepare};
 use cowcloop_engine::image::ImageOptions;
+use cowcloop_engine::jobs;
 use cowcloop_engine::layer::{join_extents, Extent, ExtentKind};
 use cowcloop_engine::overlay::CowfileStatus;
 use cowcloop_engine::{Error, ErrorKind};
@@ -81,7 +82,7 @@ impl Device {
             image: options,
             read_only,
             create,
-            repair,
+            prepare: repair.then_some(jobs::repair_before_use as Prepare),
             memory_limit,
             device_size: size,
             ..DeviceOptions::default()

@@ -12,7 +12,7 @@ use cowcloop_engine::image::cloop::CloopInfo;
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::jobs::packed_head;
 use cowcloop_engine::storage::{FileStorage, Storage};
-use cowcloop_engine::{Error, Layer, Result};
+use cowcloop_engine::{Error, Result};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -42,9 +42,9 @@ fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyDict>> {
             Ok((storage, image))
         })
         .map_err(to_python)?;
-    match image {
+    match &image {
         Image::Cloop(image) => cloop_dict(py, storage.name(), &py.detach(|| image.info())),
-        Image::Raw(image) => {
+        Image::Raw(_) | Image::Other(_) => {
             let dict = PyDict::new(py);
             dict.set_item("type", "raw")?;
             dict.set_item("path", storage.name())?;

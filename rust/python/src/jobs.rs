@@ -10,6 +10,7 @@ use cowcloop_engine::jobs::{
     self, CommitOptions, CreateOptions, ExtractOptions, Format, Input, Level, Output, Replace,
 };
 use cowcloop_engine::storage::FileIdentity;
+use cowcloop_engine::Result;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -143,12 +144,10 @@ fn commit<'py>(
         threads: threads.unwrap_or(0),
     };
     let done = run(py, progress, |progress| {
-        let base = Image::open(image.open()?, &ImageOptions::default())?;
-        let name = image.name().to_string();
-        let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
+        let device = open(&image, &cows)?;
         let replace = Replace::Images.forced(force);
         let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
-        jobs::commit(&base, &device, output, &options, progress)
+        jobs::commit(&device, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
     dict.set_item("size", done.size)?;
@@ -208,10 +207,8 @@ fn device_map<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (size, cells) = run(py, progress, |progress| {
-        let base = Image::open(image.open()?, &ImageOptions::default())?;
-        let name = image.name().to_string();
-        let device = Device::on(name, base.clone().layer(), &cows, &read_only())?;
-        Ok((device.size(), jobs::map(&base, &device, cells, progress)?))
+        let device = open(&image, &cows)?;
+        Ok((device.size(), jobs::map(&device, cells, progress)?))
     })?;
     let cells: Vec<_> =
         cells.iter().map(|cell| (cell.zero, cell.data, cell.stored, cell.changed)).collect();
@@ -258,6 +255,12 @@ fn write_output(py: Python<'_>, out: PathBuf, data: &[u8], force: bool) -> PyRes
 #[pyfunction]
 fn take_place(py: Python<'_>, whole: PathBuf, place: PathBuf) -> PyResult<()> {
     py.detach(|| jobs::take_place(&whole, &place)).map_err(to_python)
+}
+
+/// The device of a job that takes the base as it is, its last part of a KiB included.
+fn open(image: &Source, cows: &[PathBuf]) -> Result<Device> {
+    let base = Image::open(image.open()?, &ImageOptions::default())?;
+    Device::on(image.name().to_string(), base, cows, &read_only())
 }
 
 /// Nothing is written to the inputs.

@@ -1,13 +1,15 @@
 //! One client's connection, and the requests that it makes.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use cowcloop_engine::device::Device;
 use cowcloop_engine::layer::{join_extents, ExtentSink};
-use cowcloop_engine::{Error, ErrorKind, Result};
+use cowcloop_engine::{Error, ErrorKind, Extent, Result};
 
 use crate::export::Export;
 use crate::server::Server;
+use crate::waiting::Waiting;
 
 /// Whether a change is to be durable before it is answered (force unit access).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub struct Connection {
     export: Export,
     read_only: bool,
     writable: bool,
+    waiting: Waiting,
     server: Arc<Server>,
 }
 
@@ -39,7 +42,8 @@ impl Connection {
     pub(crate) fn new(server: &Arc<Server>, export: Export, read_only: bool) -> Connection {
         server.connection_begins();
         let writable = !read_only && !export.read_only();
-        Connection { export, read_only, writable, server: server.clone() }
+        let waiting = Waiting::new(server.options().waiting);
+        Connection { export, read_only, writable, waiting, server: server.clone() }
     }
 
     /// The device's size in bytes.
@@ -59,7 +63,8 @@ impl Connection {
 
     /// Fills `buf` from `offset` on.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        self.told(self.export.read(buf, offset))
+        let reader = self.export.reader();
+        self.told(self.waiting.patiently(reader, || self.export.read(buf, offset)))
     }
 
     /// Writes `buf` from `offset` on.
@@ -94,7 +99,17 @@ impl Connection {
     /// Reports which parts of a range are zeros, in order, each as long as it can be.
     pub fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
         let reader = self.export.reader();
-        self.told(join_extents(sink, |sink| reader.extents(offset, length, sink)))
+        let end = offset.saturating_add(length);
+        // Tried again, a walk goes on from where it had come to.
+        let at = Cell::new(offset);
+        let mut note = |extent: Extent| {
+            at.set(extent.end());
+            sink(extent)
+        };
+        self.told(self.waiting.patiently(reader, || {
+            let start = at.get();
+            join_extents(&mut note, |sink| reader.extents(start, end - start, sink))
+        }))
     }
 
     /// A hint that a range will be read.
@@ -102,15 +117,14 @@ impl Connection {
         self.export.reader().prefetch(offset, length);
     }
 
-    fn change(&self, fua: Fua, change: impl FnOnce(&Device) -> Result<()>) -> Result<()> {
+    fn change(&self, fua: Fua, change: impl Fn(&Device) -> Result<()>) -> Result<()> {
         if self.read_only {
             let message = "the connection is read-only";
             return Err(Error::new(ErrorKind::ReadOnly, self.description(), message));
         }
-        let device = self.export.writer()?;
-        change(device)?;
+        self.waiting.patiently(self.export.reader(), || change(self.export.writer()?))?;
         if fua.0 {
-            device.flush()?;
+            self.export.flush()?;
         }
         Ok(())
     }

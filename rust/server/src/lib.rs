@@ -25,6 +25,7 @@ mod reports;
 mod server;
 mod sessions;
 mod status;
+mod waiting;
 mod words;
 
 pub use connection::{Connection, Fua, ZeroFlags};

@@ -20,6 +20,9 @@ pub struct ServerOptions {
     pub sessions: Option<SessionOptions>,
     /// Blocks of the image to read into the cache at the start.
     pub preload: Option<u64>,
+    /// Requests of a connection that may wait for a suspended image: fewer than it has threads.
+    /// `None`: as many as leave a quarter of nbdkit's.
+    pub waiting: Option<usize>,
     /// Where the control socket is to be.
     pub control: Option<PathBuf>,
 }

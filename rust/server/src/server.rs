@@ -80,7 +80,7 @@ impl Server {
         let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
         let mut running = self.running.lock();
         if let Some(blocks) = self.options.preload {
-            let preload = Preload::start(base.clone(), blocks, self.events.clone());
+            let preload = Preload::start(base.clone().layer(), blocks, self.events.clone());
             running.preload = Some(preload.map_err(no_thread)?);
         }
         if let Some(socket) = socket {
@@ -115,6 +115,10 @@ impl Server {
     /// Tells why a client was not let in, which must not flood the log.
     pub fn client_refused(&self, line: &str) {
         self.reports.client_refused(line);
+    }
+
+    pub(crate) fn options(&self) -> &ServerOptions {
+        &self.options
     }
 
     pub(crate) fn reports(&self) -> &Reports {

@@ -3,6 +3,8 @@
 pub mod cloop;
 mod raw;
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::format::detect::{detect, FileKind};
@@ -36,12 +38,14 @@ impl Default for ImageOptions {
 }
 
 /// An image of any kind.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Image {
     /// cloop or uzip: compressed block by block.
     Cloop(Arc<CloopImage>),
     /// Anything else: the bytes as they are.
     Raw(Arc<RawImage>),
+    /// A layer that is no image of these kinds: a simulated one, say.
+    Other(Arc<dyn Layer>),
 }
 
 impl Image {
@@ -70,7 +74,30 @@ impl Image {
         match self {
             Image::Cloop(image) => image,
             Image::Raw(image) => image,
+            Image::Other(layer) => layer,
         }
+    }
+}
+
+impl Deref for Image {
+    type Target = dyn Layer;
+
+    fn deref(&self) -> &(dyn Layer + 'static) {
+        match self {
+            Image::Cloop(image) => &**image,
+            Image::Raw(image) => &**image,
+            Image::Other(layer) => &**layer,
+        }
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Image::Cloop(_) => "Cloop",
+            Image::Raw(_) => "Raw",
+            Image::Other(_) => "Other",
+        })
     }
 }
 

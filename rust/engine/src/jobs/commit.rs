@@ -19,7 +19,7 @@ use crate::format::cowfile::head::MAPUNIT;
 use crate::image::{CloopImage, Image};
 use crate::overlay::Overlay;
 use crate::progress::{check, Progress};
-use crate::{Error, ErrorKind, Layer, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// How much of the device is worked on in one piece, in bytes, unless one
 /// block is more.
@@ -68,8 +68,8 @@ struct Piece {
     length: u64,
 }
 
-/// Writes the content of `device`, which is `base` with cowfiles on it, into a
-/// cloop image: V4.0 with the base's layout where the base is one, else V2.0.
+/// Writes the content of `device` into a cloop image: V4.0 with the base's layout where the
+/// base is one, else V2.0.
 ///
 /// Where the cowfiles leave out the end of the base, less than 1 KiB, it is kept.
 /// A file is read back before it gets its name: its header and index are
@@ -80,13 +80,12 @@ struct Piece {
 /// the result does not read back; `Cancelled`; the system's error. The output's
 /// place is unchanged then.
 pub fn commit(
-    base: &Image,
     device: &Device,
     output: Output,
     options: &CommitOptions,
     progress: &dyn Progress,
 ) -> Result<CommitSummary> {
-    let job = Job::new(base, device, options)?;
+    let job = Job::new(device, options)?;
     let block_size = u64::from(job.block_size);
     let blocks = job.size().div_ceil(block_size);
     if blocks == 0 {
@@ -139,7 +138,7 @@ pub fn commit(
 }
 
 struct Job<'a> {
-    base: &'a dyn Layer,
+    base: &'a Image,
     cloop: Option<&'a CloopImage>,
     device: &'a Device,
     block_size: u32,
@@ -167,10 +166,11 @@ impl Scratch {
 }
 
 impl<'a> Job<'a> {
-    fn new(base: &'a Image, device: &'a Device, options: &CommitOptions) -> Result<Self> {
-        let (base, cloop): (&dyn Layer, _) = match base {
-            Image::Cloop(image) => (&**image, Some(&**image)),
-            Image::Raw(image) => (&**image, None),
+    fn new(device: &'a Device, options: &CommitOptions) -> Result<Self> {
+        let base = device.base();
+        let cloop = match base {
+            Image::Cloop(image) => Some(&**image),
+            Image::Raw(_) | Image::Other(_) => None,
         };
         let block_size = cloop.map_or(options.block_size, |image| image.block_size());
         let codec = match cloop {

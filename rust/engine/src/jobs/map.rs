@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::format::cowfile::head::MAPUNIT;
 use crate::image::{CloopImage, Image};
 use crate::progress::{check, Progress};
-use crate::{ExtentKind, Layer, Result};
+use crate::{ExtentKind, Result};
 
 /// How finely a device can be divided.
 pub const MAX_CELLS: usize = 1 << 20;
@@ -30,19 +30,13 @@ pub struct Cell {
 }
 
 /// Divides a device into `cells` parts of the same size (but for rounding; 1 to
-/// [`MAX_CELLS`], and at most one a byte) and tells what each holds. `base` is the
-/// image under `device`.
+/// [`MAX_CELLS`], and at most one a byte) and tells what each holds.
 ///
 /// Costs reading the index, and the compressed bytes that may be zeros.
 ///
 /// # Errors
 /// `Cancelled`, and the system's.
-pub fn map(
-    base: &Image,
-    device: &Device,
-    cells: usize,
-    progress: &dyn Progress,
-) -> Result<Vec<Cell>> {
+pub fn map(device: &Device, cells: usize, progress: &dyn Progress) -> Result<Vec<Cell>> {
     let size = device.size();
     let cells = cells.clamp(1, MAX_CELLS).min(usize::try_from(size).unwrap_or(MAX_CELLS));
     let mut map = Map { size, cells: vec![Cell::default(); cells] };
@@ -51,7 +45,7 @@ pub fn map(
     while at < size {
         check(progress, &device.description())?;
         let end = size.min(at + STEP);
-        map.walk(base, device, device.overlays().len(), at, end)?;
+        map.walk(device, device.overlays().len(), at, end)?;
         progress.advance(end - at);
         at = end;
     }
@@ -65,15 +59,10 @@ struct Map {
 
 impl Map {
     /// What the lowest `overlays` of the device and the base hold in a range.
-    fn walk(
-        &mut self,
-        base: &Image,
-        device: &Device,
-        overlays: usize,
-        start: u64,
-        end: u64,
-    ) -> Result<()> {
-        let Some(lower) = overlays.checked_sub(1) else { return self.walk_base(base, start, end) };
+    fn walk(&mut self, device: &Device, overlays: usize, start: u64, end: u64) -> Result<()> {
+        let Some(lower) = overlays.checked_sub(1) else {
+            return self.walk_base(device.base(), start, end);
+        };
         let cowfile = device.overlays()[lower].cowfile();
         // A device may be larger than the one below it.
         let inside = end.min(cowfile.blocks() * MAPUNIT).max(start);
@@ -84,7 +73,7 @@ impl Map {
             let stop = ((block + length) * MAPUNIT).min(inside);
             match set {
                 true => self.spread(at, stop, |cell, bytes| cell.changed += bytes),
-                false => self.walk(base, device, lower, at, stop)?,
+                false => self.walk(device, lower, at, stop)?,
             }
             at = stop;
         }
@@ -93,13 +82,9 @@ impl Map {
     }
 
     fn walk_base(&mut self, base: &Image, start: u64, end: u64) -> Result<()> {
-        let layer: &dyn Layer = match base {
-            Image::Cloop(image) => &**image,
-            Image::Raw(image) => &**image,
-        };
-        let inside = end.min(layer.size()).max(start);
+        let inside = end.min(base.size()).max(start);
         if start < inside {
-            layer.extents(start, inside - start, &mut |extent| {
+            base.extents(start, inside - start, &mut |extent| {
                 match (extent.kind, base) {
                     (ExtentKind::Zero, _) => {
                         self.spread(extent.offset, extent.end(), |cell, bytes| cell.zero += bytes)
@@ -107,7 +92,7 @@ impl Map {
                     (ExtentKind::Data, Image::Cloop(image)) => {
                         self.add_blocks(image, extent.offset, extent.end())
                     }
-                    (ExtentKind::Data, Image::Raw(_)) => {
+                    (ExtentKind::Data, Image::Raw(_) | Image::Other(_)) => {
                         self.spread(extent.offset, extent.end(), |cell, bytes| {
                             cell.data[3] += bytes;
                             cell.stored += bytes;

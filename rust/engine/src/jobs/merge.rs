@@ -80,7 +80,7 @@ fn open_base(base: &Path) -> Result<(Arc<FileStorage>, Arc<RawImage>)> {
     }
     match Image::open(target.clone(), &ImageOptions::default())? {
         Image::Raw(raw) => Ok((target, raw)),
-        Image::Cloop(_) => {
+        Image::Cloop(_) | Image::Other(_) => {
             let message = "a compressed image cannot be merged into; make a new one with \
                            `cowcloop commit`";
             Err(Error::new(ErrorKind::Unsupported, name, message))

@@ -40,7 +40,7 @@ pub use merge::{merge, MergeSummary};
 pub use output::{take_place, Output};
 pub use pack::{pack, packed_head, unpack, PackSummary};
 pub use rebase::{rebase, RebaseSummary};
-pub use repair::{repair, RepairOptions, RepairReport};
+pub use repair::{repair, repair_before_use, RepairOptions, RepairReport};
 pub use replace::Replace;
 pub use verify::{verify, VerifyReport, MAX_BAD};
 

@@ -17,7 +17,7 @@ use crate::format::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::format::cowfile::mark::Mark;
 use crate::format::cowfile::{files, missing_blocks, read_head, settle, Access};
-use crate::progress::{check, Progress};
+use crate::progress::{check, NoProgress, Progress};
 use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
@@ -135,6 +135,19 @@ pub fn repair(
         report.changed = true;
     }
     Ok(report)
+}
+
+/// Repairs the cowfile at `path` where it needs that, and warns of what was done: for a device
+/// that is about to use it.
+///
+/// # Errors
+/// Those of [`repair`].
+pub fn repair_before_use(path: &Path) -> Result<()> {
+    let report = repair(path, RepairOptions::default(), &NoProgress)?;
+    if report.changed {
+        log::warn!("{}", report.summary(path));
+    }
+    Ok(())
 }
 
 /// Sets the bit of every block that has data other than zeros in the file.

@@ -36,8 +36,10 @@ impl Cowfile {
     /// Counts a request for a change, or for a flush, that has failed.
     pub(crate) fn noted(&self, done: Result<()>) -> Result<()> {
         if let Err(error) = &done {
-            // These have been refused before anything was begun.
-            if !matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::ReadOnly) {
+            // The first two have been refused before anything was begun, and the last is tried
+            // again.
+            let harmless = [ErrorKind::Unsupported, ErrorKind::ReadOnly, ErrorKind::NoMedium];
+            if !harmless.contains(&error.kind()) {
                 self.health.failures.fetch_add(1, Ordering::Relaxed);
             }
         }

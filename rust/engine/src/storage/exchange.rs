@@ -1,40 +1,28 @@
-//! A file that can be exchanged while it is in use.
+//! A file that can be exchanged under those who use it.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, RwLock};
 
+use parking_lot::RwLock;
 use rustix::io::Errno;
 
 use super::{FileStorage, Storage};
+use crate::error::MediumOut;
 
-/// A place that holds a file, or for a while none: requests wait then.
+/// A place that holds a file, or for a while none: requests fail with [`MediumOut`] then.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Exchange {
     path: PathBuf,
     name: String,
     /// Read-locked by each request for as long as it lasts.
     file: RwLock<Option<FileStorage>>,
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    /// Requests fail instead of waiting.
-    given_up: bool,
-}
-
-impl Slot {
-    /// A slot with `file` in it, which was opened by `path`.
-    pub fn new(file: FileStorage, path: &Path) -> Slot {
-        Slot {
-            path: path.to_path_buf(),
-            name: file.name().to_string(),
-            file: RwLock::new(Some(file)),
-            waiting: Mutex::default(),
-            changed: Condvar::new(),
-        }
+impl Exchange {
+    /// One with `file` in it, which was opened by `path`.
+    pub fn new(file: FileStorage, path: &Path) -> Exchange {
+        let name = file.name().to_string();
+        Exchange { path: path.to_path_buf(), name, file: RwLock::new(Some(file)) }
     }
 
     /// The path that the file is opened by.
@@ -44,46 +32,23 @@ impl Slot {
 
     /// Takes the file out, once no request uses it any more.
     pub fn take(&self) -> Option<FileStorage> {
-        self.file.write().expect("no panic while locked").take()
+        self.file.write().take()
     }
 
-    /// Whether there is no file.
-    pub fn is_empty(&self) -> bool {
-        self.file.read().expect("no panic while locked").is_none()
-    }
-
-    /// Puts a file in; requests that waited go on with it.
+    /// Puts a file in.
     pub fn put(&self, file: FileStorage) {
-        let mut waiting = self.waiting.lock().expect("no panic while locked");
-        *self.file.write().expect("no panic while locked") = Some(file);
-        waiting.given_up = false;
-        self.changed.notify_all();
+        *self.file.write() = Some(file);
     }
 
-    /// Requests that wait for a file, or find none, fail from now on.
-    pub fn give_up(&self) {
-        self.waiting.lock().expect("no panic while locked").given_up = true;
-        self.changed.notify_all();
-    }
-
-    fn with<T>(&self, request: impl Fn(&FileStorage) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            if let Some(file) = &*self.file.read().expect("no panic while locked") {
-                return request(file);
-            }
-            let waiting = self.waiting.lock().expect("no panic while locked");
-            // Asked again under the lock that `put` takes: no wake-up is missed.
-            if self.is_empty() {
-                if waiting.given_up {
-                    return Err(Errno::NOMEDIUM.into());
-                }
-                drop(self.changed.wait(waiting).expect("no panic while locked"));
-            }
+    fn with<T>(&self, request: impl FnOnce(&FileStorage) -> io::Result<T>) -> io::Result<T> {
+        match &*self.file.read() {
+            Some(file) => request(file),
+            None => Err(io::Error::other(MediumOut)),
         }
     }
 }
 
-impl Storage for Slot {
+impl Storage for Exchange {
     fn name(&self) -> &str {
         &self.name
     }
@@ -93,8 +58,7 @@ impl Storage for Slot {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let buf = std::cell::RefCell::new(buf);
-        self.with(|file| file.read_at(&mut buf.borrow_mut(), offset))
+        self.with(|file| file.read_at(buf, offset))
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -143,7 +107,7 @@ impl Storage for Slot {
 
     fn abandon(&self) {
         // Held at the fork by a thread of the parent, it is held for good.
-        if let Ok(mut file) = self.file.try_write() {
+        if let Some(mut file) = self.file.try_write() {
             drop(file.take());
         }
     }

@@ -15,7 +15,7 @@ mod reader;
 mod rounded;
 mod slice;
 
-pub use exchange::Slot;
+pub use exchange::Exchange;
 pub use file::FileStorage;
 pub use identity::FileIdentity;
 pub use memory::MemoryStorage;

@@ -29,7 +29,7 @@ pub fn image(data: &[u8]) {
     let Ok(image) = Image::open(storage(data), &options) else { return };
     let cloop = match &image {
         Image::Cloop(cloop) => Some(cloop.clone()),
-        Image::Raw(_) => None,
+        Image::Raw(_) | Image::Other(_) => None,
     };
     let layer = image.layer();
     let size = layer.size();

@@ -144,7 +144,7 @@ impl Session {
         let Sessions { base, options, places, .. } = &*self.sessions;
         let _making = places.making();
         let cows = std::slice::from_ref(&self.path);
-        let device = Device::on(base.status().image, base.base().clone(), cows, options)?;
+        let device = base.beside(cows, options)?;
         Ok(self.device.get_or_init(|| device))
     }
 

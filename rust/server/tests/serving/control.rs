@@ -1,6 +1,7 @@
 //! The control channel, from its socket to the device and back.
 
 use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::ErrorKind;
 use cowcloop_server::Fua;
 use serde_json::json;
 
@@ -75,6 +76,61 @@ fn a_suspended_image_is_read_again_once_it_is_resumed() {
         reader.join().unwrap().unwrap();
     });
     assert_eq!(found, [PATTERN; 1024]);
+}
+
+#[test]
+fn so_many_requests_wait_that_threads_are_left() {
+    let served = Served::new(|options| {
+        options.cows = vec![options.image.with_file_name("a.cow")];
+        options.waiting = Some(2);
+    });
+    let client = served.connect("");
+    client.write(&[1; 1024], 0, Fua(false)).unwrap();
+    assert_eq!(served.ask(&json!({ "command": "suspend" })), json!({ "ok": true }));
+    std::thread::scope(|scope| {
+        let read = |at: u64| {
+            let mut found = [0; 512];
+            client.read(&mut found, at).map(|()| found)
+        };
+        let (sender, answers) = std::sync::mpsc::channel();
+        for number in 0..5 {
+            let sender = sender.clone();
+            scope.spawn(move || sender.send(read(2048 + 512 * number)).unwrap());
+        }
+        for _ in 0..3 {
+            assert_eq!(answers.recv().unwrap().unwrap_err().kind(), ErrorKind::NoMedium);
+        }
+        // Two wait, and hold up nothing that needs no image.
+        assert_eq!(read(512).unwrap(), [1; 512]);
+        client.write(&[3; 1024], 4096, Fua(true)).unwrap();
+        client.flush().unwrap();
+        assert!(answers.try_recv().is_err());
+        assert_eq!(served.ask(&json!({ "command": "resume" })), json!({ "ok": true }));
+        for _ in 0..2 {
+            assert_eq!(answers.recv().unwrap().unwrap(), [PATTERN; 512]);
+        }
+    });
+    assert_eq!(served.status()["cowfiles"][0]["failures"], 0);
+}
+
+#[test]
+fn a_write_waits_for_the_rest_of_its_block_without_a_lock() {
+    let served = Served::with_cowfile();
+    let client = served.connect("");
+    assert_eq!(served.ask(&json!({ "command": "suspend" })), json!({ "ok": true }));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| client.write(&[1], 1024, Fua(true)));
+        // The same block, whole: it needs nothing from below.
+        client.write(&[2; 1024], 1024, Fua(false)).unwrap();
+        let copy = served.path("copy.cow");
+        let reply = served.ask(&json!({ "command": "snapshot", "path": copy }));
+        assert_eq!(reply["ok"], true);
+        assert_eq!(served.ask(&json!({ "command": "resume" })), json!({ "ok": true }));
+        writer.join().unwrap().unwrap();
+    });
+    let mut found = [0; 1024];
+    client.read(&mut found, 1024).unwrap();
+    assert_eq!(found[1..], [2; 1023]);
 }
 
 #[test]

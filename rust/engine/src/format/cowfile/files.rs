@@ -8,7 +8,7 @@ use rustix::fs::Mode;
 
 use super::Access;
 use crate::storage::publish::Unpublished;
-use crate::storage::{FileStorage, Slot, Storage};
+use crate::storage::{Exchange, FileStorage, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 /// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
@@ -23,7 +23,7 @@ pub fn open(path: &Path, access: Access) -> Result<Arc<dyn Storage>> {
     };
     let storage = opened.map_err(|error| Error::io(&name, "cannot open the cowfile", error))?;
     lock(&storage, access)?;
-    Ok(Arc::new(Slot::new(storage, path)))
+    Ok(Arc::new(Exchange::new(storage, path)))
 }
 
 /// An empty file, mode 0600, that is to be called `path` once it is a whole cowfile.
@@ -76,7 +76,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
         }
         other => other.map_err(failed)?,
     }
-    Ok(Arc::new(Slot::new(storage, path)))
+    Ok(Arc::new(Exchange::new(storage, path)))
 }
 
 /// Makes a new cowfile of an empty file that is open and locked, as the original driver does.

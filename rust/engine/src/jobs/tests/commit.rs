@@ -26,7 +26,7 @@ fn image(path: &Path) -> Image {
 fn cloop(path: &Path) -> Arc<CloopImage> {
     match image(path) {
         Image::Cloop(image) => image,
-        Image::Raw(_) => panic!("{} is raw", path.display()),
+        Image::Raw(_) | Image::Other(_) => panic!("{} is raw", path.display()),
     }
 }
 
@@ -50,7 +50,7 @@ impl Case {
 
     fn device(&self, options: &DeviceOptions) -> Device {
         let name = self.base.display().to_string();
-        Device::on(name, image(&self.base).layer(), &self.cows, options).unwrap()
+        Device::on(name, image(&self.base), &self.cows, options).unwrap()
     }
 
     /// Adds a cowfile with these changes in it.
@@ -69,7 +69,7 @@ impl Case {
     fn commit(&self, output: Output, threads: usize) -> Result<CommitSummary> {
         let device = self.device(&self.options(false));
         let options = CommitOptions { threads, block_size: BLOCK as u32, ..Default::default() };
-        commit(&image(&self.base), &device, output, &options, &NoProgress)
+        commit(&device, output, &options, &NoProgress)
     }
 
     /// Commits, and checks the content of the new image.
@@ -216,7 +216,7 @@ fn a_cancelled_job_leaves_nothing() {
     let device = case.device(&case.options(false));
     let options = CommitOptions::default();
     let progress = StopAfter::new(1);
-    let error = commit(&image(&case.base), &device, open(&path), &options, &progress).unwrap_err();
+    let error = commit(&device, open(&path), &options, &progress).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(names(case.directory.path()), before);
 }

@@ -1,0 +1,147 @@
+//! The medium of the base, which can be taken out and put back under a device in use.
+//!
+//! Nothing waits in here, and so nothing that waits holds a lock or a thread that another request
+//! needs: a request for what lies on the medium fails at once with `NoMedium` while it is out, and
+//! the caller, which knows what it has to wait with, is told when to try again.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::open::{open_base, open_image};
+use super::{Device, DeviceOptions};
+use crate::storage::{Exchange, Storage};
+use crate::{Error, ErrorKind, Layer, Result};
+
+/// What is told to a caller that asked for it: whether the medium is back.
+type Told = Box<dyn FnOnce(bool) + Send>;
+
+/// The image's file, and what is needed to know it again.
+pub(super) struct Medium {
+    exchange: Arc<Exchange>,
+    options: DeviceOptions,
+    /// Held while the medium is taken out or put back, which may take long.
+    turn: Mutex<()>,
+    /// Never held for long.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The base's identity while the medium is out: it cannot be asked then.
+    out: Option<[u8; 32]>,
+    /// Requests are not to wait for it.
+    given_up: bool,
+    waiting: Vec<Told>,
+}
+
+impl Medium {
+    pub(super) fn new(exchange: Arc<Exchange>, options: DeviceOptions) -> Medium {
+        Medium { exchange, options, turn: Mutex::default(), state: Mutex::default() }
+    }
+
+    fn suspend(&self, base: &dyn Layer) -> Result<()> {
+        let _turn = self.turn.lock();
+        if !self.is_out() {
+            let identity = base.identity()?;
+            // First, so that a request that finds no file is not told that there is one.
+            self.state.lock().out = Some(identity);
+            drop(self.exchange.take());
+        }
+        Ok(())
+    }
+
+    fn resume(&self, image: &str) -> Result<()> {
+        let _turn = self.turn.lock();
+        let Some(expected) = self.state.lock().out else { return Ok(()) };
+        let path = self.exchange.path();
+        let fresh = Arc::new(Exchange::new(open_image(path)?, path));
+        if open_base(fresh.clone(), &self.options)?.identity()? != expected {
+            let message = "this is another image than the one that was suspended";
+            return Err(Error::new(ErrorKind::Mismatch, image, message));
+        }
+        if let Some(file) = fresh.take() {
+            self.exchange.put(file);
+        }
+        let State { waiting, .. } = std::mem::take(&mut *self.state.lock());
+        waiting.into_iter().for_each(|told| told(true));
+        Ok(())
+    }
+
+    fn is_out(&self) -> bool {
+        self.state.lock().out.is_some()
+    }
+
+    pub(super) fn give_up(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.given_up = true;
+            std::mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(|told| told(false));
+    }
+
+    fn when_back(&self, told: Told) {
+        let mut state = self.state.lock();
+        let (is_in, given_up) = (state.out.is_none(), state.given_up);
+        if !is_in && !given_up {
+            state.waiting.push(told);
+            return;
+        }
+        drop(state);
+        told(is_in);
+    }
+
+    pub(super) fn abandon(&self) {
+        self.exchange.abandon();
+    }
+}
+
+impl Device {
+    /// Lets go of the image's file, so that its medium can be taken out: requests that need the
+    /// base fail with `NoMedium` until [`resume`](Self::resume). Blocks in the cache and in
+    /// cowfiles can still be read.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the base was given open, or is another device's.
+    pub fn suspend(&self) -> Result<()> {
+        self.own_medium()?.suspend(&*self.base)
+    }
+
+    /// Opens the image's file anew, which must be the same image as before.
+    ///
+    /// # Errors
+    /// `Mismatch` for another image; the device stays suspended then.
+    pub fn resume(&self) -> Result<()> {
+        self.own_medium()?.resume(&self.image)
+    }
+
+    /// Calls `told` once it is worth trying a request again that failed with `NoMedium`: with
+    /// `true` when the medium is back, with `false` when it is not to be waited for any more.
+    /// Where either is so already, it is called before this returns.
+    pub fn when_back(&self, told: impl FnOnce(bool) + Send + 'static) {
+        match &self.medium {
+            Some(medium) => medium.when_back(Box::new(told)),
+            None => told(false),
+        }
+    }
+
+    /// Has all that wait for the medium be told that it is not coming back, until it is resumed.
+    pub fn give_up(&self) {
+        if let Ok(medium) = self.own_medium() {
+            medium.give_up();
+        }
+    }
+
+    /// Whether the medium of the base is out.
+    pub fn is_suspended(&self) -> bool {
+        self.medium.as_ref().is_some_and(|medium| medium.is_out())
+    }
+
+    fn own_medium(&self) -> Result<&Medium> {
+        self.medium.as_deref().filter(|_| !self.shares).ok_or_else(|| {
+            let message = "the image is shared and cannot be suspended by itself";
+            Error::new(ErrorKind::InvalidInput, &self.image, message)
+        })
+    }
+}

@@ -1,0 +1,209 @@
+//! Putting a device together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::medium::Medium;
+use super::Device;
+use crate::format::cowfile::head::MAPUNIT;
+use crate::format::cowfile::{self, files, Access};
+use crate::image::{Image, ImageOptions};
+use crate::overlay::Overlay;
+use crate::storage::{Exchange, FileStorage, MemoryStorage, Slice, Storage};
+use crate::{memory, Error, ErrorKind, Layer, Result};
+
+/// The name of a cowfile that is kept in memory and thrown away.
+pub const MEMORY: &str = ":memory:";
+
+/// What can be done to a cowfile before a device opens it.
+pub type Prepare = fn(&Path) -> Result<()>;
+
+/// How a device is put together.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceOptions {
+    /// How the base is read.
+    pub image: ImageOptions,
+    /// Where in its file the image lies (offset and length in bytes, in order),
+    /// when it is a part of the file: in an ISO 9660 image, say. Empty: all of it.
+    pub image_ranges: Vec<(u64, u64)>,
+    /// What messages call such an image; `None`: its file's path.
+    pub image_name: Option<String>,
+    /// Open the last cowfile read-only too.
+    pub read_only: bool,
+    /// Create the last cowfile when it is missing.
+    pub create: bool,
+    /// What is done to the last cowfile before it is opened, when it is there and is to be
+    /// written: a repair, say.
+    pub prepare: Option<Prepare>,
+    /// Bytes that a `:memory:` overlay may take; `None`: half of the machine's memory.
+    pub memory_limit: Option<u64>,
+    /// Size in bytes of the device of a cowfile that is created, when larger than its base.
+    pub device_size: Option<u64>,
+    /// Bytes that the last cowfile may take on its medium; writes beyond fail with `NoSpace`.
+    pub cow_limit: Option<u64>,
+}
+
+impl Device {
+    /// Opens `image` with `cows` on top, lowest first, the last one writable.
+    ///
+    /// A cow named `:memory:` is an overlay in memory. Without cows the device
+    /// is read-only.
+    ///
+    /// # Errors
+    /// What the image and each cowfile have to say against it.
+    pub fn open(image: &Path, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
+        let name = options.image_name.clone().unwrap_or_else(|| image.display().to_string());
+        let exchange = Arc::new(Exchange::new(open_image(image)?, image));
+        let base = open_base(exchange.clone(), options)?;
+        let mut device = Device::on(name, base, cows, options)?;
+        if !cows.is_empty() {
+            device.tell_if_cut();
+        }
+        device.medium = Some(Arc::new(Medium::new(exchange, options.clone())));
+        Ok(device)
+    }
+
+    /// Another device on the same base, of which this one alone can let go.
+    ///
+    /// # Errors
+    /// What each cowfile has to say against it.
+    pub fn beside(&self, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
+        let mut device = Device::on(self.image.clone(), self.base.clone(), cows, options)?;
+        device.medium = self.medium.clone();
+        device.shares = true;
+        Ok(device)
+    }
+
+    /// The same over a base that is open already and may be shared.
+    pub fn on(
+        image: String,
+        base: Image,
+        cows: &[PathBuf],
+        options: &DeviceOptions,
+    ) -> Result<Device> {
+        if cows.is_empty() && options.device_size.is_some() {
+            let message = "a size needs a cowfile, which the device is enlarged by";
+            return Err(Error::new(ErrorKind::InvalidInput, image, message));
+        }
+        let in_memory = |cow: &PathBuf| cow.as_os_str() == MEMORY;
+        if !cows.iter().skip_while(|cow| !in_memory(cow)).all(in_memory) {
+            let message = "give it last: what lies on it would be lost with it";
+            return Err(Error::new(ErrorKind::InvalidInput, MEMORY, message));
+        }
+        let top = base.clone().layer();
+        let overlays = Vec::new();
+        let mut device = Device { image, base, overlays, top, medium: None, shares: false };
+        for (i, cow) in cows.iter().enumerate() {
+            let last = i + 1 == cows.len();
+            let access =
+                if last && !options.read_only { Access::Writable } else { Access::ReadOnly };
+            let storage = device.open_cow(cow, access, last, options)?;
+            let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
+            if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
+                log::warn!(
+                    "{}: its device keeps its {} bytes: --size {size} counts for a new cowfile \
+                     only",
+                    overlay.cowfile().name(),
+                    overlay.size()
+                );
+            }
+            if let Some(limit) = options.cow_limit.filter(|_| last) {
+                overlay.cowfile().limit_space(limit);
+            }
+            device.overlays.push(overlay.clone());
+            device.top = overlay;
+        }
+        Ok(device)
+    }
+
+    /// Warns of bytes at the base's end that a cowfile leaves out: it holds whole blocks only.
+    pub fn tell_if_cut(&self) {
+        let size = self.base.size();
+        let over = size % MAPUNIT;
+        if over != 0 && (self.overlays.is_empty() || self.size() < size) {
+            log::warn!(
+                "{}: its last {over} of {size} bytes are not part of the device: with a cowfile \
+                 it ends on a whole KiB; a cowfile made with --size {} has them",
+                self.image,
+                size.next_multiple_of(MAPUNIT)
+            );
+        }
+    }
+
+    fn open_cow(
+        &self,
+        cow: &Path,
+        access: Access,
+        last: bool,
+        options: &DeviceOptions,
+    ) -> Result<Arc<dyn Storage>> {
+        let size = self.size_of_new(cow, options)?;
+        if cow.as_os_str() == MEMORY {
+            let limit = options.memory_limit.unwrap_or_else(|| memory::limit() / 2);
+            let storage = MemoryStorage::new(MEMORY, limit);
+            cowfile::create(&storage, &*self.top, size)?;
+            return Ok(Arc::new(storage));
+        }
+        let missing = || !cow.try_exists().unwrap_or(true);
+        if last && options.create && access == Access::Writable && missing() {
+            return files::create(cow, &*self.top, size);
+        }
+        if let Some(prepare) = options.prepare.filter(|_| last && access == Access::Writable) {
+            prepare(cow)?;
+        }
+        let storage = files::open(cow, access)?;
+        if last && options.create && access == Access::Writable {
+            files::begin_if_empty(&*storage, cow, &*self.top, size)?;
+        }
+        Ok(storage)
+    }
+
+    /// The size in bytes of the device that a new cowfile makes.
+    fn size_of_new(&self, cow: &Path, options: &DeviceOptions) -> Result<u64> {
+        let base = self.top.size();
+        match options.device_size {
+            Some(size) if size < base || size % MAPUNIT != 0 => {
+                let message = format!(
+                    "size {size} must be a multiple of {MAPUNIT} and at least the {base} bytes \
+                     of the base"
+                );
+                Err(Error::new(ErrorKind::InvalidInput, cow.display().to_string(), message))
+            }
+            Some(size) => Ok(size),
+            None => Ok(base),
+        }
+    }
+}
+
+pub(super) fn open_image(path: &Path) -> Result<FileStorage> {
+    let file = FileStorage::open(path)
+        .map_err(|error| Error::io(path.display().to_string(), "cannot open the image", error))?;
+    // So that none of our own commands writes to it. Others may have their own use for its
+    // lock, and it may have none.
+    let _ = file.try_lock(false);
+    Ok(file)
+}
+
+/// The base in the file, or in the part of it that the options name.
+pub(super) fn open_base(file: Arc<Exchange>, options: &DeviceOptions) -> Result<Image> {
+    if options.image_ranges.is_empty() {
+        return Image::open(file, &options.image);
+    }
+    let name = options.image_name.clone().unwrap_or_else(|| file.name().to_string());
+    Image::open(part_of(file, name, &options.image_ranges)?, &options.image)
+}
+
+/// The `ranges` of a file as an image of its own, called `name` in messages.
+///
+/// # Errors
+/// The system's error `InvalidInput` when they do not lie in the file.
+pub fn part_of(
+    file: Arc<dyn Storage>,
+    name: String,
+    ranges: &[(u64, u64)],
+) -> Result<Arc<dyn Storage>> {
+    match Slice::new(file, name.clone(), ranges) {
+        Ok(slice) => Ok(Arc::new(slice)),
+        Err(error) => Err(Error::io(name, "the image does not lie in the file", error)),
+    }
+}
