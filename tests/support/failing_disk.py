@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,9 @@ MKFS = {
 class FailingDisk:
     """What is mounted on ``folder`` lies on a disk whose writes can be made to fail."""
 
-    def __init__(self, kind: str, medium: Path, switch: Path, folder: Path) -> None:
+    def __init__(self, kind: str, medium: Path, server: int, switch: Path, folder: Path) -> None:
         self.kind = kind
+        self.server = server
         self.medium = medium
         self.switch = switch
         self.folder = folder
@@ -44,10 +46,26 @@ class FailingDisk:
         finally:
             self.switch.unlink()
 
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        """While this lasts, nothing is written to the medium: file systems do so by themselves."""
+
+        def stopped() -> bool:
+            tasks = Path(f"/proc/{self.server}/task").glob("*/stat")
+            return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
+
+        os.kill(self.server, signal.SIGSTOP)
+        try:
+            wait_until(stopped, "nbdkit to stop", 30)
+            yield
+        finally:
+            os.kill(self.server, signal.SIGCONT)
+
     def after_a_cut(self, name: str, to: Path) -> Path:
         """A copy of the file as it is found when the power is cut now."""
         copy, mounted = to / "cut.disk", to / "cut"
-        run("cp", "--sparse=always", self.medium, copy)
+        with self._still():
+            run("cp", "--sparse=always", self.medium, copy)
         mounted.mkdir(exist_ok=True)
         device = attach_loop(copy)
         try:
@@ -110,4 +128,4 @@ def failing_disk(kind: str, tmp_path: Path) -> Iterator[FailingDisk]:
         stack.callback(unmount, folder)
         # A test that fails leaves servers, which keep the file system busy.
         stack.callback(Server.kill_all)
-        yield FailingDisk(kind, medium, switch, folder)
+        yield FailingDisk(kind, medium, server.pid, switch, folder)
