@@ -4,21 +4,22 @@ use liblzma::stream::{Action, Check, Error, Filters, LzmaOptions, Status, Stream
 
 use super::{Codec, DecodeError, Encode, EncodeError, Level, LZMA_MEMORY_LIMIT};
 
-/// What an .xz stream begins with, and no .lzma one: its first byte is below 225.
+/// The beginning of every .xz stream, and of no .lzma one, whose first byte is below 225.
 const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
 
 pub(super) fn decode_xz(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
     run(Stream::new_stream_decoder(LZMA_MEMORY_LIMIT, 0), input, output)
 }
 
-/// A block of a uzip image: an .xz stream, as FreeBSD's kernel reads it, or the .lzma that
-/// early versions of `mkulzma` wrote.
+/// A block of a uzip image: an .xz stream, as FreeBSD's kernel reads it, or the .lzma
+/// stream that early versions of `mkulzma` wrote.
 pub(super) fn decode_uzip(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
     if input.starts_with(&XZ_MAGIC) {
         return decode_xz(input, output);
     }
     match run(Stream::new_lzma_decoder(LZMA_MEMORY_LIMIT), input, output) {
-        // No block is empty; but bytes that were lost to zeros are the header of such a stream.
+        // No block is empty; but lost bytes, read as zeros, look like the header of such a
+        // stream.
         Ok(0) => Err(DecodeError::new("lzma: a stream of nothing")),
         other => other,
     }
@@ -31,7 +32,7 @@ fn run(
 ) -> Result<usize, DecodeError> {
     let mut stream = stream.map_err(refused)?;
     let limit = output.len();
-    // Where the output is full the stream must end without one byte more.
+    // When the output is full, the stream must end without another byte.
     let mut beyond = [0];
     loop {
         let (consumed, written) = (stream.total_in() as usize, stream.total_out() as usize);

@@ -1,10 +1,9 @@
 //! Compressors of blocks: bytes in, bytes of a known size out.
 //!
-//! Each codec is one file with a `decode(input, output)` that never writes
-//! beyond `output`, never allocates by a size that the input claims (liblzma
-//! within [`LZMA_MEMORY_LIMIT`]), ignores what follows the stream's end, and
-//! says in one phrase what is wrong with a stream that it refuses; and with an
-//! [`Encode`]r where images of ours may have the codec.
+//! Each codec is one file. Its `decode(input, output)` never writes beyond `output`, never
+//! allocates by a size that the input claims (liblzma within [`LZMA_MEMORY_LIMIT`]),
+//! ignores what follows the stream's end, and says in one phrase what is wrong with a
+//! stream that it refuses. Codecs that our own images may have also bring an [`Encode`]r.
 
 mod level;
 mod lz4;
@@ -47,8 +46,8 @@ impl Codec {
     pub const ALL: [Codec; 7] =
         [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
 
-    /// The number by which an index entry of a V4.0 image names the codec, where one can:
-    /// as the driver cloop 4 and 5 has them.
+    /// The number that names the codec in an index entry of a V4.0 image, if there is one:
+    /// those of the cloop driver, versions 4 and 5.
     pub const fn v4_flag(self) -> Option<u64> {
         match self {
             Codec::Zlib => Some(0),
@@ -78,8 +77,8 @@ impl Codec {
         }
     }
 
-    /// Decodes one stream into `output` and returns the bytes that it holds,
-    /// `output.len()` or fewer; what lies behind them in `output` is undefined.
+    /// Decodes one stream into `output` and returns the number of bytes that it holds,
+    /// `output.len()` or fewer; the bytes behind them in `output` are undefined.
     ///
     /// # Errors
     /// What is wrong with the stream: broken, or longer than `output`.
@@ -97,7 +96,7 @@ impl Codec {
 
     /// Decodes one stream that must fill `output`.
     ///
-    /// `short`: a stream that ends early is taken too, and the rest is zeros.
+    /// `short`: a stream that ends early is accepted too, and the rest is zeros.
     ///
     /// # Errors
     /// What is wrong with the stream.
@@ -119,8 +118,8 @@ impl Codec {
 }
 
 impl Codec {
-    /// An encoder of blocks of `block_size` bytes at most; `None` for a codec
-    /// that images of ours cannot have.
+    /// An encoder of blocks of `block_size` bytes at most; `None` for a codec that our own
+    /// images cannot have.
     pub(crate) fn encoder(self, level: Level, block_size: u32) -> Option<Encoder> {
         Some(match self {
             Codec::Zlib => Box::new(zlib::Encoder::new(level)),

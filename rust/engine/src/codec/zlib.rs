@@ -19,7 +19,7 @@ pub(super) fn decode(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeErr
     match result {
         Ok(length) => Ok(length),
         Err(DecompressionError::InsufficientSpace) => Err(DecodeError::too_long(output.len())),
-        // libdeflate does not say what is bad; zlib-ng does, and it has the last word.
+        // libdeflate does not say what is wrong; zlib-ng does, and its verdict counts.
         Err(DecompressionError::BadData) => {
             let mut stream = Stream::new();
             let (consumed, length) = stream.step(input, output)?;
@@ -45,11 +45,11 @@ pub(crate) enum Prefix {
     Ends(usize),
 }
 
-/// Inflates the beginning of a stream. Nothing is said of what follows it: the
-/// Adler-32 is checked only where the stream ends.
+/// Inflates the beginning of a stream, and checks nothing of what follows it: the Adler-32
+/// is checked only where the stream ends.
 ///
-/// By zlib-ng, which was made to stop. libdeflate promises nothing about what it has
-/// written when its room is too small: a stored part of the stream, which holds bytes
+/// This takes zlib-ng, which was made to stop. libdeflate promises nothing about what it
+/// has written when its room is too small: a stored part of the stream, which holds bytes
 /// that do not compress, it writes whole or not at all.
 pub(crate) fn decode_prefix(input: &[u8], output: &mut [u8]) -> Result<Prefix, DecodeError> {
     PIECEWISE.with_borrow_mut(|inflater| {
@@ -69,27 +69,27 @@ pub(crate) struct Stream {
     ended: bool,
 }
 
-/// Bytes that a [`Stream`] takes: zlib-ng's state and its window.
+/// Bytes that a [`Stream`] occupies: zlib-ng's state and its window.
 pub(crate) const STREAM_BYTES: u64 = 48 << 10;
 
 impl Stream {
-    /// A stream of which nothing was inflated yet.
+    /// A stream of which nothing is inflated yet.
     pub(crate) fn new() -> Self {
         Stream { inflater: Decompress::new(true), ended: false }
     }
 
-    /// Bytes that it took so far.
+    /// Bytes of input that it has used so far.
     pub(crate) fn consumed(&self) -> u64 {
         self.inflater.total_in()
     }
 
-    /// Whether the end was seen, and the Adler-32 found right.
+    /// Whether the end was seen, and the Adler-32 was right.
     pub(crate) fn ended(&self) -> bool {
         self.ended
     }
 
-    /// Inflates until `output` is full, `input` is used up, or the stream ends.
-    /// Returns the bytes taken and the bytes written.
+    /// Inflates until `output` is full, `input` is used up, or the stream ends. Returns the
+    /// bytes used and the bytes written.
     pub(crate) fn step(
         &mut self,
         input: &[u8],
@@ -104,7 +104,7 @@ impl Stream {
     }
 }
 
-/// Bytes taken, bytes written, and whether the stream ended.
+/// Bytes used, bytes written, and whether the stream ended.
 fn step(
     inflater: &mut Decompress,
     input: &[u8],

@@ -11,7 +11,7 @@ thread_local! {
 }
 
 pub(super) fn decode(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
-    // One frame alone: what follows is padding, not another frame.
+    // One frame only: what follows is padding, not another frame.
     let length = find_frame_compressed_size(input).map_err(refused)?;
     let frame = input.get(..length).ok_or_else(DecodeError::truncated)?;
     CONTEXT.with_borrow_mut(|context| context.decompress(output, frame)).map_err(refused)

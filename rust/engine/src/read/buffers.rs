@@ -1,15 +1,14 @@
-//! Memory for decoded blocks that is used again and again.
+//! Memory for decoded blocks, reused from block to block.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Buffers that are kept for the next blocks, while they take no more bytes
-/// than this.
+/// Buffers are kept for the next blocks as long as they take no more bytes than this.
 const SPARE_BYTES: usize = 2 << 20;
 
-/// Buffers of one length, used again and again: no block needs fresh memory,
-/// which would have to be cleared first.
+/// Buffers of one length, reused: no block needs fresh memory, which would have to be
+/// cleared first.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     length: usize,
@@ -21,7 +20,7 @@ impl Buffers {
         Arc::new(Buffers { length, spare: Mutex::default() })
     }
 
-    /// A buffer with whatever its last user left in it.
+    /// A buffer that still holds its last user's bytes.
     pub(crate) fn take(self: &Arc<Self>) -> Buffer {
         let spare = self.spare.lock().pop();
         let bytes = spare.unwrap_or_else(|| vec![0; self.length]);

@@ -1,13 +1,13 @@
 //! Decoded blocks, kept within a budget of bytes.
 //!
-//! Two queues (2Q): a block that is wanted for the first time comes to a small
-//! one, where it makes room soon for the next, and moves to the large one when
-//! it is wanted again. So what is read once takes the place, and the memory, of
-//! what was read once before it, and pushes out nothing that others come back to.
+//! There are two queues (2Q). A block that is wanted for the first time comes to a small
+//! queue, where it soon makes room for the next one; when it is wanted again it moves to
+//! the large queue. So a block that is read once takes the place, and the memory, of
+//! another block that was read once, and pushes out none that readers come back to.
 //!
-//! Both are sharded (quick_cache); of several readers that miss one block, one
-//! decodes it and the others wait for it. No lock of the cache is held while a
-//! block is decoded or copied out.
+//! Both queues are sharded (quick_cache). Of several readers that miss one block, one
+//! decodes it and the others wait for it. No lock of the cache is held while a block is
+//! decoded or copied out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use quick_cache::sync::{
 };
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
-/// The part of the budget that new items have, ...
+/// One part in so many of the budget is for new items, ...
 const NEW_PART: u64 = 8;
-/// ... but room for so many of them, unless that is more than half.
+/// ... but at least room for so many of them, unless that is more than half.
 const LEAST_NEW: u64 = 8;
 
-/// Part of the large queue that is for items which were used there; the rest is
-/// where others wait for a use. Nothing that is heavier than that part is let in.
+/// The part of the large queue for items that were used there; in the rest, items wait for
+/// a use. Nothing heavier than that part is let in.
 const HOT: f64 = 0.8;
 
-/// Items that the cache has its tables ready for at the start.
+/// Items for which the cache has its tables ready at the start.
 const MOST_PREPARED: u64 = 1 << 14;
 
 /// Something to keep.
@@ -49,16 +49,16 @@ type Queue<T> = Cache<u64, Arc<T>, ByWeight>;
 type Turn<'a, T> =
     PlaceholderGuard<'a, u64, Arc<T>, ByWeight, DefaultHashBuilder, DefaultLifecycle<u64, Arc<T>>>;
 
-/// The queue that a new item is admitted to.
+/// The queue to which a new item is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// That of what was wanted once.
+    /// The queue of items that were wanted once.
     Once,
-    /// That of what is worth keeping.
+    /// The queue of items that are worth keeping.
     Kept,
 }
 
-/// What [`BlockCache::load`] came to.
+/// The outcome of [`BlockCache::load`].
 pub(crate) enum Loaded<T> {
     /// It was there, or another reader brought it.
     Found(Arc<T>),
@@ -69,7 +69,7 @@ pub(crate) enum Loaded<T> {
 /// A cache of the blocks of one image.
 #[derive(Debug)]
 pub(crate) struct BlockCache<T: Weigh> {
-    /// First in, first out. All items that are being made have their place here.
+    /// First in, first out. Every item that is being made has its place here.
     new: Queue<T>,
     kept: Queue<T>,
 }
@@ -115,8 +115,8 @@ impl<T: Weigh> BlockCache<T> {
         }
     }
 
-    /// The block, made by `make` when it is not there. Of the callers that come at
-    /// the same time one makes it, and the others wait.
+    /// The block, made by `make` when it is not there. Of the callers that come at the same
+    /// time, one makes it and the others wait.
     pub(crate) fn load<E>(
         &self,
         block: u64,
@@ -129,7 +129,7 @@ impl<T: Weigh> BlockCache<T> {
         }
     }
 
-    /// The same in place of a value that holds too little.
+    /// As [`load`](Self::load), in place of a value that holds too little.
     pub(crate) fn load_instead<E>(
         &self,
         block: u64,
@@ -153,8 +153,8 @@ impl<T: Weigh> BlockCache<T> {
         }
     }
 
-    /// The same for a caller that has no use for the block yet: does nothing while
-    /// another one makes it.
+    /// As [`load`](Self::load), for a caller that has no use for the block yet: does
+    /// nothing while another caller makes it.
     pub(crate) fn try_load<E>(
         &self,
         block: u64,
@@ -179,7 +179,7 @@ impl<T: Weigh> BlockCache<T> {
         let (made, admission) = make()?;
         let made = Arc::new(made);
         match admission {
-            // Not admitted when it was removed meanwhile: then it serves once.
+            // Not admitted if it was removed meanwhile: then it serves once.
             Admission::Once => drop(turn.insert(Arc::clone(&made))),
             Admission::Kept => self.kept.insert(block, Arc::clone(&made)),
         }

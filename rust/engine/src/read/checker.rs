@@ -1,9 +1,8 @@
-//! Checking, when no reader waits, the blocks that were served in part.
+//! Checks blocks that were served in part, when no reader waits.
 //!
-//! A checksum covers a whole block, so bytes from the beginning of a block can
-//! be given out before it could be checked. Such blocks are queued here and
-//! checked by a thread that lives while there are some: at once when the image
-//! is idle, slowly when it is not.
+//! A checksum covers a whole block, so bytes from the beginning of a block can be returned
+//! before it could be checked. Such blocks are queued here and checked by a thread that
+//! lives while the queue holds any: at once when the image is idle, slowly when it is not.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,16 +11,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Blocks that wait at most.
+/// The most blocks that may wait.
 const WAITING: usize = 4096;
-/// For how long no reader may have come for the image to be idle.
+/// The image is idle when no reader has come for this long.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Pauses after which one block is checked though the image is not idle.
+/// Pauses after which one block is checked even if the image is not idle.
 const PATIENCE: u32 = 4;
 
-/// What checks blocks.
+/// Checks blocks, on behalf of the queue.
 pub(super) trait CheckBlock: Send + Sync {
-    /// Checks a block, unless that was done meanwhile.
+    /// Checks a block, unless it was checked meanwhile.
     fn check_block(&self, block: u64);
 
     /// The decoding done so far for readers, in blocks; `None` while some is going on.
@@ -47,8 +46,8 @@ impl<C: CheckBlock + 'static> Checker<C> {
         self.running.load(Ordering::Acquire)
     }
 
-    /// Has a block checked later, by a thread of its own. Returns the block whose place in
-    /// the queue it takes, which stays unchecked.
+    /// Has a block checked later, by a thread of its own. Returns the block that it
+    /// displaces from the queue, which stays unchecked.
     pub(super) fn check_later(self: &Arc<Self>, block: u64) -> Option<u64> {
         let pushed_out = {
             let mut waiting = self.waiting.lock();

@@ -11,7 +11,7 @@ use crate::codec::{zlib, DecodeError};
 use crate::format::cloop::{BlockLocation, Index};
 use crate::storage::Storage;
 
-/// Compressed bytes that a thread keeps room for between reads.
+/// Compressed bytes for which a thread keeps room between reads.
 const KEPT_INPUT: usize = 1 << 20;
 
 thread_local! {
@@ -31,7 +31,7 @@ pub struct BadBlock {
     pub reason: String,
 }
 
-/// Why a block cannot be had.
+/// Why a block cannot be read.
 #[derive(Debug)]
 pub(crate) enum BlockError {
     /// The storage could not be read.
@@ -84,7 +84,7 @@ impl Decoder {
         Decoder { storage, index, block_size, last_may_be_short, reads, read_bytes }
     }
 
-    /// What messages call the image.
+    /// The image's name in messages.
     pub(crate) fn name(&self) -> &str {
         self.storage.name()
     }
@@ -161,15 +161,15 @@ impl Decoder {
         self.location(block).codec.decode_block(input, output, self.may_be_short(block))
     }
 
-    /// Decodes the beginning of a zlib block, as long as `prefix`. Nothing is
-    /// checked but what was decoded.
+    /// Decodes the beginning of a zlib block, as long as `prefix`. Only these bytes are
+    /// checked.
     pub(super) fn decode_prefix(&self, block: u64, prefix: &mut [u8]) -> Result<(), BlockError> {
         let location = self.location(block);
         let decode = |input: &[u8]| zlib::decode_prefix(input, prefix);
         match self.with_compressed(location, decode)?? {
             zlib::Prefix::GoesOn => Ok(()),
-            // A block may end exactly where the prefix does; zlib-ng uses the room
-            // behind what it writes as it likes.
+            // A block may end exactly where the prefix does; zlib-ng may use the room
+            // behind what it writes in any way.
             zlib::Prefix::Ends(end) if self.may_be_short(block) => {
                 prefix[end..].fill(0);
                 Ok(())
@@ -178,8 +178,8 @@ impl Decoder {
         }
     }
 
-    /// Reads and decodes a block and says what is wrong with it. `scratch` is
-    /// working space, to be used again.
+    /// Reads and decodes a block and says what is wrong with it. `scratch` is working space
+    /// that may be reused.
     ///
     /// # Errors
     /// What is wrong with the block.

@@ -1,4 +1,4 @@
-//! A block in the cache: all of it, or as much as was asked for.
+//! A block in the cache: all of it, or as much as a reader asked for.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -8,10 +8,10 @@ use super::buffers::Buffer;
 use super::cache::Weigh;
 use super::growing::Growing;
 
-/// Bytes that an entry takes beside its data, about.
+/// Bytes that an entry takes besides its data, about.
 const OVERHEAD: u64 = 256;
 
-/// Bytes that no entry exceeds.
+/// The most bytes that an entry can take.
 pub(crate) fn heaviest(block_size: usize) -> u64 {
     OVERHEAD + block_size as u64 + STREAM_BYTES
 }
@@ -28,25 +28,26 @@ pub(crate) struct Entry {
     read_to: AtomicU32,
 }
 
-/// What is there of a block.
+/// The part of a block that is there.
 #[derive(Debug)]
 pub(crate) enum Data {
     /// All of it, and its checksum was right.
     Whole(Buffer),
     /// So many bytes of its beginning; the rest was never decoded.
     Prefix(Buffer, usize),
-    /// Its beginning, and the means to go on.
+    /// Its beginning, and the state from which inflating goes on.
     Growing(Box<Growing>),
 }
 
 impl Entry {
-    /// A block that is to be kept.
+    /// A block that is worth keeping.
     pub(super) fn new(data: Data) -> Self {
         let (ahead, read_to) = (AtomicBool::new(false), AtomicU32::new(0));
         Entry { data, ahead, passing: false, read_to }
     }
 
-    /// A block that was read `ahead` of its reader, or is there for no other (`passing`).
+    /// A block that was read `ahead` of its reader, or that no other reader will want
+    /// (`passing`).
     pub(super) fn in_order(data: Data, ahead: bool, passing: bool) -> Self {
         Entry { ahead: AtomicBool::new(ahead), passing, ..Entry::new(data) }
     }

@@ -1,9 +1,9 @@
-//! A large block that is inflated as far as it is asked for, and further when
-//! it is asked for more.
+//! A large block that is inflated as far as a reader asks, and further when one asks for
+//! more.
 //!
-//! The block is cut into equal segments, each written once. A reader of what is
-//! there takes no lock; a reader that needs more inflates it under the block's
-//! own lock, where other readers that need more wait.
+//! The block is cut into equal segments, each written once. A reader of segments that are
+//! there takes no lock; a reader that needs more inflates it under the block's own lock,
+//! where other readers that need more wait.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ const SEGMENTS: usize = 32;
 /// Compressed bytes that are read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Where a block stands.
+/// How far a block is inflated.
 pub(crate) struct Growing {
     block_size: usize,
     /// Bytes of compressed data.
@@ -35,8 +35,8 @@ pub(crate) struct Growing {
     stream: Mutex<Option<Inflating>>,
 }
 
-/// The stream, and the segment that it is at: what it gave out before a read
-/// failed, it does not give out again.
+/// The stream, and the segment that it has reached: a segment that it gave out before a
+/// read failed, it does not give out again.
 struct Inflating {
     stream: Stream,
     segment: Box<[u8]>,
@@ -50,7 +50,8 @@ impl std::fmt::Debug for Growing {
 }
 
 impl Growing {
-    /// A block of which nothing is there yet; `length` is that of its compressed bytes.
+    /// A block of which nothing is there yet; `length` is the length of its compressed
+    /// bytes.
     pub(super) fn new(block_size: usize, length: u32, may_be_short: bool) -> Self {
         Growing {
             block_size,
@@ -66,7 +67,7 @@ impl Growing {
         }
     }
 
-    /// Bytes that it takes once all is there, and while it grows.
+    /// Bytes that it takes while it grows, and once all of it is there.
     pub(super) fn weight(&self) -> u64 {
         self.block_size as u64 + STREAM_BYTES
     }
@@ -93,9 +94,9 @@ impl Growing {
         }
     }
 
-    /// Inflates until `end` bytes are there, and checks the stream's end when
-    /// that is all of them. `read` reads compressed bytes from an offset in the
-    /// stream. Returns whether the whole block is there and right.
+    /// Inflates until `end` bytes are there, and checks the stream's end when that is the
+    /// whole block. `read` reads compressed bytes from an offset in the stream. Returns
+    /// whether the whole block is there and right.
     pub(super) fn grow(
         &self,
         end: usize,
@@ -115,7 +116,7 @@ impl Growing {
                 let length = self.available() + *written;
                 return Err(DecodeError::too_short(length, self.block_size).into());
             }
-            // zlib-ng uses the room behind what it writes as it likes.
+            // zlib-ng may use the room behind what it writes in any way.
             segment[*written..].fill(0);
             let _ = self.segments[ready].set(std::mem::take(segment));
             self.ready.store(ready + 1, Ordering::Release);

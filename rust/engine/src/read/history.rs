@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bits for each block that the cache can hold.
 const BITS_A_BLOCK: u64 = 16;
-/// Blocks that are remembered for each that the cache can hold: so one bit in
-/// eight is set at most, and a block is rarely taken for another.
+/// Blocks remembered for each one that the cache can hold: so one bit in eight is set at
+/// most, and a block is rarely mistaken for another.
 const REMEMBERED: usize = 2;
 
-/// The blocks that were wanted lately; rarely one more.
+/// The blocks that were wanted lately; rarely, one that was not.
 #[derive(Debug)]
 pub(super) struct History {
     bits: Box<[AtomicU64]>,
@@ -34,7 +34,7 @@ impl History {
 
     /// Notes that the block is wanted; returns whether it was wanted lately.
     pub(super) fn note(&self, block: u64) -> bool {
-        // Fibonacci hashing: blocks that lie apart in any regular way are spread evenly.
+        // Fibonacci hashing spreads blocks evenly that lie apart in any regular way.
         let place = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let place = place >> (64 - (self.bits.len() as u64 * 64).trailing_zeros());
         let (word, bit) = (&self.bits[place as usize / 64], 1 << (place % 64));

@@ -1,10 +1,10 @@
-//! What was found out about blocks: zeros, data, damage.
+//! What is known of blocks: zeros, data, damage.
 //!
-//! Images of create_compressed_fs store a block of zeros as an ordinary stream,
-//! and every such stream of one encoder is the same bytes. So a block whose
-//! compressed length is suspiciously small is compared with streams that are
-//! known to be zeros; where none fits it is decoded once, and if zeros come out
-//! its stream joins the known ones. What was found is kept in two bits per block.
+//! Images of create_compressed_fs store a block of zeros as an ordinary stream, and one
+//! encoder always writes such a block with the same bytes. So a block whose compressed
+//! length is suspiciously small is compared with streams that are known to be zeros. Where
+//! none matches, the block is decoded once, and if it is zeros its stream joins the known
+//! ones. The result is kept in two bits per block.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,7 +23,7 @@ use super::growing::Growing;
 const CHUNK: u64 = 16 << 10;
 const PER_BYTE: u64 = 4;
 
-/// Streams that are kept of each codec and length.
+/// Streams that are kept for each codec and length.
 const STREAMS_A_LENGTH: usize = 4;
 /// Bytes of streams that are kept in all.
 const STREAM_BYTES: usize = 4 << 20;
@@ -41,7 +41,7 @@ pub(crate) enum Known {
     Damaged,
 }
 
-/// The blocks of an image, and what was found out about each.
+/// The blocks of an image, and what is known of each.
 #[derive(Debug)]
 pub(crate) struct KnownBlocks {
     decoder: Decoder,
@@ -93,7 +93,7 @@ impl KnownBlocks {
         ZeroStreams::candidate(location, self.decoder.block_size())
     }
 
-    /// Decodes and checks a whole block, and remembers how that went.
+    /// Decodes and checks a whole block, and remembers the outcome.
     ///
     /// # Errors
     /// `Damaged` or `Io`.
@@ -118,7 +118,7 @@ impl KnownBlocks {
         Ok(())
     }
 
-    /// Decodes the beginning of a block, as long as `prefix`; the checksum is not looked at.
+    /// Decodes the beginning of a block, as long as `prefix`; the checksum is not checked.
     ///
     /// # Errors
     /// `Damaged` or `Io`.
@@ -126,7 +126,8 @@ impl KnownBlocks {
         self.decoder.decode_prefix(block, prefix).map_err(|error| self.failed(block, error))
     }
 
-    /// Has at least `end` bytes of a block inflated; the checksum is looked at with the last.
+    /// Has at least `end` bytes of a block inflated; the checksum is checked with the last
+    /// byte.
     ///
     /// # Errors
     /// `Damaged` or `Io`.
@@ -142,8 +143,8 @@ impl KnownBlocks {
         }
     }
 
-    /// What a small stream, given as `input`, decodes to, by the streams that
-    /// are known or by decoding it; noted for the next time.
+    /// What a small stream, given as `input`, decodes to, found by comparison with known
+    /// streams or by decoding it; noted for the next time.
     pub(super) fn look_at(&self, block: u64, input: &[u8], scratch: &mut Vec<u8>) -> Known {
         let known = match self.known_zeros(block, input) {
             Some(_) => Known::Zero,
@@ -156,7 +157,7 @@ impl KnownBlocks {
         known
     }
 
-    /// The stream of zeros that `input` is, when it was learned.
+    /// The known stream of zeros that equals `input`.
     pub(super) fn known_zeros(&self, block: u64, input: &[u8]) -> Option<Arc<[u8]>> {
         self.zero_streams.find(self.decoder.location(block).codec, input)
     }
@@ -168,7 +169,7 @@ impl KnownBlocks {
         }
     }
 
-    /// Decodes a block that may be zeros, and learns its stream where it is.
+    /// Decodes a block that may be zeros, and learns its stream if it is.
     fn decode_candidate(
         &self,
         block: u64,
@@ -233,7 +234,8 @@ impl BlockStates {
         }
     }
 
-    /// Notes what was found; returns whether that is news. Damage is never taken back.
+    /// Notes what was found; returns whether it was not known before. Damage is never taken
+    /// back.
     fn set(&self, block: u64, known: Known) -> bool {
         let chunk = self.0[(block / CHUNK) as usize].get_or_init(|| {
             (0..CHUNK / PER_BYTE).map(|_| AtomicU8::new(0)).collect::<Vec<_>>().into_boxed_slice()
@@ -268,14 +270,14 @@ type Streams = Vec<Arc<[u8]>>;
 impl ZeroStreams {
     /// Whether a block of this compressed length might be all zeros.
     ///
-    /// A long run costs one byte in 128 to 255 with LZ4, LZO and deflate's
-    /// fixed codes, and much less elsewhere. Stored blocks are not looked at: to
-    /// compare them is to read them.
+    /// A long run costs one byte in 128 to 255 with LZ4, LZO and deflate's fixed codes, and
+    /// much less elsewhere. Stored blocks are left out: comparing them is as dear as
+    /// reading them.
     fn candidate(location: BlockLocation, block_size: usize) -> bool {
         location.codec != Codec::Stored && location.length as usize <= block_size / 128 + 128
     }
 
-    /// This very stream, when it was learned.
+    /// This very stream, if it was learned.
     fn find(&self, codec: Codec, stream: &[u8]) -> Option<Arc<[u8]>> {
         let known = self.0.read();
         let streams = known.get(&(codec, stream.len() as u32))?;

@@ -1,11 +1,11 @@
-//! Reading ahead: readers that go through the image in order find their next
-//! blocks decoded, by the workers of a pool.
+//! Reading ahead: workers of a pool decode the next blocks of readers that go through the
+//! image in order.
 //!
-//! A stream is a reader that was seen to go from one block to the next. Its
-//! window, the blocks that are decoded ahead of it, begins small and doubles
-//! with each step. A worker asks for the next block of a stream one by one, so
-//! that nothing is left to do when the reader goes elsewhere: a few jumps that
-//! belong to no stream put all others to sleep until their readers come back.
+//! A stream is a reader that was seen to go from one block to the next. Its window, the
+//! blocks that are decoded ahead of it, begins small and doubles with each step. A worker
+//! asks for the next block of a stream one by one, so that nothing is left to do when the
+//! reader goes elsewhere: a few jumps that belong to no stream put all others to sleep
+//! until their readers come back.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use super::workers::Workers;
 /// Hints that wait for a worker at most.
 const MOST_HINTS: usize = 256;
 
-/// What decodes the blocks that will be wanted.
+/// Decodes blocks before they are wanted.
 pub(super) trait LoadAhead: Send + Sync {
     /// Decodes a block into the cache, unless it is there or on its way.
     fn load_ahead(&self, block: u64);
@@ -48,8 +48,8 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
         Arc::new(ReadAhead { streams, blocks, hints: AtomicUsize::new(0), workers, loader })
     }
 
-    /// A reader takes the blocks `[first, end)`: sees whether it reads in
-    /// order, and sends workers ahead of it.
+    /// Notes that a reader takes the blocks `[first, end)`: sees whether it reads in order,
+    /// and sends workers ahead of it.
     pub(super) fn follow(self: &Arc<Self>, first: u64, end: u64) -> Step {
         let step = self.streams.step(first, end, self.workers.spare());
         if let Some(id) = step.wanted {
@@ -67,8 +67,8 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
         }
     }
 
-    /// Has a range of blocks decoded by a worker. The hint is lost where there are no
-    /// workers yet, or where so many wait that they would fill the memory.
+    /// Has a range of blocks decoded by a worker. The hint is dropped where there are no
+    /// workers yet, or where so many hints wait that their blocks would fill the memory.
     pub(super) fn hint(self: &Arc<Self>, blocks: Range<u64>) {
         let hint = Hint(self.clone());
         if self.hints.fetch_add(1, Ordering::AcqRel) < MOST_HINTS {
@@ -82,7 +82,7 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
     }
 }
 
-/// A hint, followed or not: dropped, it waits no more.
+/// A hint, followed or not: once dropped, it waits no more.
 struct Hint<L>(Arc<ReadAhead<L>>);
 
 impl<L> Drop for Hint<L> {
@@ -123,14 +123,14 @@ struct Stream {
     workers: usize,
 }
 
-/// What a reader's step means.
+/// The meaning of a reader's step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Step {
     /// It goes on where an earlier one ended.
     pub(super) sequential: bool,
     /// Blocks below this one may be on their way.
     pub(super) ahead: u64,
-    /// The stream, when a worker more is wanted for it.
+    /// The stream, when it needs one more worker.
     pub(super) wanted: Option<u64>,
 }
 
@@ -145,7 +145,7 @@ impl Streams {
         }
     }
 
-    /// A reader takes the blocks `[first, end)`. `spare` is the number of
+    /// Notes that a reader takes the blocks `[first, end)`. `spare` is the number of
     /// workers that could be used.
     fn step(&self, first: u64, end: u64, spare: usize) -> Step {
         let mut table = self.table.lock();
@@ -153,7 +153,7 @@ impl Streams {
         let reach = |stream: &Stream| stream.next + stream.window;
         let found = table.iter().position(|stream| (stream.next..=reach(stream)).contains(&first));
         let Some(found) = found else {
-            // Once more the block that it just had: neither a step nor a jump.
+            // The block that it just had, once more: neither a step nor a jump.
             if table.iter().any(|stream| (first + 1, end) == (stream.next, stream.next)) {
                 return Step::default();
             }
@@ -168,7 +168,7 @@ impl Streams {
             table.insert(0, stream);
             return Step::default();
         };
-        // The latest first: the last of the table is the one to be forgotten.
+        // The latest first: the last of the table is forgotten first.
         table[..=found].rotate_right(1);
         let stream = &mut table[0];
         stream.next = stream.next.max(end);

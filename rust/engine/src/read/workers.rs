@@ -1,23 +1,23 @@
-//! The threads that work for readers: none before [`Workers::start`], because
-//! the process may still fork, and none before there is work.
+//! The threads that work for readers. There are none before [`Workers::start`], because the
+//! process may still fork, and none before there is work.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
-/// A pool of threads, and how many threads decode blocks now.
+/// A pool of threads, and the number of threads that are decoding.
 #[derive(Debug)]
 pub(super) struct Workers {
     threads: usize,
-    /// The process that may use threads; 0: none yet. A child of it has none of them.
+    /// The process that may use threads; 0: none yet. A forked child has none of them.
     process: AtomicU32,
     pool: OnceLock<Option<ThreadPool>>,
-    /// Readers and workers that decode blocks now.
+    /// Readers and workers that are decoding.
     busy: AtomicUsize,
 }
 
-/// Counts a thread as one that decodes, for as long as this lives.
+/// Counts a thread as decoding, for as long as this lives.
 pub(super) struct Busy<'a>(&'a AtomicUsize);
 
 impl Drop for Busy<'_> {
@@ -48,19 +48,19 @@ impl Workers {
         process != 0 && process == std::process::id()
     }
 
-    /// Counts the caller among the threads that decode.
+    /// Counts the calling thread as decoding.
     pub(super) fn enter(&self) -> Busy<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(&self.busy)
     }
 
-    /// Threads that decode now.
+    /// Threads that are decoding.
     pub(super) fn busy(&self) -> usize {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Workers that a reader, itself counted as busy, can put to use. Where there is
-    /// one thread in all, none: a worker would only take turns with the reader.
+    /// Workers that a reader, which is counted as decoding itself, can put to use. None if
+    /// there is only one thread: a worker would only take turns with the reader.
     pub(super) fn spare(&self) -> usize {
         match self.threads {
             2.. if self.started() => (self.threads + 1).saturating_sub(self.busy().max(1)),
@@ -68,7 +68,8 @@ impl Workers {
         }
     }
 
-    /// The threads, once they are allowed; `None` also when the system gives none.
+    /// The threads, once they are allowed; `None` also when the system refuses to start
+    /// any.
     pub(super) fn pool(&self) -> Option<&ThreadPool> {
         let build = || {
             ThreadPoolBuilder::new()
@@ -81,7 +82,7 @@ impl Workers {
         self.started().then(|| self.pool.get_or_init(build).as_ref())?
     }
 
-    /// Has `work` done by a worker; drops it where there are none.
+    /// Gives `work` to a worker; drops it where there is none.
     pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         if let Some(pool) = self.pool() {
             pool.spawn_fifo(work);

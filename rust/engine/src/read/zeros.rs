@@ -7,10 +7,10 @@ use crate::format::cloop::BlockLocation;
 
 use super::known::{Known, KnownBlocks};
 
-/// Compressed bytes that are read together to look at several blocks.
+/// Compressed bytes that are read at once to look at several blocks.
 const WINDOW: u64 = 256 << 10;
 
-/// A walk over blocks, in order, that asks of each whether it is zeros.
+/// A walk over blocks, in order, that tells of each whether it is zeros.
 pub(crate) struct ZeroFinder<'a> {
     blocks: &'a KnownBlocks,
     /// The block at which the walk ends.
@@ -30,7 +30,8 @@ impl<'a> ZeroFinder<'a> {
         ZeroFinder { blocks, end, offset: 0, bytes, scratch, zeros: None }
     }
 
-    /// Whether a block is zeros. What cannot be read is data: a read tells why.
+    /// Whether a block is zeros. A block that cannot be read counts as data: a read tells
+    /// why.
     pub(crate) fn is_zero(&mut self, block: u64) -> bool {
         let location = self.blocks.decoder().location(block);
         if location.length == 0 {
@@ -46,7 +47,7 @@ impl<'a> ZeroFinder<'a> {
         }
         let start = (location.offset - self.offset) as usize;
         let stream = &self.bytes[start..start + location.length as usize];
-        // Zeros follow zeros: most often this is the stream that was met before.
+        // Zeros follow zeros: most often this is the stream that was met last.
         if let Some((codec, zeros)) = &self.zeros {
             if *codec == location.codec && **zeros == *stream {
                 self.blocks.note(block, Known::Zero);
@@ -61,7 +62,7 @@ impl<'a> ZeroFinder<'a> {
         known == Known::Zero
     }
 
-    /// Has the compressed bytes of a block in `bytes`, read with those of the
+    /// Has the compressed bytes of a block in `bytes`, read together with those of the
     /// candidates that follow it in the file.
     fn bring(&mut self, block: u64, location: BlockLocation) -> bool {
         let held = self.offset..self.offset + self.bytes.len() as u64;

@@ -11,7 +11,8 @@ use rustix::fs::{major, minor, OFlags};
 const DEEPEST: u32 = 8;
 
 /// What lies beneath an open block device, opened for reading: the disk of a partition, the
-/// devices of a mapped one, the file of a loop device. What cannot be told or opened is left out.
+/// devices of a mapped one, the file of a loop device. Whatever cannot be found or opened
+/// is left out.
 pub(super) fn files(device: &File) -> Vec<File> {
     let mut found = Vec::new();
     add(device, DEEPEST, &mut found);
@@ -34,7 +35,7 @@ fn add(device: &File, depth: u32, found: &mut Vec<File>) {
     }
 }
 
-/// By what the kernel says of a device in its folder.
+/// Found in the device's folder in sysfs.
 fn beneath(folder: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     if let Ok(mut file) = fs::read(folder.join("loop/backing_file")) {
@@ -51,7 +52,7 @@ fn beneath(folder: &Path) -> Vec<PathBuf> {
     for slave in fs::read_dir(folder.join("slaves")).into_iter().flatten().flatten() {
         names.push(slave.file_name());
     }
-    // The kernel has an exclamation mark where the name of a device has a slash.
+    // The kernel writes an exclamation mark where the name of a device has a slash.
     let device = |name: std::ffi::OsString| {
         let bytes = name.into_vec().into_iter().map(|byte| if byte == b'!' { b'/' } else { byte });
         Path::new("/dev").join(std::ffi::OsString::from_vec(bytes.collect()))

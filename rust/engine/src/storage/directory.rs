@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-/// The directory that `path` names something in.
+/// The directory in which `path` names something.
 pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -22,7 +22,8 @@ pub(crate) fn sync_name(path: &Path) -> io::Result<()> {
 /// Makes the names in an open directory durable.
 pub(crate) fn sync_directory(directory: &File) -> io::Result<()> {
     match rustix::fs::fsync(directory) {
-        // Some network and FUSE file systems cannot; their names are durable at once.
+        // Some network and FUSE file systems cannot do this; their names are durable at
+        // once.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
         other => Ok(other?),
     }

@@ -14,18 +14,18 @@ use crate::error::MediumOut;
 pub struct Exchange {
     path: PathBuf,
     name: String,
-    /// Read-locked by each request for as long as it lasts.
+    /// Read-locked by each request while it runs.
     file: RwLock<Option<FileStorage>>,
 }
 
 impl Exchange {
-    /// One with `file` in it, which was opened by `path`.
+    /// An exchange with `file` in it, which was opened as `path`.
     pub fn new(file: FileStorage, path: &Path) -> Exchange {
         let name = file.name().to_string();
         Exchange { path: path.to_path_buf(), name, file: RwLock::new(Some(file)) }
     }
 
-    /// The path that the file is opened by.
+    /// The path under which the file is opened.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -16,7 +16,7 @@ use super::{beneath, Storage};
 pub struct FileStorage {
     file: File,
     name: String,
-    /// What the block device stands for, once it is locked.
+    /// The locked devices and files beneath a block device.
     beneath: OnceLock<Vec<File>>,
 }
 
@@ -51,7 +51,7 @@ impl FileStorage {
         Self::from_file(file, path)
     }
 
-    /// Takes a file or block device that is open, called `path` in messages.
+    /// Takes over an open file or block device, called `path` in messages.
     pub fn from_file(file: File, path: &Path) -> io::Result<Self> {
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
@@ -71,8 +71,9 @@ impl FileStorage {
         self.file
     }
 
-    /// Takes the file's advisory lock, exclusive or shared, until it is closed; of a block device
-    /// also the locks of what it stands for. `false`: another holder stands in the way.
+    /// Takes the file's advisory lock, exclusive or shared, until it is closed; for a block
+    /// device also the locks of what it stands for. `false`: another holder stands in the
+    /// way.
     pub fn try_lock(&self, exclusive: bool) -> io::Result<bool> {
         let operation = match exclusive {
             true => FlockOperation::NonBlockingLockExclusive,
@@ -84,7 +85,7 @@ impl FileStorage {
             Err(error) => return Err(error.into()),
         }
         let beneath = self.beneath.get_or_init(|| beneath::files(&self.file));
-        // What has no locks cannot be held by one.
+        // A file system without locks has no holder.
         let free = |file| rustix::fs::flock(file, operation) != Err(Errno::WOULDBLOCK);
         Ok(beneath.iter().all(free))
     }
@@ -104,7 +105,7 @@ impl Storage for FileStorage {
     fn len(&self) -> io::Result<u64> {
         let metadata = self.file.metadata()?;
         if metadata.file_type().is_block_device() {
-            // Reads and writes are positional: the file position is free for this.
+            // Reads and writes are positional, so this may move the file position.
             return Ok(rustix::fs::seek(&self.file, SeekFrom::End(0))?);
         }
         Ok(metadata.len())
@@ -148,7 +149,8 @@ impl Storage for FileStorage {
         if limit.is_some_and(|limit| limit < length) {
             return Ok(false);
         }
-        // The kernel knows how long a file may be on each file system, and seeks no further.
+        // The kernel knows how long a file may be on each file system, and seeks no
+        // further.
         match rustix::fs::seek(&self.file, SeekFrom::Start(length)) {
             Err(Errno::INVAL) => Ok(false),
             other => Ok(other.map(|_| true)?),
@@ -167,7 +169,7 @@ impl Storage for FileStorage {
         match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
             Ok(found) => Ok(Some(found)),
             Err(Errno::NXIO) => Ok(None),
-            // Block devices and a few file systems know of no holes.
+            // Block devices and a few file systems do not report holes.
             Err(Errno::INVAL) => Ok((offset < self.len()?).then_some(offset)),
             Err(error) => Err(error.into()),
         }
@@ -188,7 +190,7 @@ impl Storage for FileStorage {
 
     fn available(&self) -> io::Result<Option<u64>> {
         let medium = rustix::fs::fstatvfs(&self.file)?;
-        // Those of no size, such as ramfs, do not tell.
+        // File systems without a size, such as ramfs, do not report free space.
         let free = medium.f_bavail.saturating_mul(medium.f_frsize);
         Ok((medium.f_blocks > 0).then_some(free))
     }

@@ -1,8 +1,8 @@
 //! Where bytes live: the one door between the engine and files.
 //!
-//! The base and the cowfile are read through the same trait, so that tests can
-//! put a simulated disk under the real code, and so that a base may one day lie
-//! elsewhere than in a local file.
+//! The base and the cowfile are read through the same trait, so that tests can put a
+//! simulated disk under the real code, and so that a base may one day lie elsewhere than in
+//! a local file.
 
 mod beneath;
 pub(crate) mod directory;
@@ -28,10 +28,10 @@ use std::io;
 
 /// Bytes that can be read at any offset and, when writable, written and synced.
 ///
-/// Every method may be called from any thread at any time. Offsets and lengths
-/// are in bytes, with no alignment asked for.
+/// Every method may be called from any thread at any time. Offsets and lengths are in
+/// bytes, and need no alignment.
 pub trait Storage: Send + Sync + fmt::Debug {
-    /// What messages call it, usually the path as the user gave it.
+    /// The storage's name in messages, usually the path as the user gave it.
     fn name(&self) -> &str;
 
     /// Length in bytes, asked anew each time.
@@ -48,7 +48,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads exactly `buf.len()` bytes.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the storage ends before.
+    /// `UnexpectedEof` when the storage ends earlier.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         if self.read_at(buf, offset)? == buf.len() {
             Ok(())
@@ -57,7 +57,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
         }
     }
 
-    /// Writes all of `buf`, growing the storage when it ends before.
+    /// Writes all of `buf`, growing the storage when it ends earlier.
     ///
     /// On an error any part of `buf` may have been written.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
@@ -68,18 +68,18 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// `Unsupported` when the medium cannot; nothing has changed then.
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
 
-    /// Whether the storage may grow to a length at all, space aside.
+    /// Whether the storage may grow to a length at all, free space aside.
     fn can_be_long(&self, _length: u64) -> io::Result<bool> {
         Ok(true)
     }
 
-    /// Returns once all that was written or punched before the call is durable,
-    /// with the length and whatever else is needed to read it back.
+    /// Returns once everything that was written or punched before the call is durable, with
+    /// the length and whatever else is needed to read it back.
     fn sync(&self) -> io::Result<()>;
 
-    /// Lets the system forget what it holds in memory of what was synced, or could not be:
-    /// what is read afterwards comes from the medium. A page that another program has mapped,
-    /// or is reading at this moment, may stay.
+    /// Lets the system forget what it holds in memory of data that was synced, or could not
+    /// be: later reads come from the medium. A page that another program has mapped, or is
+    /// reading at this moment, may stay.
     fn drop_cache(&self) -> io::Result<()> {
         Ok(())
     }
@@ -95,7 +95,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Bytes that the storage takes on its medium.
     fn allocated(&self) -> io::Result<u64>;
 
-    /// Bytes that are free on its medium for this process; `None` where that means nothing.
+    /// Bytes that are free on its medium for this process; `None` where there is no such
+    /// number.
     fn available(&self) -> io::Result<Option<u64>> {
         Ok(None)
     }
@@ -117,7 +118,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// process, whose parent goes on with it.
     fn abandon(&self) {}
 
-    /// Lets go of every right to write, so that the medium can become read-only.
+    /// Gives up every right to write, so that the medium can become read-only.
     fn reopen_read_only(&self) -> io::Result<()> {
         Ok(())
     }

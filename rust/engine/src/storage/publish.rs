@@ -1,8 +1,8 @@
 //! The one way in which a file gets its name: when it is whole and durable.
 //!
-//! Until then it has none, where the file system has such files and lets this process give them
-//! one later: nothing is left of it, whatever ends the process. Elsewhere it has a passing name,
-//! which is removed unless the file is published.
+//! Until then it has no name, where the file system has such files and lets this process
+//! name them later: nothing is left of the file, however the process ends. Elsewhere it has
+//! a passing name, which is removed unless the file is published.
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ use super::FileStorage;
 
 /// Opens a file for reading and writing.
 const FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
-/// Makes one where none is.
+/// Creates it as well: it must not exist yet.
 const NEW: OFlags = FLAGS.union(OFlags::CREATE).union(OFlags::EXCL);
 
 /// A file that is not whole, and the name that it is to get.
@@ -57,7 +57,7 @@ impl Unpublished {
         FileStorage::from_file(self.file.try_clone()?, shown)
     }
 
-    /// Gives the file its name, durably, unless there is one of that name.
+    /// Gives the file its name, durably, unless another file has that name.
     ///
     /// # Errors
     /// `AlreadyExists`, or the system's.
@@ -67,7 +67,7 @@ impl Unpublished {
             Some(passing) => {
                 let moved = self.rename_to_new(&passing);
                 if moved != Ok(true) {
-                    // Whatever became of it, the passing name is not to stay.
+                    // The passing name must not stay, whatever the outcome.
                     self.passing = Some(passing);
                 }
                 moved?;
@@ -76,8 +76,8 @@ impl Unpublished {
         self.settle()
     }
 
-    /// Gives the file its name, durably, also when another file has it: that one is replaced.
-    /// `permit` is asked just before that happens, with the directory and the name in it.
+    /// Gives the file its name, durably, even if another file has it: that one is replaced.
+    /// `permit` is called just before, with the directory and the name in it.
     ///
     /// # Errors
     /// The system's, or what `permit` says; the name is as it was then.
@@ -90,7 +90,7 @@ impl Unpublished {
     {
         if self.passing.is_none() {
             match give_name(&self.file, &self.directory, &self.name) {
-                // By a name of its own first: only a rename takes the place of a file.
+                // With a name of its own first: only a rename replaces a file.
                 Err(Errno::EXIST) => {
                     let passing = passing_name()?;
                     give_name(&self.file, &self.directory, Path::new(&passing))?;
@@ -115,7 +115,7 @@ impl Unpublished {
             // A file system without NOREPLACE. A hard link does not replace either.
             Err(Errno::INVAL | Errno::NOSYS) => {
                 match rustix::fs::linkat(directory, passing, directory, name, AtFlags::empty()) {
-                    // One without hard links: FAT over FUSE, say.
+                    // A file system without hard links: FAT over FUSE, for example.
                     Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP) => {
                         self.rename_over_empty(passing).map(|()| true)
                     }
@@ -126,7 +126,7 @@ impl Unpublished {
         }
     }
 
-    /// Takes the name with an empty file first, so that no other one is replaced.
+    /// Takes the name with an empty file first, so that no other file is replaced.
     fn rename_over_empty(&self, passing: &str) -> rustix::io::Result<()> {
         let (directory, name) = (&self.directory, &self.name);
         drop(rustix::fs::openat(directory, name, NEW, Mode::from(0o600))?);
@@ -135,7 +135,7 @@ impl Unpublished {
         })
     }
 
-    /// Makes the name durable: with what it is the name of, and in its directory.
+    /// Makes the name durable, in its directory, and the file that it names.
     fn settle(&self) -> io::Result<()> {
         let durable = self.file.sync_all().and_then(|()| sync_directory(&self.directory));
         durable.map_err(|error| {
@@ -146,8 +146,8 @@ impl Unpublished {
 }
 
 impl Drop for Unpublished {
-    /// Before the file is closed: FUSE can keep one whose close is still under way when its name
-    /// is removed.
+    /// Before the file is closed: FUSE can keep a file whose close is still under way when
+    /// its name is removed.
     fn drop(&mut self) {
         if let Some(passing) = &self.passing {
             let _ = rustix::fs::unlinkat(&self.directory, passing, AtFlags::empty());
@@ -155,8 +155,8 @@ impl Drop for Unpublished {
     }
 }
 
-/// A file without a name, where the file system has such files and lets this process give them
-/// one later, which is tried with another one.
+/// A file without a name, where the file system has such files and lets this process name
+/// them later, which is tried with another file.
 fn unnamed(directory: &File, mode: Mode) -> Option<File> {
     let make = || rustix::fs::openat(directory, ".", FLAGS | OFlags::TMPFILE, mode);
     let trial = make().ok()?.into();
@@ -166,7 +166,7 @@ fn unnamed(directory: &File, mode: Mode) -> Option<File> {
     Some(make().ok()?.into())
 }
 
-/// Gives a file that has no name its first one, where none may be yet.
+/// Gives an unnamed file its first name, which must not exist yet.
 fn give_name(file: &File, directory: &File, name: &Path) -> rustix::io::Result<()> {
     let open = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, open, directory, name, AtFlags::SYMLINK_FOLLOW)
@@ -180,12 +180,12 @@ fn passing_name() -> io::Result<String> {
     Ok(format!(".cowcloop-{digits}.part"))
 }
 
-/// Makes a file in `directory` that never gets a name, and goes away with its handle.
+/// Makes a file in `directory` that never gets a name, and disappears with its handle.
 pub(crate) fn anonymous(directory: &Path) -> io::Result<File> {
     let mode = Mode::from(0o600);
     match rustix::fs::open(directory, FLAGS | OFlags::TMPFILE, mode) {
         Ok(file) => return Ok(file.into()),
-        // File systems without such files: FAT, and some on the network.
+        // File systems without such files: FAT, and some network ones.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
         Err(errno) => return Err(errno.into()),
     }
@@ -196,7 +196,8 @@ pub(crate) fn anonymous(directory: &Path) -> io::Result<File> {
     Ok(file.into())
 }
 
-/// Gives the file `whole` the name `place` beside it, durably, instead of what has it now.
+/// Gives the file `whole` the name `place` beside it, durably, in place of the file that
+/// has it.
 pub(crate) fn rename_over(whole: &Path, place: &Path) -> io::Result<()> {
     std::fs::rename(whole, place)?;
     sync_directory(&File::open(parent(place))?)

@@ -1,4 +1,4 @@
-//! A file that ends within a unit, read as if zeros made the unit whole.
+//! A file that ends within a unit, read as if zeros filled the unit up.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::{FileStorage, Storage};
 #[derive(Debug)]
 pub(crate) struct Rounded {
     inner: Arc<dyn Storage>,
-    /// The length when it was opened: one that was cut since has lost something.
+    /// The length when it was opened: a file that is shorter now has lost something.
     end: u64,
     least: u64,
 }

@@ -1,11 +1,11 @@
-//! A file that lies in pieces inside another: in an ISO 9660 image, say.
+//! A file that lies in pieces inside another one: in an ISO 9660 image, for example.
 
 use std::io;
 use std::sync::Arc;
 
 use super::Storage;
 
-/// Ranges of another storage, one after the other. For reading only.
+/// Ranges of another storage, one after the other, read-only.
 #[derive(Debug)]
 pub struct Slice {
     inner: Arc<dyn Storage>,
@@ -19,7 +19,7 @@ impl Slice {
     /// The `ranges` (offset and length in bytes) of `inner`, called `name` in messages.
     ///
     /// # Errors
-    /// `InvalidInput` when a range does not lie in `inner`, or all are more than can be counted.
+    /// `InvalidInput` when a range does not lie in `inner`, or when their sum overflows.
     pub fn new(inner: Arc<dyn Storage>, name: String, ranges: &[(u64, u64)]) -> io::Result<Slice> {
         let outer = inner.len()?;
         let mut pieces = Vec::with_capacity(ranges.len());
@@ -37,7 +37,7 @@ impl Slice {
         Ok(Slice { inner, name, pieces, len })
     }
 
-    /// The pieces from the one on that `offset` lies in.
+    /// The pieces from the one on in which `offset` lies.
     fn from(&self, offset: u64) -> &[(u64, u64, u64)] {
         let first = self.pieces.partition_point(|(start, _, length)| start + length <= offset);
         &self.pieces[first..]

@@ -1,8 +1,8 @@
-//! Reads of bytes that are to be kept: a block that they are a part of is checked first.
+//! Reads of bytes that are to be kept: the whole block is checked first.
 //!
-//! Ordinary reads may be served from the beginning of a block, which is checked later (see
-//! `checker.rs`). What is copied elsewhere for good, into a cowfile say, would carry damage
-//! to where no checksum finds it any more.
+//! An ordinary read may be served from the beginning of a block that is checked later (see
+//! `checker.rs`). A copy that stays, in a cowfile for example, would carry damage to a
+//! place where no checksum finds it any more.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::Result;
 use super::BlockReader;
 
 impl BlockReader {
-    /// A piece of one block, all of which was decoded and found right.
+    /// A piece of one block that was decoded whole and found right.
     pub(super) fn read_checked_piece(
         &self,
         block: u64,
@@ -46,7 +46,7 @@ impl BlockReader {
             piece.copy_from_slice(&bytes[range]);
             return Ok(());
         }
-        // Another reader made a part of it just now.
+        // Another reader has made a part of it just now.
         self.misses.fetch_add(1, Ordering::Relaxed);
         let mut bytes = self.buffers.take();
         self.load_into(block, &mut bytes)?;

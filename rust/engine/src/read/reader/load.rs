@@ -14,18 +14,18 @@ use crate::{Error, Result};
 
 use super::BlockReader;
 
-/// Blocks up to this size are decoded in part without keeping the inflate's
-/// state, in bytes. Measured with 64 KiB blocks: to go on from a kept state
-/// saves no more time than whole-block inflate by libdeflate, which is faster,
-/// and the state takes as much of the cache as the block.
+/// Blocks up to this size, in bytes, are decoded in part without keeping the inflater's
+/// state. Measured with 64 KiB blocks: going on from a kept state saves no more time than
+/// inflating the whole block with libdeflate, which is faster, and the state takes as much
+/// of the cache as the block.
 const LARGEST_WITHOUT_STATE: usize = 128 << 10;
 
-/// Of what part of a block inflating up to there is quicker than inflating all
-/// of it. Measured: libdeflate does a whole block in the time in which zlib-ng,
-/// which alone can stop, does 0.65 (64 KiB) to 0.8 (1 MiB) of it.
+/// The part of a block up to which inflating it is quicker than inflating all of it.
+/// Measured: libdeflate does a whole block in the time in which zlib-ng, the only one that
+/// can stop, does 0.65 (64 KiB) to 0.8 (1 MiB) of it.
 const WORTHWHILE: (usize, usize) = (5, 8);
 
-/// What is kept of a block that is decoded in part is a multiple of this many bytes.
+/// A block that is decoded in part is kept up to a multiple of this many bytes.
 const PREFIX_STEP: usize = 4096;
 
 /// How much of a block to decode.
@@ -58,7 +58,8 @@ impl BlockReader {
         Ok((entry, admission))
     }
 
-    /// Whether to decode only what is wanted now of a block that was wanted before, or was not.
+    /// Whether to decode only the part that is wanted now, given whether the block was
+    /// wanted before.
     fn worth_a_part(&self, location: BlockLocation, end: usize, again: bool) -> bool {
         let block_size = self.block_size();
         if again && block_size <= LARGEST_WITHOUT_STATE {
@@ -67,7 +68,7 @@ impl BlockReader {
         let (parts, whole) = WORTHWHILE;
         !self.strict
             && location.codec == Codec::Zlib
-            // A small stream is mostly long runs, and decodes in no time.
+            // A small stream is mostly long runs, and takes almost no time to decode.
             && !self.blocks.may_be_zeros(location)
             && end.next_multiple_of(PREFIX_STEP) * whole <= block_size * parts
     }
@@ -103,7 +104,7 @@ impl BlockReader {
         self.forget_failed(block, self.blocks.load(block, output))
     }
 
-    /// Nothing stays in the cache of a block that turned out to be damaged.
+    /// Nothing of a damaged block stays in the cache.
     fn forget_failed(&self, block: u64, result: Result<()>) -> Result<()> {
         if result.is_err() && self.blocks.state(block) == Known::Damaged {
             self.forget(block);
@@ -111,13 +112,13 @@ impl BlockReader {
         result
     }
 
-    /// Whether a block that was decoded in part may be read once more as it is:
-    /// it was checked before, or is about to be.
+    /// Whether a block that was decoded in part may be read again as it is: it was checked
+    /// before, or is about to be.
     pub(super) fn may_stay_unchecked(&self, block: u64) -> bool {
         self.blocks.state(block) == Known::Data || self.checker.running()
     }
 
-    /// Has a block checked later; not before there may be threads.
+    /// Has a block checked later; not before threads may be used.
     fn check_later(&self, block: u64) {
         if self.workers.started() {
             if let Some(pushed_out) = self.checker.check_later(block) {
@@ -136,7 +137,7 @@ impl LoadAhead for BlockReader {
             return;
         }
         let _busy = self.workers.enter();
-        // What cannot be read is the reader's to find out.
+        // A reader will find out what cannot be read.
         let _ = self.cache.try_load(block, || {
             self.misses.fetch_add(1, Ordering::Relaxed);
             let data = self.load_whole(block)?;
@@ -147,12 +148,12 @@ impl LoadAhead for BlockReader {
 }
 
 impl CheckBlock for BlockReader {
-    /// Decodes a block and forgets it again, but for whether it is right.
+    /// Decodes a block and keeps nothing of it but whether it is right.
     fn check_block(&self, block: u64) {
         if self.blocks.state(block) == Known::Nothing {
             let mut output = self.buffers.take();
             if self.load_into(block, &mut output).is_err() {
-                // Also when it cannot be read now: its next reader finds out.
+                // The same when it cannot be read now: its next reader finds out.
                 self.forget(block);
             }
         }

@@ -30,7 +30,7 @@ pub(crate) struct ReaderOptions {
     pub(crate) cache_bytes: u64,
     /// Threads that inflate ahead of readers; 0: one per core.
     pub(crate) threads: usize,
-    /// Inflate and check a whole block before any byte of it is given out.
+    /// Inflate and check a whole block before any byte of it is returned.
     pub(crate) strict: bool,
 }
 
@@ -57,7 +57,8 @@ impl BlockReader {
         let (block_size, count) = (decoder.block_size(), decoder.block_count());
         // A cache that cannot hold two blocks would decode one again for each small read.
         let heaviest = entry::heaviest(block_size);
-        // One that is twice as large as the image holds all of it, whatever comes first.
+        // A cache that is twice as large as the image holds all of it, in any order of
+        // reads.
         let most = count.saturating_mul(2 * heaviest);
         let cache_bytes = options.cache_bytes.min(most).max(2 * heaviest);
         let workers = Arc::new(Workers::new(options.threads));
@@ -93,8 +94,8 @@ impl BlockReader {
         self.read_with(buf, offset, Self::read_piece)
     }
 
-    /// The same for bytes that are to be kept: all of a block was decoded and found right
-    /// before any of it is given out.
+    /// As [`read`](Self::read), for bytes that are to be kept: each block is decoded whole
+    /// and found right before any byte of it is returned.
     ///
     /// # Errors
     /// Those of [`read`](Self::read).
@@ -102,7 +103,7 @@ impl BlockReader {
         self.read_with(buf, offset, Self::read_checked_piece)
     }
 
-    /// Whole blocks are always checked; pieces of them as `read_piece` does.
+    /// Whole blocks are always checked; `read_piece` decides for parts of them.
     fn read_with(&self, buf: &mut [u8], offset: u64, read_piece: ReadPiece) -> Result<()> {
         if buf.is_empty() {
             return Ok(());
@@ -130,8 +131,8 @@ impl BlockReader {
         Ok(())
     }
 
-    /// Has the blocks of a range decoded into the cache by a worker, as far as they
-    /// fit it well. Does nothing before [`start`](Self::start).
+    /// Has a worker decode the blocks of a range into the cache, as far as they fit it
+    /// well. Does nothing before [`start`](Self::start).
     pub(crate) fn prefetch(&self, offset: u64, length: u64) {
         let block_size = self.block_size() as u64;
         let first = offset / block_size;
@@ -141,7 +142,7 @@ impl BlockReader {
         self.readahead.hint(first..end.min(first + room));
     }
 
-    /// What was done so far.
+    /// The work done so far.
     pub(crate) fn counters(&self) -> LayerCounters {
         let (base_reads, base_read_bytes) = self.blocks.decoder().reads();
         LayerCounters {
@@ -158,7 +159,7 @@ impl BlockReader {
         self.blocks.decoder().block_size()
     }
 
-    /// Lets go of what the cache has of a block.
+    /// Drops a block from the cache.
     fn forget(&self, block: u64) {
         if let Some(entry) = self.cache.peek(block) {
             self.cache.remove(block, &entry);
@@ -168,7 +169,7 @@ impl BlockReader {
 
 #[cfg(test)]
 impl BlockReader {
-    /// What the cache has of a block.
+    /// The block's entry in the cache.
     pub(crate) fn cached(&self, block: u64) -> Option<Arc<Entry>> {
         self.cache.peek(block)
     }

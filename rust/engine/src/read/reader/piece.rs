@@ -42,7 +42,7 @@ impl BlockReader {
         let Some(short) = self.serve_loaded(block, loaded, within, piece, &busy)? else {
             return Ok(());
         };
-        // Another reader made it just now, and needed less of it.
+        // Another reader has made it just now, and needed less of it.
         let load = || self.load(block, Part::Whole);
         let loaded = self.cache.load_instead(block, &short, load)?;
         if self.serve_loaded(block, loaded, within, piece, &busy)?.is_none() {
@@ -122,7 +122,8 @@ impl BlockReader {
                 let available = growing.available();
                 if end > available || !self.may_stay_unchecked(block) {
                     let _busy = busy.is_none().then(|| self.workers.enter());
-                    // What is wanted a second time will be wanted a third time: go further.
+                    // A block that is wanted a second time will be wanted a third time:
+                    // decode more of it.
                     let target = end.max(2 * available).min(self.block_size());
                     self.grow(block, growing, target)?;
                 }
@@ -132,7 +133,7 @@ impl BlockReader {
         Ok(true)
     }
 
-    /// The reader of a block that was read ahead for it has come: send workers further.
+    /// The reader has come for which the block was read ahead: send workers further.
     fn note_first_use(&self, block: u64, entry: &Entry) {
         if entry.first_use() {
             self.readahead.follow(block, block + 1);

@@ -1,7 +1,7 @@
 //! Reads of whole blocks, straight into the reader's buffer.
 //!
-//! A block that is read whole for the first time is not kept: such a reader has
-//! the bytes, and a copy of a large image would push out what others come back to.
+//! A block that is read whole for the first time is not kept: its reader has the bytes, and
+//! a copy of a large image would push out blocks that other readers come back to.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::Result;
 
 use super::BlockReader;
 
-/// Blocks from which on a request is worth being shared among threads.
+/// A request of so many blocks or more is shared among threads.
 const WORTH_SHARING: usize = 4;
 
 impl BlockReader {
@@ -87,7 +87,7 @@ impl BlockReader {
             return Ok(false);
         }
         if self.history.note(block) {
-            // Wanted again: it may be so once more.
+            // Wanted again, and so perhaps a third time.
             let load = || Ok((Entry::new(self.load_whole(block)?), Admission::Kept));
             match self.cache.load(block, load)? {
                 Loaded::Found(entry) if self.take_whole(block, &entry, output) => return Ok(true),
@@ -109,14 +109,14 @@ impl BlockReader {
     /// Copies a block out of the cache; `false` when not all of it is there.
     fn take_whole(&self, block: u64, entry: &Arc<Entry>, output: &mut [u8]) -> bool {
         let Data::Whole(bytes) = &entry.data else { return false };
-        // The reader's step is told for the run as a whole.
+        // The reader's step is noted for the run as a whole.
         let first = entry.first_use();
         self.hits.fetch_add(1, Ordering::Relaxed);
         output.copy_from_slice(bytes);
         if entry.passing() {
             self.cache.remove(block, entry);
         } else if !first {
-            // The reader for which it was read ahead is no second reader.
+            // The reader for which the block was read ahead does not count as a second one.
             self.cache.touch(block, entry);
         }
         true
