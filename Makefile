@@ -1,10 +1,10 @@
-# make help says what there is. Everything is built in the release profile, so that the
+# make help lists the commands. Everything is built in the release profile, so that the
 # dependencies are compiled once.
 
 PYTHON ?= /usr/bin/python3
 export VENV := .venv
 BIN := $(VENV)/bin
-# Test processes run side by side, one a core.
+# Test processes run side by side, one per core.
 WORKERS ?= auto
 
 # A toolchain from rustup is preferred to the distribution's.
@@ -17,7 +17,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard build_backend/*.py) \
 .DEFAULT_GOAL := help
 .PHONY: help build test lint audit coverage bench demo fuzz clean deps lock wheel \
 	demo-deps test-deps bench-deps
-# Packages are installed by one at a time; compilers and tests have their own ways to the cores.
+# Packages can be installed by one command at a time; compilers and tests use the cores themselves.
 .NOTPARALLEL:
 
 help:
@@ -42,8 +42,8 @@ $(VENV)/.tools: requirements-dev.txt scripts/make-venv.sh | deps
 	scripts/make-venv.sh $(PYTHON) $(VENV)
 	@touch $@
 
-# An editable installation: Python files are used where they lie, and a change of the Rust
-# ones is built in by the next make.
+# An editable installation: Python files are used where they lie, and the next make builds
+# changed Rust files.
 $(VENV)/.built: $(SOURCES) $(VENV)/.tools | deps
 	$(BIN)/python build_backend/cowcloop_build.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
@@ -76,7 +76,7 @@ audit:
 coverage: test-deps build
 	scripts/coverage.sh $(COVERAGE)
 
-# What only the benchmark needs is installed by it.
+# It installs what only the benchmark needs.
 $(VENV)/.bench: requirements-bench.txt $(VENV)/.tools
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
@@ -97,7 +97,7 @@ wheel: deps $(VENV)/.tools
 	scripts/make-wheel.sh dist
 	$(BIN)/maturin sdist --out dist
 
-# Tools at their newest, for review; needs uv.
+# The newest tools, for review; needs uv.
 lock:
 	uv pip compile --universal --python-version 3.10 --upgrade --no-header --no-annotate \
 		requirements-dev.in --output-file requirements-dev.txt

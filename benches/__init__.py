@@ -1,1 +1,1 @@
-"""The measurements, and the peers that cowcloop is measured against: ``python -m benches``."""
+"""The measurements of cowcloop and of the programs beside it: ``python -m benches``."""

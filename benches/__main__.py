@@ -24,7 +24,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="of each program in each work: 3")
     parser.add_argument("--seconds", type=float, default=30, help="of the long random read: 30")
     parser.add_argument(
-        "--only", action="append", metavar="WORK", help="works whose name begins so; repeatable"
+        "--only",
+        action="append",
+        metavar="WORK",
+        help="works with this beginning of a name; repeatable",
     )
     parser.add_argument(
         "--kernel-lab",

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def with_figures(title: str, opened: Callable[[], Iterator[Read]], places: Sequence[int]) -> None:
-    """Read all places, some times over, and print how long single reads took."""
+    """Read all places several times, and print how long single reads took."""
     taken: list[float] = []
     for _ in range(_ROUNDS):
         with contextmanager(opened)() as read:
@@ -70,7 +70,7 @@ def plain(prepared: Material) -> Callable[[], Iterator[Read]]:
 
 
 def compressed(prepared: Material) -> Callable[[], Iterator[Read]]:
-    """pread of as many bytes as a block has when it is compressed, on the average."""
+    """pread of as many bytes as a compressed block has on average."""
     ratio = prepared.cloop.stat().st_size / prepared.size
     length = int(BLOCK * ratio)
 

@@ -1,4 +1,4 @@
-"""What the pytest-benchmark set measures with."""
+"""Fixtures of the pytest-benchmark set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast this machine can inflate an image that is in memory, on all cores, and no more."""
+"""How fast this machine inflates an image in memory, on all cores, and does nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 def inflate_limit(image: Path) -> float:
-    """MB/s of inflated bytes, with the engine's inflater and no reading, writing or order."""
+    """MB/s of inflated bytes, by the engine's inflater, without reading, writing or an order."""
     program = _ROOT / "target/release/examples/inflate_limit"
     if not program.exists():
         cargo = Path.home() / ".cargo/bin/cargo"

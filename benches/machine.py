@@ -1,4 +1,4 @@
-"""The machine that the figures are from: what it is, and how busy others kept it."""
+"""The machine that the figures are from: what it is, and how busy it was."""
 
 from __future__ import annotations
 

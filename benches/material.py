@@ -40,7 +40,7 @@ class Material:
 
 
 def cache_folder() -> Path:
-    """Where what takes long to make is kept."""
+    """The folder that keeps files which take long to make."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "cowcloop-bench"
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def prepare(size: int) -> Material:
         options = ["-comp", "gzip", "-b", str(BLOCK), "-noappend", "-quiet", "-no-progress"]
         run(["mksquashfs", made.raw, temporary, *options])
         temporary.rename(made.squashfs)
-    # Into the page cache: what is measured is the program, not the disk.
+    # Into the page cache: the program is measured, not the disk.
     for file in (made.raw, made.cloop, made.squashfs):
         file.read_bytes()
     return made

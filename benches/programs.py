@@ -14,7 +14,7 @@ from cowcloop.programs import MissingProgram, find_program
 
 from benches.model import UnavailableError
 
-# The command as people run it.
+# The command as users run it.
 COWCLOOP = Path(sys.executable).with_name("cowcloop")
 
 # Debian's packages of the programs that are run here.

@@ -1,4 +1,4 @@
-"""Engine and Python level: extract, create and verify, without the start of a program."""
+"""The engine and the Python API: extract, create and verify, without the start of a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engine and Python level: reading (``pytest benches``; the ordinary test run leaves it out)."""
+"""The engine and the Python API: reading (``pytest benches``; an ordinary run leaves it out)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def disk(small: Material) -> Iterator[cowcloop.Disk]:
 
 
 def test_cold_4k(benchmark: BenchmarkFixture, small: Material) -> None:
-    """Every block touched once, in random order; a figure is that of all these reads."""
+    """Every block touched once, in random order; a figure counts all these reads."""
     places = offsets(small)
     buffer = bytearray(PAGE)
 
@@ -67,7 +67,7 @@ def test_overlay_lookup(benchmark: BenchmarkFixture, small: Material, tmp_path: 
 
 
 def test_overlay_write_4k(benchmark: BenchmarkFixture, small: Material, tmp_path: Path) -> None:
-    """A write of 4 KiB over one that was made before."""
+    """A write of 4 KiB over an earlier one."""
     with cowcloop.open(small.cloop, tmp_path / "bench.cow") as disk:
         benchmark(disk.pwrite, bytes(PAGE), PAGE)
 

@@ -36,7 +36,7 @@ get_requires_for_build_editable = get_requires_for_build_wheel
 
 
 def get_requires_for_build_sdist(config_settings: dict[str, Any] | None = None) -> list[str]:
-    """Nothing: an sdist is made of the sources alone."""
+    """Nothing: an sdist is made of sources only."""
     return []
 
 
@@ -87,14 +87,14 @@ def build_plugin() -> None:
     """Build the plugin's crate and put the library beside the Python files."""
     need("cmake", "install it (Debian, Ubuntu: cmake; or pip install cmake)")
     command = [need_rust(), "rustc", "--release", "--locked", "--package", CRATE]
-    # As maturin does it for the module: symbols are left out at the last link alone, so that
-    # everything before is shared with other builds.
+    # As maturin does for the module: only the last link drops the symbols, so that every earlier
+    # step is shared with other builds.
     command += ["--message-format=json-render-diagnostics", "--", "-C", "link-arg=-s"]
     print("Running", *command, file=sys.stderr, flush=True)
     build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if build.returncode != 0:
         raise SystemExit(f"cowcloop: cargo could not build {CRATE}: see its messages above")
-    # Beside and renamed: a server that runs has the old one mapped.
+    # Written beside it and renamed: a running server has the old file mapped.
     PLUGIN.parent.mkdir(exist_ok=True)
     new = PLUGIN.with_name(f".{PLUGIN.name}.{os.getpid()}")
     shutil.copyfile(library(build.stdout), new)
@@ -103,7 +103,7 @@ def build_plugin() -> None:
 
 
 def library(messages: str) -> Path:
-    """The plugin's file, from cargo's messages: one JSON object a line."""
+    """The plugin's file, from cargo's messages: one JSON object per line."""
     for line in messages.splitlines():
         message = json.loads(line)
         if message["reason"] == "compiler-artifact" and message["target"]["name"] == LIBRARY:
@@ -126,7 +126,7 @@ def find_maturin() -> None:
 
 
 def need_rust() -> str:
-    """The path of a cargo that is new enough, or the end with one line that says which is."""
+    """The path of a cargo that is new enough; else ends with one line that says which is."""
     manifest = (ROOT / "Cargo.toml").read_text()
     (wanted,) = re.findall(r'^rust-version = "1\.(\d+)"', manifest, re.MULTILINE)
     remedy = (
@@ -148,7 +148,7 @@ def need_rust() -> str:
 
 
 def need(program: str, remedy: str) -> str:
-    """The path of a program that the build runs, or the end with one line."""
+    """The path of a program that the build runs; else ends with one line."""
     path = shutil.which(program)
     if path is None:
         raise SystemExit(f"cowcloop: {program} is needed to build and was not found: {remedy}")
@@ -156,5 +156,5 @@ def need(program: str, remedy: str) -> str:
 
 
 if __name__ == "__main__":
-    # The longest part of a first build, with cargo's progress in sight; pip would hide it.
+    # The longest part of a first build shows cargo's progress here; pip would hide it.
     build_plugin()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds the crates of Cargo.lock to deny.toml: licences, sources, second versions.
+"""Checks the crates of Cargo.lock by deny.toml: licences, sources, second versions.
 
 The part of `cargo deny check` that needs neither the network nor another program.
 """

@@ -1,7 +1,7 @@
 #!/bin/sh
-# check_offline.sh: installs the sdist where there is no network, from what its lock files name,
-# as docs/packaging.md tells. Fetches first; then needs a network namespace: root, or a kernel
-# that lets users have one.
+# check_offline.sh: installs the sdist without a network, from the packages that its lock files
+# name, as docs/packaging.md describes. It fetches them first, and then needs a network namespace:
+# root, or a kernel that lets users have one.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-/usr/bin/python3}
@@ -19,19 +19,19 @@ fi
 
 cd "$work"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-# Compiled anew, from the sdist's files: by their dates cargo would take them for what it knows.
+# Compiled anew, from the sdist's files: by their dates cargo would think them compiled already.
 unset CARGO_TARGET_DIR
 (cd "$root" && "${VENV:-.venv}/bin/maturin" sdist --out "$work" 2>"$work/sdist.log") || { cat "$work/sdist.log" >&2; exit 1; }
 sdist=$(ls cowcloop-*.tar.gz)
 maturin=$(sed -n 's/^requires = \["\(maturin==[0-9.]*\)"\]/\1/p' "$root/pyproject.toml")
 
-# What docs/packaging.md says to do while there is a network …
+# The commands of docs/packaging.md for a machine with a network …
 tar xf "$sdist"
 cargo fetch --quiet --locked --manifest-path "${sdist%.tar.gz}/Cargo.toml"
 "$python" -m venv venv
 venv/bin/pip download --quiet --dest wheels "$sdist" "$maturin"
 
-# … and then without one.
+# … and those for one without.
 $alone env CARGO_NET_OFFLINE=true \
     venv/bin/pip install --quiet --no-index --find-links wheels cowcloop
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# coverage.sh [rust|python]: which lines the tests reach, as two tables. What Python's tests reach
-# of the Rust code is not counted: it would have to be built a second time for them.
+# coverage.sh [rust|python]: the lines that the tests reach, as two tables. The Rust code that
+# Python's tests reach is not counted: it would have to be built a second time for them.
 set -eu
 cd "$(dirname "$0")/.."
 wanted=${1:-rust python}

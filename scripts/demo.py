@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COWCLOOP = Path(sys.executable).with_name("cowcloop")
-# What only root may do. A user's FUSE mount is closed to root, so nbdfuse is among it.
+# For steps that only root may do. A user's FUSE mount is closed to root, so nbdfuse is one.
 AS_ROOT = [] if os.geteuid() == 0 else ["sudo"]
 PATIENCE = 30.0
 BOLD, PLAIN = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")
@@ -56,7 +56,7 @@ def run(*command: str) -> None:
 
 
 def output(*command: str) -> str:
-    """What a command prints, shown as well."""
+    """The output of a command, which is also shown."""
     show(list(command))
     words = [str(COWCLOOP) if word == "cowcloop" else word for word in command]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
@@ -75,7 +75,7 @@ def is_mounted(folder: str) -> bool:
 
 
 def unmount(folder: str) -> None:
-    """Unmount; a moment of patience for a kernel that still closes files."""
+    """Unmount, and wait a moment for a kernel that is still closing files."""
     show([*AS_ROOT, "umount", folder])
     end = time.monotonic() + PATIENCE
     while True:
@@ -89,7 +89,7 @@ def unmount(folder: str) -> None:
 
 @contextlib.contextmanager
 def by_hand() -> Iterator[None]:
-    """Each step for itself: served, the device as a file (FUSE), the file system mounted."""
+    """One step after the other: serve, show the device as a file (FUSE), mount the file system."""
     uri = output("cowcloop", "attach", "cdrom/chicken", "chicken.cow")
     command = [*AS_ROOT, "nbdfuse", "nbd/chicken", uri]
     print(f"{BOLD}$ {shlex.join(command)} &{PLAIN}", flush=True)
@@ -189,7 +189,7 @@ def example(work: Path) -> None:
 def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="cowcloop-demo-", dir="/tmp"))
     here = Path.cwd()
-    # mke2fs and its like, which a user's PATH on Debian leaves out.
+    # For mke2fs and the like, which are not on a user's PATH on Debian.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     print(f"{BOLD}$ cd {work}{PLAIN}")
     os.chdir(work)

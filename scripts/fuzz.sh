@@ -1,8 +1,8 @@
 #!/bin/sh
-# Coverage-guided fuzzing: `scripts/fuzz.sh [SECONDS [TARGET...]]`, a minute a target unless told
-# otherwise. New inputs go to a scratch folder; what crashes is kept in rust/fuzz/artifacts. Without
-# targets it also has Miri and valgrind look at the unsafe parts of rust/inflate, and runs its tests
-# on an emulated aarch64.
+# Coverage-guided fuzzing: `scripts/fuzz.sh [SECONDS [TARGET...]]`, a minute per target by default.
+# New inputs go to a scratch folder; inputs that crash are kept in rust/fuzz/artifacts. Without
+# targets it also checks the unsafe parts of rust/inflate with Miri and valgrind, and runs the tests
+# of rust/inflate on an emulated aarch64.
 set -eu
 cd "$(dirname "$0")/../rust/fuzz"
 
@@ -13,7 +13,7 @@ check=
 
 command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 
-# The sanitizers are unstable features; the stable toolchain has them all the same.
+# The sanitizers are unstable features, but the stable toolchain can be told to use them.
 for target; do
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT

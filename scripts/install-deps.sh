@@ -1,13 +1,13 @@
 #!/bin/sh
-# install-deps.sh [build|demo|test|bench]: installs what that command of make needs, on Debian
-# and Ubuntu. Quick and silent when all of it is there. Without root and sudo it says what is
-# missing.
+# install-deps.sh [build|demo|test|bench]: installs the packages that this command of make needs,
+# on Debian and Ubuntu. Quick and silent when they are all installed. Without root and sudo it says
+# which ones are missing.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
-# For each package the command that needs it first (later ones need it too), and a file that it
-# puts in place: looking for those costs no time.
+# For each package, the first command that needs it (later ones need it too), and a file that it
+# installs: looking for a file takes no time.
 packages="
 build gcc /usr/bin/gcc
 build libc6-dev /usr/include/stdlib.h
@@ -67,7 +67,7 @@ fail() {
     exit 1
 }
 
-# The packages of a group whose files are not there.
+# The packages of a group that are not installed, by their files.
 missing_of() {
     echo "$packages" | while read -r group package files; do
         [ "$group" = "$1" ] || continue
@@ -88,7 +88,7 @@ rust_is_new_enough() {
     done
 }
 
-# The version that apt would install; nothing where the distribution has no such package.
+# The version that apt would install; nothing if the distribution has no such package.
 candidate() {
     apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: \([^(]*\)$/\1/p'
 }
@@ -106,7 +106,7 @@ rust_packages() {
 }
 
 missing=$(for group in $groups; do missing_of "$group"; done | tr '\n' ' ')
-# ensurepip is what Debian keeps apart from the interpreter.
+# Debian packages ensurepip apart from the interpreter.
 /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing="${missing}python3 python3-venv "
 rust=
 if ! rust_is_new_enough; then
@@ -128,7 +128,7 @@ apt() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q "$@"
 }
 
-# Without apt's lists nothing is known of any package.
+# Without its lists apt knows no package.
 lists_are_there() {
     ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1
 }

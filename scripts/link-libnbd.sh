@@ -1,7 +1,7 @@
 #!/bin/sh
-# link-libnbd.sh VENV: libnbd's Python module in a virtual environment. It comes with the
-# distribution, for its own interpreter only. It is linked in by itself, so that nothing else of
-# the system's packages is seen by the tests.
+# link-libnbd.sh VENV: links libnbd's Python module into a virtual environment. The module comes
+# with the distribution, for the distribution's interpreter only. It is linked alone, so that the
+# tests see no other package of the system.
 set -eu
 venv=$1
 

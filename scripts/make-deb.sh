@@ -1,9 +1,9 @@
 #!/bin/sh
 # make-deb.sh DIR: a Debian package of the wheel in DIR, made there. Needs dpkg-deb and pip.
 #
-# What rich-click needs is newer than what Debian 12 has, so the Python packages that cowcloop
-# uses are put beside it, where nothing else looks for them. pycdlib is Debian's: it is under the
-# LGPL, and no part of the package.
+# cowcloop needs a newer rich-click than Debian 12 has, so the Python packages that it uses are put
+# beside it, where no other program looks for them. pycdlib comes from Debian: it is under the LGPL,
+# and not part of this package.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$1"
@@ -26,7 +26,8 @@ python=$root/${VENV:-.venv}/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
     --no-compile --target "$home" "$wheel"
 rm -rf "$home/bin" "$home"/cowcloop-*.dist-info/direct_url.json "$home"/pycdlib*
-# pip puts wheels' data below the target: ours, and pages of pycdlib's, which Debian's package has.
+# pip puts the wheels' data below the target: ours, and pycdlib's man pages, which Debian's own
+# package brings.
 mkdir -p "$tree/usr/share"
 (cd "$root/docs/man/data/share" && find man -type f) | while read -r page; do
     mkdir -p "$tree/usr/share/${page%/*}"
@@ -62,8 +63,8 @@ cowcloop ($version-1) unstable; urgency=medium
 
  -- $maintainer  $(date -R -r "$root/CHANGELOG.md")
 END
-# The licences of what is linked have a file of their own: Debian wants no copy of the Apache
-# licence in this one.
+# The licences of linked code have a file of their own: Debian wants no copy of the Apache licence
+# in this file.
 cp "$root/THIRD-PARTY.md" "$docs/"
 gzip -9nc "$root/THIRD-PARTY-LICENSES.txt" >"$docs/THIRD-PARTY-LICENSES.txt.gz"
 {
@@ -80,7 +81,7 @@ THIRD-PARTY-LICENSES.txt.gz has their licences; both are in this directory.
 END
 } >"$docs/copyright"
 
-# It is no upload to Debian, so it closes no bug there.
+# This package is not uploaded to Debian, so it closes no bug there.
 mkdir -p "$tree/usr/share/lintian/overrides"
 echo "cowcloop: initial-upload-closes-no-bugs" >"$tree/usr/share/lintian/overrides/cowcloop"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes THIRD-PARTY-LICENSES.txt: the licences of all that the wheel's libraries hold.
+"""Makes THIRD-PARTY-LICENSES.txt: the licences of everything in the wheel's libraries.
 
 Run it after a change of Cargo.lock. It reads the sources that cargo has downloaded.
 """
@@ -28,7 +28,7 @@ _TEXTS = re.compile(r"^(licen[cs]e|copying|unlicense|copyright|notice)", re.IGNO
 
 @dataclass(frozen=True)
 class Crate:
-    """A crate that is linked, or makes code that is."""
+    """A crate that is linked, or that generates code that is linked."""
 
     name: str
     version: str
@@ -37,7 +37,7 @@ class Crate:
 
 
 def crates() -> list[Crate]:
-    """What the two libraries are made of, without what only builds or tests them."""
+    """The crates in the two libraries, without those that only build or test them."""
     cargo = ["cargo", "metadata", "--format-version=1", "--locked", "--offline"]
     target = ["--filter-platform", "x86_64-unknown-linux-gnu"]
     done = subprocess.run([*cargo, *target], cwd=ROOT, capture_output=True, check=True)
@@ -83,7 +83,7 @@ def texts(crate: Crate) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the file: each text once, with the names of all that it is for."""
+    """Write the file: each text once, with the names of all crates that it is for."""
     owners: dict[str, list[str]] = {}
     for crate in crates():
         found = texts(crate) or {f"{crate.name} ({crate.licence})": "(no text in the crate)"}

@@ -42,7 +42,7 @@ def usage(name: str, command: click.Command) -> str:
 
 
 def options(command: click.Command) -> Iterator[tuple[str, str]]:
-    """The options as typed, and what they do; those of all commands are left out."""
+    """The options as typed, and their effect; those of all commands are left out."""
     with click.Context(command) as context:
         for parameter in command.get_params(context):
             if isinstance(parameter, click.Option) and parameter.name not in _COMMON:

@@ -14,7 +14,7 @@ from benches.material import Material, cache_folder, offsets
 
 _HERE = Path(__file__).parent
 _MEMORY = "mem=3G"
-# For one round of all contenders; a hanging guest is ended after it.
+# Seconds for one round of all contenders; after them a hanging guest is ended.
 _SECONDS_A_ROUND = 600
 
 
@@ -59,7 +59,7 @@ def _write_job(folder: Path, material: Material, cache: Path, runs: int) -> Path
 
 
 def _boot(kernel: Path, folder: Path, job: Path, runs: int) -> None:
-    """One core for all of it: spread over two, the guest's system calls cost several times more."""
+    """One core for the guest: spread over two, its system calls cost several times more."""
     core = max(os.sched_getaffinity(0))
     command = [
         *("taskset", "-c", str(core), str(kernel), _MEMORY),

@@ -45,14 +45,14 @@ def mount_all(job: dict[str, Any]) -> None:
 
 
 def touch_memory() -> None:
-    """Use most of the guest's memory once: the host gives it at the first use, slowly."""
+    """Use most of the guest's memory once: the host is slow to provide it at the first use."""
     words = Path("/proc/meminfo").read_text().split()
     free = int(words[words.index("MemAvailable:") + 1]) >> 10
     sh(f"head -c {free * 3 // 4}M /dev/zero > /mnt/zeros && rm /mnt/zeros")
 
 
 class Device(NamedTuple):
-    """A way to the data: where it appears while its context manager is open."""
+    """One way to the data: a context manager that gives the path at which it appears."""
 
     name: str
     path: str
@@ -96,7 +96,7 @@ def squashfs() -> Iterator[None]:
 
 @contextmanager
 def loop() -> Iterator[None]:
-    """The raw image through the loop driver: what the guest can do at all."""
+    """The raw image through the loop driver: the most that the guest can do."""
     sh("losetup -r /dev/loop1 /mnt/base.raw")
     try:
         yield
@@ -106,7 +106,7 @@ def loop() -> Iterator[None]:
 
 @contextmanager
 def served(command: list[str]) -> Iterator[None]:
-    """cowcloop in the guest, connected to the kernel's NBD client as it does it."""
+    """cowcloop in the guest, connected to the kernel's NBD client by its own option."""
     words = [*command, "--device", "/dev/nbd0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -193,7 +193,7 @@ def devices(job: dict[str, Any]) -> list[Device]:
 
 
 def measurements(device: str) -> dict[str, tuple[Any, ...]]:
-    """What is measured on a device: work, function and arguments."""
+    """The measurements of a device: work, function and arguments."""
     works: dict[str, tuple[Any, ...]] = {
         "dd bs=1M": (dd, "bs=1M"),
         "dd bs=128K": (dd, "bs=128K"),
@@ -206,7 +206,7 @@ def measurements(device: str) -> dict[str, tuple[Any, ...]]:
 
 
 def measure(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """All devices in turn, as often as asked for."""
+    """All devices in turn, as many times as wanted."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
 
     def row(work: str, name: str) -> dict[str, Any]:

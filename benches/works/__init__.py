@@ -12,12 +12,12 @@ from benches.model import Work
 
 @dataclass(frozen=True)
 class Setting:
-    """What the works are to be done with."""
+    """The image, the folder and the times that the works use."""
 
     material: Material
     # For output files; in memory, so that no disk is measured.
     scratch: Path
-    # Of a work that goes on for a given time.
+    # The length of a work that runs for a given time.
     seconds: float
 
 

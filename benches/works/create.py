@@ -10,13 +10,13 @@ from benches.model import OURS, SECONDS, SIZE, Contender, Work
 from benches.programs import COWCLOOP, seconds
 from benches.works import Setting
 
-# The peer that tries all it has for each block takes minutes for the whole image.
+# The peer that tries every compressor on each block takes minutes for the whole image.
 _RUNS = 2
 _MOST = 128 << 20
 
 
 def works(setting: Setting) -> Iterator[Work]:
-    """By default, and as small as can be."""
+    """At the default level, and as small as possible."""
     raw = setting.scratch / "source.raw"
     with setting.material.raw.open("rb") as whole:
         raw.write_bytes(whole.read(_MOST))

@@ -100,7 +100,8 @@ def _for_some_time(setting: Setting, server: Server) -> Callable[[], float]:
 def _cached(server: AbstractContextManager[str], direction: str) -> float:
     with server as uri:
         area = ("--bs=4k", f"--size={_CACHED}", "--iodepth=16")
-        # All of it is there before the measurement; twice, for caches that want to be asked so.
+        # All of it is cached before the measurement; twice, for caches that keep a block at its
+        # second use.
         for _ in range(2):
             _fio_nbd(uri, f"--rw={direction}", *area, direction=direction)
         return _fio_nbd(uri, "--rw=randread", *area, "--norandommap", "--time_based", "--runtime=3")

@@ -1,4 +1,4 @@
-"""Whether cost grows with the image: the same work on a small and on a very large one."""
+"""Whether the cost grows with the image: the same work on a small and on a very large image."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _size_of(image: Path) -> int:
 
 
 def _image(material: Material, size: int) -> Path:
-    """A V2.0 image of ``size`` bytes: the measured one's blocks, again and again."""
+    """A V2.0 image of ``size`` bytes: the measured image's blocks, repeated."""
     target = material.folder / f"repeated-{size >> 20}M.cloop"
     if target.exists():
         return target

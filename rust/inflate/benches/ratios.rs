@@ -1,8 +1,10 @@
-//! How fast this is beside libdeflate and zlib-ng: medians of ratios, of this thread's processor
-//! time, the decoders in turn batch by batch. `cargo bench -p cowcloop-inflate -- [IMAGE]`.
+//! How fast this crate is beside libdeflate and zlib-ng: medians of ratios, in this
+//! thread's processor time, with the decoders in turn, batch by batch. `cargo bench -p
+//! cowcloop-inflate -- [IMAGE]`.
 //!
-//! Without an image it takes files of /usr, each from the start of a page on, as a file system has
-//! them. No decoder gets the same block twice in a row, for it would have learned its branches.
+//! Without an image it takes files of /usr, each from the start of a page on, as a file
+//! system has them. No decoder gets the same block twice in a row: it would have learned
+//! its branches.
 #![allow(missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use rustix::time::{clock_gettime, ClockId};
 
 const PAGE: usize = 4096;
 
-/// This thread's processor time in seconds: what else runs does not count.
+/// This thread's processor time in seconds; other programs do not count.
 fn now() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
@@ -25,7 +27,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Files of /usr up to so many bytes, evenly chosen.
+/// Evenly chosen files of /usr, up to so many bytes.
 fn sample(size: usize) -> Vec<u8> {
     fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -40,7 +42,7 @@ fn sample(size: usize) -> Vec<u8> {
     walk(Path::new("/usr"), &mut files);
     files.sort();
     let mut sample = Vec::new();
-    // A step that has no common divisor with the number of files worth speaking of.
+    // A step that shares no large divisor with the number of files.
     for i in 0..files.len() {
         let file = std::fs::read(&files[i * 7919 % files.len()]).unwrap_or_default();
         if file.len() <= 8 << 20 && sample.len() + file.len() <= size {
@@ -51,7 +53,7 @@ fn sample(size: usize) -> Vec<u8> {
     sample
 }
 
-/// Blocks of the sample, compressed at zlib's level 9, all-zero ones left out.
+/// Blocks of the sample, compressed at zlib's level 9, without those that are all zeros.
 fn blocks(sample: &[u8], size: usize) -> Vec<Vec<u8>> {
     let compress = |block: &[u8]| {
         let mut stream = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(9));
@@ -133,7 +135,7 @@ fn whole(blocks: &[Vec<u8>], size: usize, batch: usize, passes: usize) -> Vec<(&
                 times[which] = now() - start;
             }
             turn += 1;
-            // The first pass is for the caches and the processor's clock.
+            // The first pass warms up the caches and the processor's clock.
             if pass > 0 {
                 for (ratios, time) in ratios.iter_mut().zip(&times) {
                     ratios.push(times[0] / time);

@@ -1,25 +1,27 @@
-//! What differs between processors: a handful of operations, and functions that are compiled for
-//! one kind of processor.
+//! The differences between processors: a handful of operations, and functions that are
+//! compiled for one kind of processor.
 
 #![allow(unsafe_code)]
 
-/// A kind of processor. A value of such a type is the proof that this processor is of the kind.
+/// A kind of processor. A value of such a type proves that this processor is of the kind.
 pub(crate) trait Arch: Copy {
-    /// The lowest `count` bits; all that is asked for of a count from 64 on is that it returns.
+    /// The lowest `count` bits. From a count of 64 on the result is arbitrary, but the call
+    /// must return.
     fn low(self, bits: u64, count: u32) -> u64;
     /// For each length from 1 on, which of the bytes are that length.
     fn masks<const W: usize>(self, lengths: &[[u8; 64]; W]) -> [[u64; W]; 16];
     /// Byte i of the result is byte `at[i]` of `bytes`; each is below 16.
     fn shuffle(self, bytes: [u8; 16], at: [u8; 16]) -> [u8; 16];
-    /// Does the work, compiled for this kind, as a function of its own, which is seldom called.
+    /// Runs the work, compiled for this kind, as a function of its own, which is seldom
+    /// called.
     fn call<W: Work>(self, work: W) -> W::Output;
 }
 
-/// What [`Arch::call`] calls.
+/// The work that [`Arch::call`] runs.
 pub(crate) trait Work {
-    /// What comes of it.
+    /// Its result.
     type Output;
-    /// Has to be inlined always, for it is compiled once for each kind of processor.
+    /// Must always be inlined, because it is compiled once for each kind of processor.
     fn work<A: Arch>(self, arch: A) -> Self::Output;
 }
 
@@ -64,7 +66,7 @@ mod x86 {
 
     use super::{Arch, Work};
 
-    /// A processor with BMI2 and AVX2. It can only be had from [`Bmi2::detect`].
+    /// A processor with BMI2 and AVX2. Only [`Bmi2::detect`] makes one.
     #[derive(Debug, Clone, Copy)]
     pub(crate) struct Bmi2(());
 
@@ -82,20 +84,20 @@ mod x86 {
     impl Arch for Bmi2 {
         #[inline(always)]
         fn low(self, bits: u64, count: u32) -> u64 {
-            // SAFETY: a `Bmi2` is the proof that the processor can.
+            // SAFETY: a `Bmi2` proves that the processor has these instructions.
             unsafe { _bzhi_u64(bits, count) }
         }
 
         #[inline(always)]
         fn masks<const W: usize>(self, lengths: &[[u8; 64]; W]) -> [[u64; W]; 16] {
-            // SAFETY: a `Bmi2` is the proof that the processor can.
+            // SAFETY: a `Bmi2` proves that the processor has these instructions.
             unsafe { masks(lengths) }
         }
 
         #[inline(always)]
         fn shuffle(self, bytes: [u8; 16], at: [u8; 16]) -> [u8; 16] {
-            // SAFETY: a `Bmi2` is the proof that the processor can; the types are of one size,
-            // and any bytes are right for each.
+            // SAFETY: a `Bmi2` proves that the processor has these instructions; the types
+            // are of one size, and any bytes are valid for each.
             unsafe {
                 let vector = |bytes| std::mem::transmute::<[u8; 16], __m128i>(bytes);
                 std::mem::transmute(_mm_shuffle_epi8(vector(bytes), vector(at)))
@@ -104,7 +106,7 @@ mod x86 {
 
         #[inline(always)]
         fn call<W: Work>(self, work: W) -> W::Output {
-            // SAFETY: a `Bmi2` is the proof that the processor can.
+            // SAFETY: a `Bmi2` proves that the processor has these instructions.
             unsafe { call(self, work) }
         }
     }
@@ -120,7 +122,7 @@ mod x86 {
     fn masks<const W: usize>(lengths: &[[u8; 64]; W]) -> [[u64; W]; 16] {
         let mut masks = [[0; W]; 16];
         for (word, lengths) in lengths.iter().enumerate() {
-            // SAFETY: 64 bytes are two vectors of 32, and any bytes are right for those.
+            // SAFETY: 64 bytes are two vectors of 32, and any bytes are valid for those.
             let [low, high]: [__m256i; 2] = unsafe { std::mem::transmute(*lengths) };
             for (length, masks) in masks.iter_mut().enumerate().skip(1) {
                 let length = _mm256_set1_epi8(length as i8);

@@ -1,5 +1,5 @@
-//! The hot loop for blocks of which nearly all is literals: there the branch that tells a literal
-//! from a match is predicted well, and literals are done with as they come.
+//! The hot loop for blocks that are nearly all literals: there the branch that tells a
+//! literal from a match is predicted well, and each literal is finished at once.
 
 #![allow(unsafe_code)]
 
@@ -10,11 +10,11 @@ use crate::hot::each;
 use crate::tables::{Tables, DISTANCE_BITS, EXCEPTIONAL, LITERAL};
 use crate::window::{load, Cursor, Rare, Window, DISTANCE_MASK, LITERAL_MASK, PAD};
 
-/// Bits that a distance takes, with those that say how much more: a code that needs no link.
+/// Bits that a distance takes together with its extra bits, for a code that needs no link.
 const DISTANCE: u8 = DISTANCE_BITS as u8 + 13;
 
-/// Inflates until one of the streams needs the careful way, and says which. The streams take turns
-/// of up to three literals, or two and a match.
+/// Inflates until one of the streams needs the careful way, and returns which. The streams
+/// take turns of up to three literals, or two and a match.
 #[inline(always)]
 pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
     arch: A,
@@ -26,11 +26,11 @@ pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
     let mut count = cursors.map(|cursor| cursor.count);
     let mut next = cursors.map(|cursor| cursor.next);
     let mut out = cursors.map(|cursor| cursor.out);
-    // The next symbol's entry, looked up while something else is done.
+    // The next symbol's entry, looked up while other work is done.
     let mut entry = [0u32; K];
     macro_rules! look_up {
         ($i:ident) => {
-            // SAFETY: a masked offset is an entry's.
+            // SAFETY: a masked offset is within the table.
             unsafe {
                 let entry = (bits[$i] & LITERAL_MASK) as usize;
                 tables[$i].literals.as_ptr().byte_add(entry).read()
@@ -84,7 +84,8 @@ pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
                         }
                     }
                 }
-                // A match; its length and its distance take 36 bits, and 32 are left at least.
+                // A match; its length and its distance take 36 bits, and at least 32 are
+                // left.
                 let before = (next[I], count[I], out[I]);
                 let total = symbol >> 8 & 63;
                 let more = arch.low(bits[I] >> PAD, total) >> (symbol >> 24 & 63);
@@ -94,7 +95,7 @@ pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
                 if (count[I] as u8) < DISTANCE + PAD as u8 {
                     refill!(I);
                 }
-                // SAFETY: a masked offset is an entry's.
+                // SAFETY: a masked offset is within the table.
                 let far = unsafe {
                     let entry = (bits[I] & DISTANCE_MASK) as usize;
                     tables[I].distances.as_ptr().byte_add(entry).read()
@@ -111,7 +112,8 @@ pub(crate) fn visits<A: Arch, B: Bounds, const K: usize>(
                     let is_match = false;
                     let window = &w[I];
                     let rare = Rare { window, before, is_match, after, distance, length };
-                    // SAFETY: the turn began within the limits, and since wrote two bytes at most.
+                    // SAFETY: the turn began within the limits, and has written two bytes
+                    // at most since.
                     let moved = unsafe { rare.call(arch) };
                     (bits[I], count[I]) = (moved.bits, moved.count);
                     (next[I], out[I]) = (moved.next, moved.out);

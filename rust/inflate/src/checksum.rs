@@ -1,15 +1,15 @@
-//! Adler-32, computed along the way.
+//! Adler-32, computed while inflating.
 
 use crate::Container;
 
-/// Bytes after which the sum is taken: they are still in the second level's cache.
+/// Bytes after which the sum is updated: they are still in the second-level cache.
 const PIECE: usize = 128 << 10;
 
 /// The Adler-32 of the beginning of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Adler {
     sum: u32,
-    /// Bytes that are in it.
+    /// Bytes that it covers.
     length: usize,
 }
 
@@ -22,7 +22,7 @@ impl Adler {
         self.sum
     }
 
-    /// Adds what is new in `output`, which begins where it began before.
+    /// Adds the new part of `output`, which begins at the same place in each call.
     pub(crate) fn add(&mut self, output: &[u8]) {
         let new = output.get(self.length..).unwrap_or_default();
         let mut adler = simd_adler32::Adler32::from_checksum(self.sum);
@@ -30,8 +30,8 @@ impl Adler {
         *self = Adler { sum: adler.finish(), length: output.len() };
     }
 
-    /// Adds what is new, if the container needs it and it is much. A stream that is stopped early
-    /// never needs its sum.
+    /// Adds the new part, if the container needs the sum and the part is large. A stream
+    /// that is stopped early never needs its sum.
     pub(crate) fn add_much(&mut self, container: Container, output: &[u8]) {
         if container == Container::Zlib && output.len() - self.length >= PIECE {
             self.add(output);

@@ -1,8 +1,8 @@
-//! Why a stream was refused.
+//! The reasons to refuse a stream.
 
 use std::fmt;
 
-/// Why a stream was refused.
+/// The reason why a stream was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Error {
@@ -18,7 +18,7 @@ pub enum Error {
     Window,
     /// zlib: the stream needs a preset dictionary.
     Dictionary,
-    /// A block of the type that does not exist.
+    /// A block of the type that is not defined.
     BlockType,
     /// A stored block whose length and its complement differ.
     StoredLength,
@@ -34,7 +34,7 @@ pub enum Error {
     LiteralLengths,
     /// The distance code is over-subscribed or incomplete.
     DistanceLengths,
-    /// Bits that are no literal and no length.
+    /// Bits that are neither a literal nor a length.
     Symbol,
     /// Bits that are no distance.
     Distance,

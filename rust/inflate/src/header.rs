@@ -5,7 +5,7 @@ use crate::lane::{peek, Lane, Place};
 use crate::tables::Tables;
 use crate::Error;
 
-/// The order in which the lengths of the codes for code lengths come.
+/// The order in which the lengths of the code-length codes come.
 const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// Reads a header, and makes the tables of the block.
@@ -77,13 +77,13 @@ fn dynamic<A: Arch>(
     }
     let table = code_lengths(lane, codes)?;
     let total = literals + distances;
-    // Each symbol writes 16 lengths, and the last one may say 138 behind the others.
+    // Each symbol writes 16 lengths, and the last one may claim 138 from there on.
     let mut lengths = [0u8; 320 + 138 + 16];
     let mut have = 0;
-    // What is repeated by 16. There is nothing at first: 128 is no length.
+    // The length that symbol 16 repeats. There is none at first: 128 is no length.
     let mut previous = 128;
     while have < total {
-        // Four symbols of at most 14 bits each, from one look.
+        // Four symbols of at most 14 bits each, from one load.
         let mut bits = peek(lane.input, lane.at.bit);
         let mut used = 0;
         for _ in 0..4 {
@@ -120,12 +120,13 @@ fn dynamic<A: Arch>(
     Ok(())
 }
 
-/// The table of the code for code lengths. The bytes of an entry: bits to consume, bits of the
-/// code alone, how many at least, and the length, of which 255 means the one before.
+/// The table of the code for code lengths. The bytes of an entry: bits to consume, bits of
+/// the code alone, the least number of repetitions, and the length, where 255 means the
+/// previous one.
 #[inline(always)]
 fn code_lengths(lane: &mut Lane<'_>, codes: usize) -> Result<[u32; 128], Error> {
     let mut lengths = [0u8; 19];
-    // Up to 57 bits, three for each; the eighteenth and the nineteenth are had by a second look.
+    // Up to 57 bits, three per length; a second load has the eighteenth and the nineteenth.
     let mut bits = peek(lane.input, lane.at.bit);
     for (i, &symbol) in ORDER[..codes].iter().enumerate() {
         if i == 18 {
@@ -145,7 +146,8 @@ fn code_lengths(lane: &mut Lane<'_>, codes: usize) -> Result<[u32; 128], Error> 
         next[length] = code;
         code = (code + count[length]) << 1;
     }
-    // Nothing but a complete code: zlib takes an empty one, and then misses the end of the block.
+    // Only a complete code: zlib accepts an empty one, and then misses the end of the
+    // block.
     if code != 256 {
         return Err(Error::CodeLengths);
     }

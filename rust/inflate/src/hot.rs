@@ -1,4 +1,4 @@
-//! The hot loops: which one, and what they have in common.
+//! The hot loops: the choice between them, and what they share.
 
 use crate::arch::Arch;
 use crate::bounds::Bounds;
@@ -17,8 +17,8 @@ macro_rules! each {
 }
 pub(crate) use each;
 
-/// Inflates until one of the lanes needs the careful way, and says which. That lane may have been
-/// so from the start.
+/// Inflates until one of the lanes needs the careful way, and returns which. That lane may
+/// have needed it from the start.
 #[inline(always)]
 pub(crate) fn run<A: Arch, B: Bounds, const K: usize>(
     arch: A,

@@ -1,4 +1,4 @@
-//! What the crate offers.
+//! The interface of the crate.
 
 use std::fmt;
 
@@ -13,9 +13,10 @@ use crate::{Container, Error};
 /// A stream that was inflated to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inflated {
-    /// Bytes of the output that it took. What lies behind them is undefined.
+    /// Bytes of the output that it filled. The bytes behind them are undefined.
     pub written: usize,
-    /// Bytes of the input that it took, with header and trailer. More may follow; that is no error.
+    /// Bytes of the input that it used, with header and trailer. More may follow; that is
+    /// no error.
     pub consumed: usize,
 }
 
@@ -30,14 +31,14 @@ impl Inflated {
 pub struct Job<'a> {
     /// The stream.
     pub input: &'a [u8],
-    /// Where its bytes go.
+    /// The output for its bytes.
     pub output: &'a mut [u8],
-    /// What came of it: [`Error::Truncated`] until it was inflated.
+    /// Its result: [`Error::Truncated`] until it was inflated.
     pub result: Result<Inflated, Error>,
 }
 
 impl<'a> Job<'a> {
-    /// A stream to be inflated.
+    /// Describes a stream to be inflated.
     pub fn new(input: &'a [u8], output: &'a mut [u8]) -> Self {
         Job { input, output, result: Err(Error::Truncated) }
     }
@@ -48,12 +49,12 @@ impl<'a> Job<'a> {
 pub enum Progress {
     /// So many bytes are right, and the stream may go on.
     Paused(usize),
-    /// It is through.
+    /// The stream has ended.
     Ended(Inflated),
 }
 
 impl Progress {
-    /// What came of the stream, if it is through.
+    /// The result of the stream, if it has ended.
     pub fn ended(self) -> Option<Inflated> {
         match self {
             Progress::Ended(inflated) => Some(inflated),
@@ -62,7 +63,8 @@ impl Progress {
     }
 }
 
-/// Where an inflate paused: small, and without a window, for that is in the output.
+/// The place at which an inflate paused. It is small and has no window: that is in the
+/// output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State(Position);
 
@@ -72,19 +74,20 @@ impl State {
         State(Position::start(container))
     }
 
-    /// Bytes that were written; the next ones go behind them.
+    /// Bytes that were written; the next ones follow them.
     pub fn written(&self) -> usize {
         self.0.out
     }
 }
 
-/// Inflates streams. It keeps the tables that this takes, 26 KB, from one to the next.
+/// Inflates streams. It keeps the tables that this needs, 26 KB, from one stream to the
+/// next.
 pub struct Inflater {
     tables: Box<[Tables; 2]>,
     processor: Processor,
 }
 
-/// Which kind of processor this is.
+/// The kind of this processor.
 #[derive(Debug, Clone, Copy)]
 enum Processor {
     Portable,
@@ -131,13 +134,13 @@ impl Inflater {
         }
     }
 
-    /// The same, without what only some processors can.
+    /// The same, without the instructions that only some processors have.
     pub fn portable() -> Self {
         Inflater { processor: Processor::Portable, ..Self::new() }
     }
 
-    /// Inflates a whole stream. [`Error::TooLong`] if it does not fit into `output`; that it is
-    /// shorter is not an error, and the caller sees it by the bytes written.
+    /// Inflates a whole stream. [`Error::TooLong`] if it does not fit into `output`. A
+    /// stream that is shorter is no error: the caller sees its length by the bytes written.
     pub fn inflate(
         &mut self,
         container: Container,
@@ -150,8 +153,8 @@ impl Inflater {
         }
     }
 
-    /// Inflates many streams, each as [`Inflater::inflate`] would, two at a time. Each job has its
-    /// own result.
+    /// Inflates many streams, each as [`Inflater::inflate`] would, two at a time. Each job
+    /// has its own result.
     pub fn inflate_many(&mut self, container: Container, jobs: &mut [Job<'_>]) {
         self.many_with(Proven, container, jobs);
     }
@@ -178,7 +181,7 @@ impl Inflater {
         Ok((progress, state))
     }
 
-    /// Goes on where `state` was left, until at least `stop` bytes are written or the stream ends.
+    /// Goes on from `state`, until at least `stop` bytes are written or the stream ends.
     pub fn resume(
         &mut self,
         state: &mut State,

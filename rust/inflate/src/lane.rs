@@ -1,4 +1,4 @@
-//! One stream on its way: where it stands, and the careful way through it, a symbol at a time,
+//! One stream under way: its position, and the careful way through it, a symbol at a time,
 //! with every bound checked. The hot loops do the rest.
 
 use crate::arch::Arch;
@@ -7,7 +7,7 @@ use crate::header;
 use crate::tables::{Symbol, Tables};
 use crate::{Container, Error};
 
-/// What the next bits belong to.
+/// The part of the stream to which the next bits belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The container's header.
@@ -16,7 +16,7 @@ pub(crate) enum Place {
     Header,
     /// Symbols.
     Symbols,
-    /// So many bytes that are stored.
+    /// So many stored bytes.
     Stored(usize),
     /// The container's trailer.
     Trailer,
@@ -24,7 +24,7 @@ pub(crate) enum Place {
     End,
 }
 
-/// Where a stream stands. All positions are relative, so buffers may move between calls.
+/// The position in a stream. All positions are relative, so buffers may move between calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) container: Container,
@@ -33,9 +33,10 @@ pub(crate) struct Position {
     pub(crate) bit: usize,
     /// Bytes written.
     pub(crate) out: usize,
-    /// Where the header of the block at hand begins, in bits: its tables are made from it.
+    /// The bit at which the header of the current block begins: the block's tables are made
+    /// from it.
     pub(crate) header: usize,
-    /// Whether that block is the last one.
+    /// Whether the current block is the last one.
     pub(crate) last: bool,
     pub(crate) adler: Adler,
 }
@@ -60,7 +61,8 @@ pub(crate) struct Lane<'a> {
     pub(crate) input: &'a [u8],
     pub(crate) output: &'a mut [u8],
     pub(crate) at: Position,
-    /// Decoding may pause once so many bytes are there; beyond the output's end, it may not.
+    /// Decoding may pause once so many bytes are there; beyond the output's end, it may
+    /// not.
     pub(crate) stop: usize,
     /// Bytes that are right: more than `at.out` where the output ends within a match.
     pub(crate) filled: usize,
@@ -87,7 +89,8 @@ impl<'a> Lane<'a> {
         Lane { input, filled: at.out, output, at, stop }
     }
 
-    /// Whether there is nothing more to do: the stream has ended, or enough is written.
+    /// Whether there is nothing more to do: the stream has ended, or enough bytes are
+    /// written.
     #[inline(always)]
     pub(crate) fn is_done(&self) -> bool {
         self.at.place == Place::End || self.at.out.max(self.filled) >= self.stop
@@ -103,7 +106,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// One symbol, or what lies between blocks.
+    /// One symbol, or one part between blocks.
     #[inline(always)]
     pub(crate) fn step<A: Arch>(&mut self, arch: A, tables: &mut Tables) -> Result<(), Error> {
         match self.at.place {
@@ -125,7 +128,7 @@ impl<'a> Lane<'a> {
             let header = peek(self.input, 0) as u32;
             self.take(16)?;
             let (method, flags) = (header & 255, header >> 8 & 255);
-            // In zlib's order.
+            // Checked in zlib's order.
             match () {
                 () if (method << 8 | flags) % 31 != 0 => return Err(Error::HeaderCheck),
                 () if method & 15 != 8 => return Err(Error::Method),
@@ -170,7 +173,7 @@ impl<'a> Lane<'a> {
         let from = self.at.bit / 8;
         let rest = self.input.get(from..).unwrap_or_default();
         let (count, out) = (self.room(left)?, self.at.out);
-        // What is there is written, as zlib does, though the rest is cut off.
+        // The bytes that fit are written, as zlib does, though the rest is cut off.
         let count = count.min(rest.len());
         if count == 0 && left > 0 {
             return Err(Error::Truncated);
@@ -220,7 +223,8 @@ impl<'a> Lane<'a> {
         if count == length {
             self.at.out += length;
         } else {
-            // The output ends within the match: it is begun anew where that goes on.
+            // The output ends within the match: when the output goes on, the match is
+            // copied again.
             self.filled = at.out + count;
             self.at.bit = at.bit;
         }
@@ -239,7 +243,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Bits that mean nothing mean it only if there are bits.
+    /// Bits without a meaning are an error only if there are bits.
     fn or_truncated(&self, error: Error) -> Error {
         match self.at.bit >= self.input.len() * 8 {
             true => Error::Truncated,

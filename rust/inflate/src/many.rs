@@ -1,4 +1,4 @@
-//! The ways through streams: one alone, or many, two at a time.
+//! The two ways through streams: one alone, or many, two at a time.
 
 use crate::arch::{Arch, Work};
 use crate::bounds::Bounds;
@@ -29,7 +29,8 @@ impl<B: Bounds> Work for One<'_, '_, '_, B> {
     }
 }
 
-/// The careful way, a step at least, until a hot loop can take over. True if the lane is done.
+/// The careful way, at least one step, until a hot loop can take over. True if the lane is
+/// done.
 #[inline(always)]
 fn walk<A: Arch, B: Bounds>(
     arch: A,
@@ -68,10 +69,10 @@ impl<B: Bounds> Work for Many<'_, '_, '_, B> {
     fn work<A: Arch>(self, arch: A) {
         let Many { container, jobs, tables, bounds } = self;
         let mut queue: Vec<_> = jobs.iter_mut().collect();
-        // The longest first: then what is left for one alone at the end is short, and streams of
-        // the same kind meet.
+        // The longest first: then little is left for one stream alone at the end, and
+        // streams of the same kind meet.
         queue.sort_unstable_by_key(|job| job.input.len());
-        // The next one that a hot loop can do something for.
+        // The next stream that a hot loop can work on.
         let mut sit = |tables: &mut Tables| loop {
             let job = queue.pop()?;
             let at = Position::start(container);
@@ -105,7 +106,7 @@ impl<B: Bounds> Work for Many<'_, '_, '_, B> {
 }
 
 impl Seat<'_> {
-    /// The careful way; false when the stream is through, and its result is known.
+    /// The careful way; false when the stream has ended, and its result is known.
     #[inline(always)]
     fn walk<A: Arch, B: Bounds>(&mut self, arch: A, tables: &mut Tables) -> bool {
         *self.result = match walk::<A, B>(arch, &mut self.lane, tables) {

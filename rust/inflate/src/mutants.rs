@@ -1,8 +1,9 @@
-//! Bounds that are wrong by one: the invariants notice, and so does a page that cannot be touched.
+//! Bounds that are wrong by one: the invariants notice them, and so does a page that cannot
+//! be touched.
 //!
-//! Each mutant runs the very loops of the crate, with one number changed, over streams that drive
-//! that number to its limit. With the invariants checked, the one that names the number fails.
-//! Without, a child process dies at a guard page, or its output is wrong.
+//! Each mutant runs the crate's own loops, with one number changed, over streams that drive
+//! that number to its limit. With the invariants checked, the one that names the number
+//! fails. Without them, a child process dies at a guard page, or its output is wrong.
 
 #![allow(unsafe_code)]
 
@@ -25,7 +26,7 @@ mod oracle;
 #[path = "../tests/differential/writer.rs"]
 mod writer;
 
-/// The bounds that are right, checked.
+/// The right bounds, checked.
 #[derive(Clone, Copy)]
 struct Checked;
 
@@ -33,16 +34,16 @@ impl Bounds for Checked {
     const CHECKED: bool = true;
 }
 
-/// How a mutant is caught that nothing checks.
+/// How a mutant is caught without the checks.
 #[derive(Debug, PartialEq)]
 enum Caught {
-    /// It touches a page that it must not.
+    /// It touches a guard page.
     Killed,
-    /// Its output is another.
+    /// Its output differs.
     Wrong,
 }
 
-/// A mutant: a type for each, of which the parameter says whether the invariants are checked.
+/// A mutant: one type for each; the parameter says whether the invariants are checked.
 macro_rules! mutants {
     ($($name:ident: $number:ident = $value:expr, $stream:expr, $invariant:literal, $caught:expr;)*) => {
         $(
@@ -68,7 +69,8 @@ macro_rules! mutants {
             )*
         }
 
-        /// What a child process does: the test itself, when a mutant is named to it.
+        /// The work of a child process: the test itself, when it is given the name of a
+        /// mutant.
         #[test]
         fn children_are_caught() {
             if let Ok(name) = std::env::var(MUTANT) {
@@ -91,7 +93,7 @@ macro_rules! mutants {
     (@type $other:ident) => { usize };
 }
 
-/// Names the mutant to a child process.
+/// The variable that names the mutant to a child process.
 const MUTANT: &str = "COWCLOOP_INFLATE_MUTANT";
 
 mutants! {
@@ -105,7 +107,7 @@ mutants! {
     Least: LEAST = 8, any_bits(), "a step's bits are in the buffer", Caught::Wrong;
 }
 
-/// Runs the test as a child, with a mutant that nothing checks.
+/// Runs the test as a child, with a mutant and no checks.
 fn child(name: &str) -> Caught {
     let this = std::env::current_exe().expect("this program");
     let output = Command::new(this)
@@ -121,14 +123,14 @@ fn child(name: &str) -> Caught {
     }
 }
 
-/// Streams, and for which rooms they are inflated.
+/// Streams, and the rooms into which they are inflated.
 struct Drive {
     streams: Vec<Vec<u8>>,
     rooms: std::ops::Range<usize>,
 }
 
-/// Inflates it into each of the rooms, alone and with a second one, between guard pages, and
-/// compares with what zlib-ng makes of it.
+/// Inflates it into each of the rooms, alone and with a second one, between guard pages,
+/// and compares the result with zlib-ng's.
 fn drive<B: Bounds>(bounds: B, Drive { streams, rooms }: Drive) {
     for stream in streams {
         drive_one(bounds, &stream, rooms.clone());
@@ -162,8 +164,8 @@ fn drive_one<B: Bounds>(bounds: B, stream: &[u8], rooms: std::ops::Range<usize>)
     }
 }
 
-/// Codes of the wanted lengths. What is left of the code space goes to lengths that do not come,
-/// so that few of the codes are literals.
+/// Codes of the wanted lengths. The rest of the code space goes to lengths that do not
+/// occur, so that few of the codes are literals.
 fn codes(literals: &[(usize, u8)], distances: &[(usize, u8)]) -> Codes {
     let fill = |lengths: &mut [u8], wanted: &[(usize, u8)], filler: &[usize]| {
         for &(symbol, length) in wanted {
@@ -171,7 +173,8 @@ fn codes(literals: &[(usize, u8)], distances: &[(usize, u8)]) -> Codes {
         }
         let mut left = (1 << 15) - wanted.iter().map(|it| 1 << (15 - it.1)).sum::<usize>();
         for &symbol in filler {
-            // The largest part that a code can have, as long as it stays with short codes.
+            // The largest part of the code space that a code can have while it stays with
+            // short codes.
             if left > 0 && lengths[symbol] == 0 {
                 let length = 15 - left.ilog2();
                 lengths[symbol] = length as u8;
@@ -186,7 +189,7 @@ fn codes(literals: &[(usize, u8)], distances: &[(usize, u8)]) -> Codes {
     codes
 }
 
-/// A match's symbols and the bits that say how much more.
+/// A match's symbols, and their extra bits.
 fn a_match(writer: &mut Writer, codes: &Codes, length: (usize, u32, u32), far: (usize, u32, u32)) {
     for (lengths, (symbol, more, bits)) in [(&codes.literals, length), (&codes.distances, far)] {
         assert!(writer.symbol(lengths, symbol), "it has a code");
@@ -207,9 +210,10 @@ fn block(codes: &Codes, before: usize, body: impl FnOnce(&mut Writer)) -> Vec<u8
     writer.finish(Container::Raw)
 }
 
-/// Literals up to the end of the input, of every length, for both of the hot loops.
+/// Literals up to the end of the input, of every length, for both hot loops.
 fn literals() -> Drive {
-    // With the other half of the codes for one more literal, nearly all are literals.
+    // With the other half of the codes for one more literal, nearly all symbols are
+    // literals.
     let few = codes(&[(200, 9), (201, 9), (256, 9), (202, 2)], &[(0, 1), (1, 1)]);
     let nearly_all =
         codes(&[(200, 2), (201, 2), (256, 9), (202, 2), (203, 3), (204, 4)], &[(0, 1), (1, 1)]);
@@ -219,9 +223,10 @@ fn literals() -> Drive {
     Drive { streams: streams.collect(), rooms: 900..901 }
 }
 
-/// Steps that take the most input: two literals of 11 bits, a length of 8 and 3, and a distance of
-/// 8 and 7. That is 48 bits in all, so what is in the buffer is the same from step to step, and at
-/// most of the positions in a byte a refill adds six bytes each time.
+/// Steps that use the most input: two literals of 11 bits, a length of 8 and 3, and a
+/// distance of 8 and 7. That is 48 bits in all, so the number of bits in the buffer is the
+/// same from step to step, and at most positions in a byte a refill adds six bytes each
+/// time.
 fn most_input() -> Drive {
     let codes = codes(&[(200, 11), (201, 11), (256, 11), (276, 8)], &[(16, 8), (0, 8), (1, 8)]);
     let stream = |shift: usize| {
@@ -238,7 +243,7 @@ fn most_input() -> Drive {
     Drive { streams: (0..8).map(stream).collect(), rooms: 100_000..100_001 }
 }
 
-/// Steps that need many bits, of any number: each of what can be left in the buffer has its turn.
+/// Steps that need many bits, in any number: each possible rest in the buffer has its turn.
 fn any_bits() -> Drive {
     let literals = [(200, 11), (201, 10), (202, 9), (256, 11), (276, 11)];
     let codes = codes(&literals, &[(22, 8), (23, 8), (24, 8), (25, 8), (26, 8), (27, 8)]);
@@ -272,7 +277,7 @@ fn most_bytes(steps: usize) -> Drive {
     Drive { streams: vec![stream], rooms: end - 200..end }
 }
 
-/// Matches of 65, of which a copy writes 96.
+/// Matches of 65, for which a copy writes 96.
 fn long_copy() -> Drive {
     let codes = codes(&[(200, 3), (201, 3), (256, 9), (276, 3)], &[(14, 3), (0, 3)]);
     let stream = block(&codes, 300, |writer| {
@@ -301,10 +306,10 @@ fn many_long() -> Drive {
     Drive { streams: vec![stream], rooms: 15_000..17_800 }
 }
 
-/// A distance that does not exist, when 70,000 bytes were written in steps of 66.
+/// A distance that does not exist, after 70,000 bytes were written in steps of 66.
 fn no_distance() -> Drive {
     let mut codes = codes(&[(200, 3), (201, 3), (256, 9), (276, 3)], &[(14, 1), (0, 1)]);
-    // Distance 129 on has the bit 0, and the bit 1 means nothing.
+    // The distance from 129 on has the bit 0, and the bit 1 means nothing.
     codes.distances[0] = 0;
     let mut stream = block(&codes, 300, |writer| {
         for i in 0..1000 {
@@ -318,7 +323,7 @@ fn no_distance() -> Drive {
             writer.symbol(&codes.literals, 200);
         }
     });
-    // Room and input for a round as long as can be.
+    // Room and input for the longest possible round.
     stream.resize(200_000, 0);
     Drive { streams: vec![stream], rooms: 140_000..140_001 }
 }

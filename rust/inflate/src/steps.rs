@@ -1,11 +1,11 @@
-//! The hot loop of one or two streams, a step at a time, without branches that depend on what the
-//! data is.
+//! The hot loop of one or two streams, a step at a time, without branches that depend on
+//! the data.
 //!
-//! A step is two literals, or one, or none, and then any symbol. What they are is told by the
-//! entries of the tables as numbers (bits to consume, bytes to go on), not by branches, because
-//! a branch that tells a literal from a match is mispredicted as often as not. One stream is then
-//! as slow as the chain of its lookups, four loads each behind the other; a second stream's chain
-//! fits beside it.
+//! A step is two literals, or one, or none, and then any symbol. The entries of the tables
+//! tell these cases apart by numbers (bits to consume, bytes to move on), not by branches,
+//! because a branch that tells a literal from a match is mispredicted as often as not. One
+//! stream is then as slow as the chain of its lookups, four loads one after the other; a
+//! second stream's chain fits beside it.
 
 #![allow(unsafe_code)]
 
@@ -18,10 +18,10 @@ use crate::hot::each;
 use crate::tables::{self, Tables, LITERALS, NEUTRAL};
 use crate::window::{load, Cursor, Rare, Window, DISTANCE_MASK, LITERAL_MASK, PAD};
 
-/// Bytes that a step copies, be the match shorter or not. Longer ones are rare.
+/// Bytes that a step copies, even if the match is shorter. Longer matches are rare.
 const SHORT: usize = 64;
 
-/// Byte i is i: where a literal is copied from, as if it were a match.
+/// Byte i is i: a literal is copied from here, as if it were a match.
 #[repr(align(64))]
 struct Bytes([u8; 256 + SHORT]);
 
@@ -41,27 +41,27 @@ const EXCEPTIONAL: u8 = (tables::EXCEPTIONAL >> 24) as u8;
 
 /// A byte of an entry.
 ///
-/// Volatile, so that it is a load of its own, of which there is room for more, and not a shift of
-/// another load's result, of which there is not.
+/// It is volatile, so that it becomes a load of its own, for which the processor has room,
+/// and not a shift of another load's result, for which it has not.
 ///
 /// # Safety
-/// The entry is one of the table's.
+/// The entry is in the table.
 #[inline(always)]
 unsafe fn byte(table: *const u8, entry: usize, at: usize) -> u8 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees it.
     unsafe { table.add(entry + at).read_volatile() }
 }
 
 /// The value, computed here and not later.
 ///
-/// What a step hands on is at the beginning of the chain; the compiler, left alone, puts it off to
-/// where it is used, and keeps what it is made of in memory meanwhile.
+/// The result of a step is at the beginning of the chain; left alone, the compiler delays
+/// it until it is used, and keeps its operands in memory meanwhile.
 #[inline(always)]
 fn here(value: u64) -> u64 {
     #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         let mut value = value;
-        // SAFETY: no instruction at all.
+        // SAFETY: there is no instruction.
         unsafe {
             std::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
         }
@@ -71,7 +71,7 @@ fn here(value: u64) -> u64 {
     value
 }
 
-/// Inflates until one of the streams needs the careful way, and says which.
+/// Inflates until one of the streams needs the careful way, and returns which.
 #[inline(always)]
 pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
     arch: A,
@@ -85,21 +85,22 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
     let mut count = cursors.map(|cursor| cursor.count);
     let mut next = cursors.map(|cursor| cursor.next);
     let mut out = cursors.map(|cursor| cursor.out);
-    // Where the first half of a step leaves its results to the second. What it had of the bit
-    // buffer is then of no use any more.
+    // The first half of a step leaves its results here for the second half. After that its
+    // part of the bit buffer is of no more use.
     let mut third = [0u64; K];
     let mut used = [0u64; K];
-    // No distance reaches before here.
+    // No distance reaches back beyond this point.
     let mut floor = [0usize; K];
 
-    // The first half of a step: two literals, if they are any. Else the same entry comes again,
-    // because nothing is consumed.
+    // The first half of a step: two literals, if they are literals. Otherwise the same
+    // entry comes again, because nothing is consumed.
     macro_rules! first_half {
         ($i:literal) => {{
             const I: usize = $i;
             invariant!(B, "two literals are written within the output", w[I].room(out[I]) >= 2);
-            // SAFETY: a masked offset is an entry's. Two bytes can be written: after a step that
-            // began at `out_limit` or before, OUT_SLACK has them; after a long copy COPY_SLACK.
+            // SAFETY: a masked offset is within the table. Two bytes can be written: after
+            // a step that began at `out_limit` or before, OUT_SLACK has room for them;
+            // after a long copy COPY_SLACK.
             unsafe {
                 let table = base.add(I * size_of::<Tables>());
                 let entry = (bits[I] & LITERAL_MASK) as usize;
@@ -110,16 +111,17 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                 let two = table.add(entry).cast::<u32>().read();
                 out[I].add(1).write(byte(table, entry, 2));
                 third[I] = here(rest >> (two & 63));
-                // The topmost bit says that it is a literal. No lower one carries into it.
+                // The topmost bit marks a literal. No lower bit carries into it.
                 used[I] = here(u64::from(one).wrapping_add(u64::from(two)));
             }
         }};
     }
 
-    // The streams' halves are mixed, so that one's loads wait beside the other's.
+    // The streams' halves are interleaved, so that the loads of one wait beside the
+    // other's.
     first_half!(0);
     let stuck = 'rounds: loop {
-        // How many steps are safe whatever comes.
+        // The number of steps that are safe in any case.
         let mut left = B::ROUND;
         each!(I {
             if !w[I].is_open(next[I], out[I]) {
@@ -136,9 +138,10 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                 const I: usize = $i;
                 invariant!(B, "a refill loads within the input", w[I].can_load(next[I]));
                 invariant!(B, "a step begins within its limit", out[I] <= w[I].out_limit);
-                // SAFETY: a masked offset is an entry's, and so is NEUTRAL's. The refill: `left`
-                // steps of at most STEP_IN bytes end at `last_load`. The copy: `left` steps of
-                // STEP_OUT bytes end at `out_limit`, and OUT_SLACK is behind it.
+                // SAFETY: a masked offset is within the table, and so is NEUTRAL's. The
+                // refill: `left` steps of at most STEP_IN bytes end at `last_load`. The
+                // copy: `left` steps of STEP_OUT bytes end at `out_limit`, and OUT_SLACK is
+                // behind it.
                 unsafe {
                     let table = base.add(I * size_of::<Tables>());
                     let entry = (third[I] & LITERAL_MASK) as usize;
@@ -154,7 +157,7 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                     let length = select(is_literal, 1, length);
                     let literal = BYTES.0.as_ptr().add(symbol);
                     let out2 = out[I].add((used[I] >> 31) as usize);
-                    // Topped up here, where it can be done while the table is looked into.
+                    // Topped up here, while the lookup in the table is under way.
                     let remain = count[I].wrapping_sub(used[I] as u32).wrapping_sub(total);
                     let full = rest | load(next[I]) << (remain & 63);
                     let entry = 4 * LITERALS + index;

@@ -33,20 +33,21 @@ pub(crate) const LITERAL: u32 = 1 << 31;
 pub(crate) const EXCEPTIONAL: u32 = 1 << 30;
 const LINK: u32 = 1 << 29;
 
-/// No such code; with the bits of its code in bytes 1 and 3, the end of a block.
+/// No such code; or, with the bits of its code in bytes 1 and 3, the end of a block.
 const NO_LITERAL: u32 = EXCEPTIONAL | 0xff << 16;
 const NO_DISTANCE: u32 = 0xffff_ff00;
 const DISTANCE_LINK: u32 = 0xffff_0000;
 
-/// Of 65,536 parts of the code space, those that literals have where the loop with branches wins.
+/// The loop with branches wins where literals have this many of 65,536 parts of the code
+/// space.
 const HEAVY: u32 = 60_000;
 
-/// What a code stands for.
+/// The meaning of a code.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Symbol {
     /// A byte, and its bits.
     Literal(u8, u32),
-    /// The least length or distance; bits with those that say how much more; bits of the code.
+    /// The least length or distance; its bits with the extra bits; the bits of the code.
     Value(usize, u32, u32),
     /// The end of a block, and its bits.
     End(u32),
@@ -60,12 +61,12 @@ pub(crate) struct Tables {
     /// Literals and lengths. The distances lie behind them, so one register leads to both.
     pub(crate) literals: [u32; LITERALS],
     pub(crate) distances: [u32; DISTANCES],
-    /// Where a link leads, and how many bits more it takes.
+    /// The place to which a link leads, and its number of further bits.
     literal_links: [(u16, u16); 144],
     distance_links: [(u16, u16); 16],
     /// Whether these are the fixed codes.
     fixed: bool,
-    /// Whether nearly all is literals.
+    /// Whether nearly all codes are literals.
     pub(crate) heavy: bool,
 }
 
@@ -181,7 +182,7 @@ impl Tables {
         )
     }
 
-    /// The literal or length that `bits` begin with.
+    /// The literal or length with which `bits` begin.
     #[inline(always)]
     pub(crate) fn literal(&self, bits: u64) -> Symbol {
         let mut entry = self.literals[bits as usize & ((1 << LITERAL_BITS) - 1)];
@@ -200,7 +201,7 @@ impl Tables {
         }
     }
 
-    /// The entry that a link leads to.
+    /// The entry to which a link leads.
     #[inline(always)]
     fn linked_literal(&self, bits: u64, link: u32) -> u32 {
         let (start, width) = self.literal_links[(link >> 8 & 255) as usize];
@@ -208,7 +209,7 @@ impl Tables {
         self.literals[usize::from(start) + at as usize]
     }
 
-    /// The distance that `bits` begin with.
+    /// The distance with which `bits` begin.
     #[inline(always)]
     pub(crate) fn distance(&self, bits: u64) -> Symbol {
         let mut entry = self.distances[bits as usize & ((1 << DISTANCE_BITS) - 1)];
@@ -224,7 +225,7 @@ impl Tables {
     }
 }
 
-/// Sixteen bits, reversed, of which the last `length` are wanted.
+/// Sixteen bits, reversed; the last `length` of them are wanted.
 #[inline(always)]
 fn reversed(code: u32, length: u32) -> usize {
     static REVERSED: [u8; 256] = {
@@ -279,14 +280,14 @@ fn build<const W: usize>(
         first[length] = code;
         used += symbols;
         code += symbols;
-        // More codes than there are: over-subscribed.
+        // More codes than fit: over-subscribed.
         if code > 1 << length {
             return false;
         }
         code <<= 1;
     }
     if code < 1 << 16 {
-        // Incomplete. zlib takes a code without symbols, and one symbol of one bit.
+        // Incomplete. zlib accepts a code without symbols, and one symbol of one bit.
         let only = match (used, count[1]) {
             (0, _) => none,
             (1, 1) => {
@@ -301,8 +302,9 @@ fn build<const W: usize>(
         return true;
     }
 
-    // A table for the shortest codes, doubled for each further bit. A complete code's shortest one
-    // is shorter than `bits`, or it would have more symbols than there are.
+    // A table for the shortest codes, doubled for each further bit. A complete code's
+    // shortest code is shorter than `bits`; otherwise it would have more symbols than
+    // exist.
     let mut length = 1;
     while count[length as usize] == 0 {
         length += 1;
@@ -348,7 +350,8 @@ fn build_links<const W: usize>(
             code += 1;
             if reversed & ((1 << bits) - 1) != prefix {
                 prefix = reversed & ((1 << bits) - 1);
-                // As wide as the codes with this prefix need it: the lengths never fall.
+                // As wide as the codes with this prefix need it: the lengths never
+                // decrease.
                 width = length - bits;
                 let mut room = 1i64 << width;
                 loop {

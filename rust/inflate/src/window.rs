@@ -1,5 +1,5 @@
-//! What the hot loops know of a stream: its buffers as addresses, with the limits up to which a
-//! step needs no checks; and the bit buffer.
+//! A stream as the hot loops see it: its buffers as addresses, with the limits up to which
+//! a step needs no checks; and the bit buffer.
 
 #![allow(unsafe_code)]
 
@@ -11,8 +11,8 @@ use crate::copy::copy_match;
 use crate::lane::{Lane, Place};
 use crate::tables::{Symbol, Tables, DISTANCE_BITS, LITERAL_BITS};
 
-/// Bits below the bit buffer that are consumed already. With two of them, masked bits are the
-/// offset of an entry of four bytes, without scaling.
+/// Bits below the bit buffer that are already consumed. With two of them, masked bits are
+/// the offset of a four-byte entry, without scaling.
 pub(crate) const PAD: usize = 2;
 
 /// Masks for the offset of an entry, in bytes, where the bits begin at bit [`PAD`].
@@ -28,9 +28,9 @@ pub(crate) const DISTANCE_MASK: u64 = ((1 << DISTANCE_BITS) - 1) << PAD;
 pub(crate) struct Window<'t, B> {
     tables: &'t Tables,
     input: *const u8,
-    /// The last address from which a refill can load.
+    /// The last address from which a refill may load.
     pub(crate) last_load: *const u8,
-    /// For the invariants alone.
+    /// For the invariants only.
     input_end: *const u8,
     pub(crate) start: *mut u8,
     /// The last address at which a step may begin.
@@ -39,16 +39,16 @@ pub(crate) struct Window<'t, B> {
     bounds: PhantomData<B>,
 }
 
-/// Where a hot loop stands in a stream.
+/// The position of a hot loop in a stream.
 ///
-/// Invariant: the next bit that was not consumed is bit `8 * next - count` of the memory (`count`'s
-/// lowest byte counts) plus [`PAD`]; the buffer has it at bit `PAD`.
+/// Invariant: the next bit to consume is bit `8 * next - count` of the memory (only
+/// `count`'s lowest byte counts) plus [`PAD`]; the buffer has it at bit `PAD`.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor {
     pub(crate) bits: u64,
-    /// Bits in the buffer, with the padding. Only the lowest byte means anything.
+    /// Bits in the buffer, with the padding. Only the lowest byte has a meaning.
     pub(crate) count: u32,
-    /// What is loaded next.
+    /// The next address to load from.
     pub(crate) next: *const u8,
     pub(crate) out: *mut u8,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Cursor {
 /// They can be read.
 #[inline(always)]
 pub(crate) unsafe fn load(from: *const u8) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees it.
     u64::from_le(unsafe { from.cast::<u64>().read_unaligned() })
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn is_ready<B: Bounds>(lane: &Lane<'_>) -> bool {
 }
 
 impl<'t, B: Bounds> Window<'t, B> {
-    /// The window of a lane, and the cursor; none if the lane is not ready.
+    /// The window of a lane, and the cursor; `None` if the lane is not ready.
     #[inline(always)]
     pub(crate) fn new(lane: &mut Lane<'_>, tables: &'t Tables) -> Option<(Self, Cursor)> {
         if !is_ready::<B>(lane) {
@@ -110,18 +110,19 @@ impl<'t, B: Bounds> Window<'t, B> {
     #[inline(always)]
     unsafe fn cursor(&self, bit: usize, out: *mut u8) -> Cursor {
         let (at, shift) = ((bit - PAD) / 8, (bit - PAD) % 8);
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees it.
         unsafe {
             let from = self.input.add(at);
             invariant!(B, "a refill loads within the input", self.can_load(from));
             let bits = load(from) >> shift;
-            // As a refill leaves it: at least 56 bits, at most 63.
+            // The state after a refill: at least 56 bits, at most 63.
             let whole = if shift == 0 { 7 } else { 8 };
             Cursor { bits, count: (whole * 8 - shift) as u32, next: from.add(whole), out }
         }
     }
 
-    /// A cursor that is good for its position alone: it is behind `last_load`, so no round begins.
+    /// A cursor of which only the position counts: it is behind `last_load`, so no round
+    /// begins.
     #[inline(always)]
     fn parked(&self, bit: usize, out: *mut u8) -> Cursor {
         let next = (bit - PAD).div_ceil(8);
@@ -152,18 +153,19 @@ impl<'t, B: Bounds> Window<'t, B> {
         next <= self.last_load && out <= self.out_limit
     }
 
-    /// Writes back where the loop stands.
+    /// Writes the loop's position back to the lane.
     #[inline(always)]
     pub(crate) fn leave(&self, lane: &mut Lane<'_>, cursor: &Cursor) {
         lane.at.bit = self.bit(cursor);
         lane.at.out = cursor.out as usize - self.start as usize;
     }
 
-    /// Up to three literals, or up to two and a match, each looked up with its long code. The same
-    /// `out` if that cannot be done here either.
+    /// Up to three literals, or up to two and a match, each looked up with its long code.
+    /// `out` stays the same if that cannot be done here either.
     ///
     /// # Safety
-    /// The cursor stands at the beginning of a step: `next <= last_load`, `out <= out_limit`.
+    /// The cursor stands at the beginning of a step: `next <= last_load`, `out <=
+    /// out_limit`.
     #[inline(always)]
     unsafe fn symbols<A: Arch>(&self, arch: A, cursor: Cursor) -> Cursor {
         let (mut bit, mut out) = (self.bit(&cursor), cursor.out);
@@ -197,7 +199,7 @@ impl<'t, B: Bounds> Window<'t, B> {
                     {
                         break;
                     }
-                    // SAFETY: both were just compared.
+                    // SAFETY: both were compared just now.
                     unsafe {
                         copy_match(arch, out, distance, length);
                         out = out.add(length);
@@ -219,26 +221,27 @@ impl<'t, B: Bounds> Window<'t, B> {
     }
 }
 
-/// What a step cannot do: matches that are long or overlap themselves, and whatever is exceptional.
+/// The part that a step cannot do: matches that are long or overlap themselves, and
+/// everything exceptional.
 pub(crate) struct Rare<'w, 't, B> {
     pub(crate) window: &'w Window<'t, B>,
     /// The cursor before the step, but for the bits.
     pub(crate) before: (*const u8, u32, *mut u8),
     /// Whether the step ends with a match.
     pub(crate) is_match: bool,
-    /// The cursor behind the step, but that it is before the match.
+    /// The cursor behind the step, but before the match.
     pub(crate) after: Cursor,
     pub(crate) distance: usize,
     pub(crate) length: usize,
 }
 
 impl<B: Bounds> Rare<'_, '_, B> {
-    /// The cursor behind what was done: a step; or up to three literals; or up to two and a match.
-    /// Its `out` is as it was if nothing could be done here.
+    /// The cursor behind the part that was done: a step; or up to three literals; or up to
+    /// two and a match. Its `out` is unchanged if nothing could be done here.
     ///
     /// # Safety
-    /// The step began with `next <= last_load` and `out <= out_limit`. If `is_match`, `distance`
-    /// does not reach before the output's start.
+    /// The step began with `next <= last_load` and `out <= out_limit`. If `is_match`,
+    /// `distance` does not reach before the output's start.
     #[inline(always)]
     pub(crate) unsafe fn call<A: Arch>(self, arch: A) -> Cursor {
         arch.call(self)
@@ -255,7 +258,7 @@ impl<B: Bounds> Work for Rare<'_, '_, B> {
         if is_match && length + B::COPY_SLACK <= room {
             let copied = length.next_multiple_of(32);
             invariant!(B, "a long copy ends within the output", copied <= room);
-            // SAFETY: the distance is the caller's; the room was just compared.
+            // SAFETY: the caller guarantees the distance; the room was compared just now.
             unsafe {
                 copy_match(arch, after.out, distance, length);
                 return Cursor { out: after.out.add(length), ..after };

@@ -1,4 +1,4 @@
-//! Streams from every encoder at hand.
+//! Streams from all available encoders.
 
 use cowcloop_inflate::Container;
 
@@ -41,7 +41,7 @@ pub fn data(random: &mut Random, length: usize) -> Vec<u8> {
         }
         // All bytes.
         3 => (0..length).map(|_| random.below(256) as u8).collect(),
-        // Repetitions from as far as there are.
+        // Repetitions from as far back as there are bytes.
         4 => {
             let far = [32_768, 32_767, 32_500, 20_000][random.below(4)];
             let mut bytes: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
@@ -52,7 +52,7 @@ pub fn data(random: &mut Random, length: usize) -> Vec<u8> {
             }
             bytes
         }
-        // Records: columns of which some change.
+        // Records: columns, some of which change.
         _ => {
             let width = 4 + random.below(60);
             let mut row = vec![0; width];
@@ -69,7 +69,7 @@ pub fn data(random: &mut Random, length: usize) -> Vec<u8> {
     }
 }
 
-/// How many ways of compressing there are.
+/// The number of ways to compress.
 pub const ENCODERS: usize = 10 + 13 + 10 * 5 + 1 + 10;
 
 /// Compresses in the given way.
@@ -93,7 +93,8 @@ fn ng(container: Container, bytes: &[u8], level: u32) -> Vec<u8> {
     output
 }
 
-/// With a flush here and there, each of its own kind: empty blocks, and blocks that end early.
+/// With a flush here and there, each of a different kind: empty blocks, and blocks that end
+/// early.
 fn pieces(container: Container, bytes: &[u8], level: u32) -> Vec<u8> {
     use flate2::FlushCompress::{Finish, Full, None, Partial, Sync};
     let zlib = container == Container::Zlib;
@@ -128,7 +129,8 @@ fn zlib(container: Container, bytes: &[u8], level: i32, strategy: i32) -> Vec<u8
     let mut output = vec![0; bytes.len() + bytes.len() / 8 + 400];
     let mut stream = std::mem::MaybeUninit::<z::z_stream>::zeroed();
     let size = std::mem::size_of::<z::z_stream>() as i32;
-    // SAFETY: as zlib's manual has it: a stream of zeros is initialized, and given the buffers.
+    // SAFETY: as zlib's manual requires: a stream of zeros is initialized, and given the
+    // buffers.
     let length = unsafe {
         let stream = stream.as_mut_ptr();
         let done = z::deflateInit2_(
@@ -161,7 +163,7 @@ fn zopfli(container: Container, bytes: &[u8]) -> Vec<u8> {
         Container::Zlib => zopfli::Format::Zlib,
     };
     let mut output = Vec::new();
-    // It takes its time: what is long comes from zlib.
+    // This encoder is slow: long inputs are left to zlib.
     if bytes.len() > 8192 {
         return ng(container, bytes, 9);
     }

@@ -7,7 +7,7 @@ use rustix::mm::{mmap_anonymous, mprotect, munmap, MapFlags, MprotectFlags, Prot
 
 const PAGE: usize = 4096;
 
-/// Pages with one before and one behind that cannot be touched.
+/// Pages, with one before and one behind them that cannot be touched.
 pub struct Guarded {
     start: *mut c_void,
     room: usize,
@@ -17,7 +17,7 @@ impl Guarded {
     /// Room for so many bytes.
     pub fn new(room: usize) -> Self {
         let room = room.next_multiple_of(PAGE);
-        // SAFETY: new pages, and two of them are protected, which nothing knows of yet.
+        // SAFETY: new pages, two of which are protected; nothing else knows of them yet.
         unsafe {
             let flags = ProtFlags::READ | ProtFlags::WRITE;
             let start = mmap_anonymous(null_mut(), room + 2 * PAGE, flags, MapFlags::PRIVATE)
@@ -50,7 +50,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and borrowed by nothing any more.
+        // SAFETY: mapped by `new`, and no longer borrowed.
         unsafe { munmap(self.start, self.room + 2 * PAGE).expect("pages are unmapped") }
     }
 }

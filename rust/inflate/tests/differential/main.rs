@@ -1,5 +1,5 @@
-//! This crate against zlib-ng and libdeflate: the same streams are taken and refused, and the same
-//! bytes come out.
+//! This crate against zlib-ng and libdeflate: they accept and refuse the same streams, and
+//! the same bytes come out.
 
 mod encoders;
 mod guarded;

@@ -1,4 +1,4 @@
-//! What zlib-ng and libdeflate make of a stream, and whether this crate makes the same of it.
+//! The result of zlib-ng and libdeflate for a stream, and whether this crate's is the same.
 //!
 //! The fuzz targets use this file too.
 
@@ -6,11 +6,11 @@ use cowcloop_inflate::{Container, Error, Inflated, Inflater, Job, Progress, Stat
 use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Decompressor;
 
-/// What zlib-ng makes of a stream.
+/// zlib-ng's result for a stream.
 pub struct Answer {
-    /// All that it wrote, as far as the room went and some bytes beyond.
+    /// All that it wrote, as far as the room went, and some bytes beyond.
     pub bytes: Vec<u8>,
-    /// Bytes of the input that it took; none if the stream does not end.
+    /// Bytes of the input that it used; `None` if the stream does not end.
     pub ended: Option<usize>,
 }
 
@@ -41,14 +41,14 @@ impl Answer {
         Answer { bytes, ended }
     }
 
-    /// What an inflate into `room` bytes has to say: none for any error.
+    /// The expected result of an inflate into `room` bytes: `None` for any error.
     pub fn whole(&self, room: usize) -> Option<Inflated> {
         let consumed = self.ended.filter(|_| self.bytes.len() <= room)?;
         Some(Inflated { written: self.bytes.len(), consumed })
     }
 }
 
-/// Pseudo-random numbers, of a seed.
+/// Pseudo-random numbers from a seed.
 pub struct Random(pub u64);
 
 impl Random {
@@ -63,7 +63,7 @@ impl Random {
 
 /// The crate, in both forms.
 pub struct Ours {
-    /// As it is for this processor, and as it is for any.
+    /// One for this processor, and one for any.
     pub inflaters: [Inflater; 2],
 }
 
@@ -149,7 +149,7 @@ impl Ours {
     }
 }
 
-/// The same accepted or refused, and the same bytes.
+/// Both accept or both refuse, and the bytes are the same.
 fn assert_same(answer: &Answer, result: Result<Inflated, Error>, output: &[u8]) {
     match (answer.whole(output.len()), result) {
         (Some(theirs), Ok(ours)) => {

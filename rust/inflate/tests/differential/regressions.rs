@@ -1,5 +1,5 @@
-//! The five faults of the study that this crate came from, each by the stream that showed it, and
-//! what zlib does where the standard leaves it open.
+//! Five faults of this crate's prototype, each with the stream that showed it, and zlib's
+//! behaviour where the standard leaves a case open.
 
 use cowcloop_inflate::{Container, Error, Inflater, Job};
 
@@ -14,7 +14,7 @@ fn check(stream: Vec<u8>, room: usize) {
     Ours::new().check_whole(Container::Zlib, input, output.slice(room, true));
 }
 
-/// A panic: what a refused header left behind was taken for the state of the next stream.
+/// A panic: the rest of a refused header was taken for the state of the next stream.
 #[test]
 fn a_refused_header_leaves_nothing_behind() {
     let bytes = data(&mut Random(7), 3000);
@@ -44,10 +44,11 @@ fn a_refused_header_leaves_nothing_behind() {
     }
 }
 
-/// Wrong output: beyond 64 KiB, the mark for a distance that does not exist was taken for 65,535.
+/// Wrong output: beyond 64 KiB, the mark for a distance that does not exist was taken for
+/// 65,535.
 #[test]
 fn no_distance_is_none_beyond_64_kib_too() {
-    // Distances of one code, of one bit; the other bit means nothing.
+    // Distances with one code of one bit; the other bit means nothing.
     let mut codes = Codes { literals: vec![0; 286], distances: vec![0, 1] };
     codes.literals[b'a' as usize] = 1;
     codes.literals[256] = 2;
@@ -105,8 +106,8 @@ fn the_end_of_the_input_is_reached() {
     }
 }
 
-/// An over-read of 32 bytes: behind the literal 255 in the bytes that literals are copied from.
-/// Nothing but a sanitizer or Miri sees that; all three places of a step, and all bytes.
+/// An over-read of 32 bytes behind the literal 255, in the bytes that literals are copied
+/// from. Only a sanitizer or Miri sees that; all three places of a step, and all bytes.
 #[test]
 fn all_literals_in_all_places() {
     let bytes: Vec<u8> = (0..3 * 256u32).map(|i| 255 - (i / 3) as u8).collect();
@@ -123,7 +124,8 @@ fn all_literals_in_all_places() {
     }
 }
 
-/// A use after free: with fewer streams than places, the loop went on with an old one's buffers.
+/// A use after free: with fewer streams than places, the loop went on with an old stream's
+/// buffers.
 #[test]
 fn fewer_streams_than_places() {
     let bytes = data(&mut Random(9), 60_000);
@@ -140,7 +142,7 @@ fn fewer_streams_than_places() {
             let slices: Vec<_> = pairs.iter_mut().map(copy).collect();
             let mut jobs: Vec<_> = slices
                 .into_iter()
-                // SAFETY: each pair's buffers are apart, and outlive the jobs.
+                // SAFETY: the buffers of each pair are separate, and outlive the jobs.
                 .map(|(input, output)| unsafe { Job::new(&*input, &mut *output) })
                 .collect();
             inflater.inflate_many(Container::Zlib, &mut jobs);
@@ -172,7 +174,8 @@ fn the_last_two_fixed_codes_are_none() {
     }
 }
 
-/// Codes that are not complete: zlib takes one symbol of one bit, and no distances at all.
+/// Codes that are not complete: zlib accepts one symbol of one bit, and no distances at
+/// all.
 #[test]
 fn incomplete_codes() {
     for (end, distances) in
@@ -217,7 +220,7 @@ fn what_the_results_say() {
         |stream: &[u8], room| Inflater::new().inflate(Container::Zlib, stream, &mut vec![0; room]);
     assert_eq!(inflate(&stream, 1999), Err(Error::TooLong));
     assert_eq!(inflate(&stream[..length - 1], 2000), Err(Error::Truncated));
-    // Shorter than the room, and with more behind it: said by the numbers.
+    // A stream shorter than the room, and one with bytes behind it: the numbers say so.
     stream.extend([1, 2, 3]);
     let inflated = inflate(&stream, 2001).expect("it is good");
     assert_eq!((inflated.written, inflated.consumed), (2000, length));

@@ -1,5 +1,5 @@
-//! Streams of all encoders and of none, as they are and damaged, in every way that they can be
-//! inflated, with buffers that end at pages that cannot be touched.
+//! Streams of all encoders and of none, intact and damaged, inflated in every way, with
+//! buffers that end at pages that cannot be touched.
 
 use cowcloop_inflate::{Container, Job, Progress, State};
 
@@ -23,7 +23,7 @@ impl Pair {
     }
 }
 
-/// One of the kinds of damage.
+/// Damages a stream in one of several ways.
 fn damage(random: &mut Random, stream: &mut Vec<u8>) {
     if stream.len() < 8 {
         return;
@@ -44,13 +44,13 @@ fn damage(random: &mut Random, stream: &mut Vec<u8>) {
     }
 }
 
-/// A length, short ones as often as long ones.
+/// A length; short ones are as frequent as long ones.
 fn some_length(random: &mut Random) -> usize {
     let limit = [1, 40, 600, 5000, 70_000, 140_000][random.below(6)];
     random.below(limit + 1)
 }
 
-/// A room for `length` bytes: mostly that, else a bit more or less.
+/// A room for `length` bytes: mostly exactly that, else a little more or less.
 fn some_room(random: &mut Random, length: usize) -> usize {
     match random.below(6) {
         0 => length.saturating_sub(random.below(300)),
@@ -188,8 +188,8 @@ fn every_truncation() {
     }
 }
 
-/// The ways through a stream among themselves, without a library: for Miri, which knows none, and
-/// for valgrind.
+/// The ways through a stream, compared without a library: for Miri, which can call none,
+/// and for valgrind.
 #[test]
 fn alike_in_every_way() {
     let mut random = Random(7);

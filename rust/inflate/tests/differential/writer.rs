@@ -1,4 +1,4 @@
-//! Streams that no encoder writes: any code that the format has, by hand or at random.
+//! Streams that no encoder writes: any code that the format allows, by hand or at random.
 
 use cowcloop_inflate::Container;
 
@@ -10,7 +10,7 @@ pub struct Writer {
     pub bytes: Vec<u8>,
     /// Bits of the last byte that are used, 0 for all.
     used: u32,
-    /// Bytes that the symbols stand for so far.
+    /// The bytes that the symbols so far stand for.
     pub written: usize,
 }
 
@@ -45,7 +45,7 @@ impl Codes {
         }
         let mut distances = vec![0; 30];
         match random.below(8) {
-            // None, or one of one bit: incomplete, as zlib takes it.
+            // No code, or one of one bit: incomplete, as zlib accepts it.
             0 => {}
             1 => distances[random.below(30)] = 1,
             _ => {
@@ -63,7 +63,7 @@ pub fn complete(random: &mut Random, symbols: usize) -> Vec<u8> {
     let mut lengths = vec![1, 1];
     let steep = random.below(2) == 0;
     while lengths.len() < symbols {
-        // The deepest that can be split, or any.
+        // The deepest code that can be split, or any.
         let mut at = random.below(lengths.len());
         if steep && lengths[lengths.len() - 1] < 15 {
             at = lengths.len() - 1;
@@ -221,14 +221,14 @@ impl Writer {
         self.symbol(&codes.literals, 256);
     }
 
-    /// The stream, with the trailer that zlib-ng finds right.
+    /// The stream, with the trailer that zlib-ng expects.
     pub fn finish(mut self, container: Container) -> Vec<u8> {
         if container == Container::Zlib {
             self.align();
             let mut inflater = flate2::Decompress::new(false);
             let mut output = vec![0; self.written + 300];
             let finish = flate2::FlushDecompress::Finish;
-            // Of a stream that is bad the sum does not matter.
+            // The sum of a bad stream does not matter.
             let _ = inflater.decompress(&self.bytes[2..], &mut output, finish);
             let mut adler = simd_adler32::Adler32::new();
             adler.write(&output[..inflater.total_out() as usize]);
