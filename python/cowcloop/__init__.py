@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._core import __version__
-    from .disk import Disk, Extent
+    from .disk import Disk
     from .errors import (
         AccessError,
         BusyError,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
     from .opening import open  # noqa: A004 - meant to be written cowcloop.open
     from .server import Server, ServerError, Tls, serve
-    from .status import CowfileStatus, DiskStatus
+    from .status import CowfileStatus, DiskStatus, Extent
 
 __all__ = [
     "AccessError",

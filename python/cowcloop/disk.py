@@ -11,14 +11,14 @@ import warnings
 import weakref
 from collections.abc import Sequence
 from operator import index
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, SupportsIndex
+from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 
 from . import _core
 from .errors import ReadOnlyError, UnsupportedError
 from .files import check_cows
 from .options import DeviceKeywords, OpenKeywords, check_keywords, keywords_of, normal
 from .source import locate
-from .status import DiskStatus
+from .status import DiskStatus, Extent
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -33,15 +33,7 @@ if TYPE_CHECKING:
 else:
     _File = io.RawIOBase
 
-__all__ = ["Disk", "Extent"]
-
-
-class Extent(NamedTuple):
-    """A range of a device, in bytes, that is known to be zeros or has to be read."""
-
-    offset: int
-    length: int
-    zero: bool
+__all__ = ["Disk"]
 
 
 class Disk(_File):

@@ -42,3 +42,8 @@ def format_size(size: int) -> str:
         if value < 1023.95 or unit == _UNITS[-1]:
             break
     return f"{value:.1f} {unit}iB"
+
+
+def size_in_full(size: int) -> str:
+    """A size for people, with all its digits: ``64.0 KiB (65536 bytes)``."""
+    return f"{format_size(size)} ({size} bytes)" if size >= 1024 else format_size(size)

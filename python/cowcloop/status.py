@@ -1,12 +1,20 @@
-"""A device's state and counters."""
+"""What a device tells of itself: its state and counters, and what it is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["CowfileStatus", "DiskStatus"]
+__all__ = ["CowfileStatus", "DiskStatus", "Extent"]
+
+
+class Extent(NamedTuple):
+    """A range of a device, in bytes, that is known to be zeros or has to be read."""
+
+    offset: int
+    length: int
+    zero: bool
 
 
 @dataclass(frozen=True)

@@ -256,3 +256,8 @@ THREADS = click.option(
     metavar="N",
     help="Threads (default: all processors).",
 )
+SESSION = click.option(
+    "--session",
+    metavar="NAME",
+    help="The session, of a device that has them (default: the one that the URI names).",
+)

@@ -69,15 +69,7 @@ def commit_command(
 
     check_output(new, as_json)
     if rebase is not None:
-        if new == "-":
-            raise click.UsageError("--rebase needs the name of NEW, not -")
-        if same(rebase, new):
-            raise click.UsageError(f"--rebase {rebase}: NEW is to be there: choose another name")
-        if os.path.lexists(rebase):
-            raise StorageError(errno.EEXIST, f"{rebase} exists: choose another name for --rebase")
-        folder = os.path.dirname(os.path.abspath(rebase))
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StorageError(errno.EACCES, f"{rebase}: no cowfile can be made in {folder}")
+        _check_rebase(rebase, new)
     source = locate(image)
     raw = _core.sniff(source) == "raw"
     with progress("committing") as report:
@@ -101,3 +93,16 @@ def commit_command(
     console.outcome(as_json, new, done, text)
     if rebase is not None:
         _core.Device(new, [rebase], create=True).close()
+
+
+def _check_rebase(rebase: str, new: str) -> None:
+    """Refuse a place where no empty cowfile can be made, before the work begins."""
+    if new == "-":
+        raise click.UsageError("--rebase needs the name of NEW, not -")
+    if same(rebase, new):
+        raise click.UsageError(f"--rebase {rebase}: NEW is to be there: choose another name")
+    if os.path.lexists(rebase):
+        raise StorageError(errno.EEXIST, f"{rebase} exists: choose another name for --rebase")
+    folder = os.path.dirname(os.path.abspath(rebase))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(errno.EACCES, f"{rebase}: no cowfile can be made in {folder}")

@@ -98,12 +98,7 @@ def create_command(
     from cowcloop import _core
     from cowcloop import block_size as blocks
 
-    if exact and block_size is not None:
-        raise click.UsageError("--exact chooses the block size: leave out --block-size")
-    if format_ == "v2" and codec != "zlib":
-        raise click.UsageError(f"--codec {codec} needs --format v4")
-    if format_ == "v2" and footer:
-        raise click.UsageError("--footer needs --format v4")
+    _check(format_, codec, footer, exact and block_size is not None)
     check_output(out, as_json)
     check_input(src)
 
@@ -140,6 +135,16 @@ def create_command(
         done = compress(src)
     sizes = f"{format_size(done['input_size'])} in {format_size(done['file_size'])}"
     console.outcome(as_json, out, done, sizes)
+
+
+def _check(format_: str, codec: str, footer: bool, exact_and_chosen: bool) -> None:
+    """Refuse options that exclude each other."""
+    if exact_and_chosen:
+        raise click.UsageError("--exact chooses the block size: leave out --block-size")
+    if format_ == "v2" and codec != "zlib":
+        raise click.UsageError(f"--codec {codec} needs --format v4")
+    if format_ == "v2" and footer:
+        raise click.UsageError("--footer needs --format v4")
 
 
 def warn(text: str | None) -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from cowcloop import states
 from cowcloop.cli import console
 from cowcloop.cli.base import DISCARD, JSON, PATH, command
 from cowcloop.cli.completion import served
+from cowcloop.cli.served import cowfiles, own_states, size_of
 from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
@@ -17,10 +19,6 @@ if TYPE_CHECKING:
 
 # Seconds for a server to tell its figures; it answers them from memory.
 _STATUS_TIMEOUT = 5.0
-
-# Bytes of a cowfile's block.
-_UNIT = 1024
-
 
 _TARGET = click.argument(
     "target", type=PATH, required=False, metavar="URI|SOCKET|DEVICE", shell_complete=served
@@ -196,7 +194,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
 def _used(cow: dict[str, Any]) -> str:
     """Blocks in use, as sizes."""
-    used, total = (format_size(cow[name] * _UNIT) for name in ("blocks_used", "blocks_total"))
+    used, total = (format_size(size_of(cow, name)) for name in ("blocks_used", "blocks_total"))
     return f"{used} of {total}"
 
 
@@ -212,17 +210,16 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
     asked = cache.get("hits", 0) + cache.get("misses", 0)
     hits = f"{100 * cache['hits'] / asked:.0f} %" if asked else "-"
     reads = str(device["base"]["reads"]) if "base" in device else "-"
-    cows = [*reversed(device["cowfiles"]), *device.get("sessions", ())] or [{}]
     rows: list[tuple[str, ...]] = []
-    for number, cow in enumerate(cows):
+    for number, cow in enumerate(cowfiles(device) or [{}]):
         first = number == 0
-        state = cow.get("state") or ("read-only" if "sessions" not in device else "")
-        if first and device.get("suspended"):
-            state = f"{state}, suspended" if state else "suspended"
+        words = [cow["state"]] if "state" in cow else []
+        if first:
+            words += own_states(device)
         if "error" in device:
-            state = "broken" if device["mount"] else "no answer"
+            words = [states.BROKEN if device["mount"] else states.NO_ANSWER]
         if cow.get("failures"):
-            state += f", {cow['failures']} writes failed"
+            words.append(f"{cow['failures']} writes failed")
         used = _used(cow) if "blocks_used" in cow else "-"
         io = f"{cow['reads']}/{cow['writes']}" if "reads" in cow else "-"
         rows.append(
@@ -230,7 +227,7 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
                 address if first else "",
                 device["image"] if first else "",
                 cow.get("path", "-"),
-                state or "-",
+                ", ".join(words) or "-",
                 used,
                 reads if first else "",
                 io,

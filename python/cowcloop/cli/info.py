@@ -9,7 +9,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import JSON, PATH, command
-from cowcloop.sizes import format_size
+from cowcloop.sizes import format_size, size_in_full
 
 
 @command("info")
@@ -51,23 +51,19 @@ def info_command(file: str, as_json: bool) -> None:
     console.fields([("file", found["path"]), *describe(found)])
 
 
-def _bytes(size: int) -> str:
-    return f"{format_size(size)} ({size} bytes)" if size >= 1024 else format_size(size)
-
-
 def _cloop(info: dict[str, Any]) -> list[tuple[str, str]]:
     codecs = ", ".join(f"{name} {count}" for name, count in info["codecs"].items() if count)
     return [
         ("type", f"{info['format']} image {info['version']}, {info['layout']} layout"),
-        ("size", _bytes(info["size"])),
-        ("file size", _bytes(info["file_size"])),
+        ("size", size_in_full(info["size"])),
+        ("file size", size_in_full(info["file_size"])),
         ("ratio", f"{100 * info['ratio']:.1f} %"),
-        ("blocks", f"{info['blocks']} of {_bytes(info['block_size'])}"),
+        ("blocks", f"{info['blocks']} of {size_in_full(info['block_size'])}"),
         ("codecs", codecs or "none"),
         ("zero blocks", str(info["zero_blocks"])),
         ("shared blocks", str(info["shared_blocks"])),
-        ("index", _bytes(info["index_bytes"])),
-        ("compressed data", _bytes(info["compressed_bytes"])),
+        ("index", size_in_full(info["index_bytes"])),
+        ("compressed data", size_in_full(info["compressed_bytes"])),
     ]
 
 
@@ -77,13 +73,13 @@ def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("type", f"cowfile version {info['version']}{', gzipped' if info['gzip'] else ''}"),
         ("state", str(info["state"])),
         ("layout", f"{info['word_size']}-bit, {info['byte_order']}-endian"),
-        ("base size", _bytes(info["base_size"])),
+        ("base size", size_in_full(info["base_size"])),
         ("base fingerprint", str(info["fingerprint"])),
         ("blocks in use", f"{info['blocks_used']} of {info['blocks_total']} ({share:.1f} %)"),
-        ("mapunit", _bytes(info["mapunit"])),
-        ("bitmap", _bytes(info["bitmap_bytes"])),
+        ("mapunit", size_in_full(info["mapunit"])),
+        ("bitmap", size_in_full(info["bitmap_bytes"])),
         ("data offset", str(info["data_offset"])),
-        ("space taken", _bytes(info["allocated"])),
+        ("space taken", size_in_full(info["allocated"])),
     ]
 
 
@@ -98,7 +94,7 @@ def _iso9660(info: dict[str, Any], as_json: bool) -> None:
             ("file", info["path"]),
             ("type", "ISO 9660 image"),
             ("volume", shown(info["volume"])),
-            ("size", _bytes(info["size"])),
+            ("size", size_in_full(info["size"])),
             ("cloop images", str(len(info["images"])) if info["readable"] else "not known"),
         ]
         console.fields(pairs)
@@ -128,4 +124,4 @@ def _in_iso(image: dict[str, Any], shown: Callable[[str], str]) -> tuple[str, ..
 
 
 def _raw(info: dict[str, Any]) -> list[tuple[str, str]]:
-    return [("type", "raw image"), ("size", _bytes(info["size"]))]
+    return [("type", "raw image"), ("size", size_in_full(info["size"]))]

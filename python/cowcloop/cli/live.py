@@ -5,7 +5,7 @@ from __future__ import annotations
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import command
+from cowcloop.cli.base import SESSION, command
 from cowcloop.cli.completion import served
 
 _TARGET = click.argument("target", metavar="TARGET", shell_complete=served)
@@ -47,11 +47,7 @@ def resume_command(target: str) -> None:
 @command("reopen")
 @_TARGET
 @click.option("--read-only", is_flag=True, required=True, help="Refuse writes from now on.")
-@click.option(
-    "--session",
-    metavar="NAME",
-    help="The session, of a device that has them (default: the one that the URI names).",
-)
+@SESSION
 def reopen_command(target: str, read_only: bool, session: str | None) -> None:
     """Close the cowfile of a served device cleanly, and go on read-only.
 

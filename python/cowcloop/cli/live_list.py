@@ -14,11 +14,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cowcloop import states
+from cowcloop.cli.served import cowfiles, own_states, size_of
 from cowcloop.cli.tables import fitting
 from cowcloop.sizes import format_size
 
 _INTERVAL = 1.0
-_UNIT = 1024
 
 # Those of a cowfile, and how wide each is at least: figures that change must not move the others.
 _COLUMNS = {
@@ -62,33 +63,30 @@ def shown(device: dict[str, Any], rates: Rates, now: float) -> Shown:
     name = str(device["id"])
     address = str(device["mount"] or device["device"] or device["socket"] or device["uri"])
     if "error" in device:
-        return Shown(f"{address}   no answer", [])
+        return Shown(f"{address}   {states.NO_ANSWER}", [])
     base = rates.of((name, "base"), device["base"]["read_bytes"], now)
     hit = rates.of((name, "hits"), device["cache"]["hits"], now)
     miss = rates.of((name, "misses"), device["cache"]["misses"], now)
     asked = (hit or 0) + (miss or 0)
     hits = f"{100 * (hit or 0) / asked:.0f} %" if asked else "-"
     made: list[tuple[str, ...]] = []
-    for cow in [*reversed(device["cowfiles"]), *device.get("sessions", ())]:
+    for cow in cowfiles(device):
         path = str(cow["path"])
-        used = cow.get("blocks_used")
         made.append(
             (
                 os.path.basename(path),
                 _a_second(rates.of((name, path, "base"), cow.get("base_read_bytes", 0), now), True),
                 _a_second(rates.of((name, path, "reads"), cow.get("reads", 0), now)),
                 _a_second(rates.of((name, path, "writes"), cow.get("writes", 0), now)),
-                str(cow.get("state", "read-only")),
-                "-" if used is None else format_size(used * _UNIT),
+                str(cow.get("state", states.READ_ONLY)),
+                format_size(size_of(cow, "blocks_used")) if "blocks_used" in cow else "-",
                 _free(path),
             )
         )
     heading = f"{address}   base {_a_second(base, True)}   cache hits {hits}"
-    states = [] if made or "sessions" in device else ["read-only"]
-    if device.get("suspended"):
-        states.append("suspended")
-    if states:
-        heading += f"   {', '.join(states)}"
+    own = own_states(device)
+    if own:
+        heading += f"   {', '.join(own)}"
     return Shown(heading, made)
 
 

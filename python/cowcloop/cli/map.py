@@ -71,19 +71,7 @@ def map_command(
         console.result_json({"image": image, "cowfiles": files, **drawn.json()})
         return
     if png is None and svg is None:
-        from cowcloop.picture import terminal
-
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
-        width = max(16, width)
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        # In colour a line shows two rows.
-        rows = _TERMINAL_ROWS * (2 if colour else 1)
-        drawn = _picture(image, source, cows, width * rows, width, check)
-        if colour:
-            terminal.show(drawn)
-        else:
-            for line in terminal.plain_lines(drawn):
-                console.result(line)
+        _show(image, source, cows, check)
         return
     from cowcloop import _core
 
@@ -98,6 +86,23 @@ def map_command(
         from cowcloop.picture.png import png as as_png
 
         _core.write_output(png, as_png(drawn), force=force)
+
+
+def _show(image: str, source: Source, cows: tuple[str, ...], check: bool) -> None:
+    """Draw on the terminal, or in characters where there is none."""
+    from cowcloop.picture import terminal
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
+    width = max(16, width)
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    # In colour a line shows two rows.
+    rows = _TERMINAL_ROWS * (2 if colour else 1)
+    drawn = _picture(image, source, cows, width * rows, width, check)
+    if colour:
+        terminal.show(drawn)
+    else:
+        for line in terminal.plain_lines(drawn):
+            console.result(line)
 
 
 def _refuse_input(out: str | None, inputs: tuple[str, ...]) -> None:

@@ -30,8 +30,7 @@ def device_of(target: str) -> tuple[Entry | None, str | None]:
         record = entry.record
         if record is None:
             continue
-        last = record.cowfiles[-1] if record.cowfiles else MEMORY
-        if last != MEMORY and os.path.realpath(last) == path:
+        if record.last_cowfile is not None and os.path.realpath(record.last_cowfile) == path:
             return entry, None
         sessions = record.sessions
         if sessions and os.path.realpath(sessions) == folder and name.endswith(_SUFFIX):

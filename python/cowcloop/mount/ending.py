@@ -122,15 +122,7 @@ def release(entry: registry.Entry, *, discard: bool = False) -> Ended:
     with fuse.ending(disk_fifo(entry.path)) as said:
         if mounts.at(folder) is not None:
             _unmount(folder, place)
-    failures = 0
-    if entry.alive():
-        failures = server.failures(entry)
-        server.detach(entry, discard=discard)
-    else:
-        if record.device is not None:
-            with contextlib.suppress(CowcloopError):
-                nbd_client.disconnect(record.device)
-        entry.remove()
+    failures = _end_device(entry, record, discard)
     if record.read_only or not written:
         return Ended.NOT_WRITTEN
     if crashed:
@@ -142,6 +134,19 @@ def release(entry: registry.Entry, *, discard: bool = False) -> Ended:
         return Ended.DISCARDED
     reason = _times(failures) if lost is None else lost[1]
     raise MountError(f"{place} is unmounted, but not everything could be written: {reason}")
+
+
+def _end_device(entry: registry.Entry, record: registry.Record, discard: bool) -> int:
+    """End the device, or clean up after its server; how many writes have failed."""
+    if entry.alive():
+        failures = server.failures(entry)
+        server.detach(entry, discard=discard)
+        return failures
+    if record.device is not None:
+        with contextlib.suppress(CowcloopError):
+            nbd_client.disconnect(record.device)
+    entry.remove()
+    return 0
 
 
 def _check_written(entry: registry.Entry) -> None:

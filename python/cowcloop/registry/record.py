@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from cowcloop import mounts
+from cowcloop.files import MEMORY
 
 FILE = "device.json"
 
@@ -41,6 +42,12 @@ class Record:
     all_interfaces: bool = False
     started: float = field(default_factory=time.time)
     version: int = 1
+
+    @property
+    def last_cowfile(self) -> str | None:
+        """The path of the cowfile on top, if there is one on disk."""
+        last = self.cowfiles[-1] if self.cowfiles else MEMORY
+        return None if last == MEMORY else last
 
     def is_mounted(self) -> bool:
         """Whether the file system is still mounted, perhaps below another one."""

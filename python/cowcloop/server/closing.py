@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cowcloop import _core, control, registry
+from cowcloop import _core, control, registry, states
 from cowcloop.control import NoAnswer
 from cowcloop.errors import ImageFormatError
 from cowcloop.locks import is_locked
@@ -35,7 +35,7 @@ def removed_cowfile(
     except NoAnswer:
         return None
     for cowfile in (*status["cowfiles"], *status.get("sessions", ())):
-        if cowfile["state"] == "removed":
+        if cowfile["state"] == states.REMOVED:
             return Removed(cowfile["path"], cowfile.get("name"))
     return None
 
@@ -45,11 +45,11 @@ def check_closed(cow: str | None) -> None:
     if cow is None or not os.path.exists(cow):
         return
     # Another program may have opened it already, and then it is that one's.
-    if _state(cow) in ("clean", None) or is_locked(cow):
+    if _state(cow) in (states.CLEAN, None) or is_locked(cow):
         return
     # Nor do they have it now; if they had, they have closed it.
     state = _state(cow)
-    if state not in ("clean", None):
+    if state not in (states.CLEAN, None):
         raise ServerError(
             f"{cow} was not closed cleanly ({state}): what was flushed is in it; "
             "attach it again to go on"

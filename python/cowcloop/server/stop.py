@@ -8,7 +8,6 @@ import signal
 
 from cowcloop import registry
 from cowcloop.control import ControlError
-from cowcloop.files import MEMORY
 from cowcloop.server import nbd_client
 from cowcloop.server.closing import STATUS_TIMEOUT, check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
@@ -61,5 +60,4 @@ def detach(entry: registry.Entry, *, discard: bool = False) -> None:
     finally:
         os.close(process)
     entry.remove()
-    last = record.cowfiles[-1] if record.cowfiles else MEMORY
-    check_closed(last if kept and not record.read_only and last != MEMORY else None)
+    check_closed(record.last_cowfile if kept and not record.read_only else None)
