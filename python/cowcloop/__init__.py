@@ -12,14 +12,14 @@ cowcloop.serve(image, *cowfiles) serves it to NBD clients:
 >>> with cowcloop.serve("chicken.img", "chicken.cow") as server:  # doctest: +SKIP
 ...     print(server.uri)
 
-CloopImage and cow_info() tell what a file holds. Every error is a CowcloopError, and an OSError
-or ValueError where that is what it is.
+CloopImage and cow_info() tell what a file holds. Every error is a CowcloopError, and also an
+OSError or ValueError where one of these fits.
 """
 
 from __future__ import annotations
 
-# As typing has it, which takes longer to load than all of this: a Ctrl-C before the program
-# answers to it shows a traceback.
+# Not imported from typing, which takes longer to load than all of this: until the program has
+# set its handlers, a Ctrl-C shows a traceback.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -85,7 +85,7 @@ __all__ = [
 ]
 
 
-# Loaded when a name of theirs is first asked for, so that a command starts quickly.
+# Each is loaded when one of its names is first used, so that a command starts quickly.
 _MODULES = ("errors", "disk", "opening", "image", "status", "server")
 
 if not TYPE_CHECKING:  # a checker that saw it would take any name for an attribute

@@ -20,7 +20,7 @@ _SMALL = 4096
 
 
 def size_of(source: str) -> int | None:
-    """Bytes of a file or block device; None of anything that only its end tells."""
+    """Bytes of a file or block device; None where the size is unknown until the end is read."""
     try:
         mode = os.stat(source).st_mode
         if stat.S_ISREG(mode):
@@ -56,9 +56,9 @@ def exact(source: str, shown: str) -> int:
 
 
 def padding_warning(shown: str, size: int, block_size: int, remedy: str = "") -> str | None:
-    """What is to be said where the last block of an image is filled up; None where it is not.
+    """The warning that the last block of an image was filled up; None where it was not.
 
-    ``remedy`` takes the block size that would add nothing.
+    ``remedy`` is a format for the block size that would add nothing.
     """
     added = -size % block_size
     if not added:
@@ -76,7 +76,7 @@ def padding_warning(shown: str, size: int, block_size: int, remedy: str = "") ->
 
 
 def unusual(shown: str, block_size: int, exact: bool) -> str | None:
-    """A warning of a block size that not every program reads, or that compresses badly."""
+    """A warning about a block size that not every program reads, or that compresses badly."""
     if block_size > MOST_FOR_KERNEL:
         return (
             f"the kernel's cloop driver refuses blocks above {format_size(MOST_FOR_KERNEL)}, and so"

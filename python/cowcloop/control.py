@@ -12,7 +12,7 @@ from cowcloop.errors import CowcloopError
 if TYPE_CHECKING:
     from cowcloop.registry import Record
 
-# A status reply with hundreds of sessions stays far below; more is not ours.
+# A status reply with hundreds of sessions stays far below this.
 _REPLY_LIMIT = 16 << 20
 
 
@@ -34,8 +34,8 @@ def request(
 ) -> dict[str, Any]:
     """Send one command and return its reply, without the ``ok`` field.
 
-    `timeout` is in seconds for each step; None waits as long as the device works on it (a sync
-    of much data takes its time). ControlError carries the device's own one-line message.
+    `timeout` is in seconds for each step; None waits until the device is done (a sync
+    of much data takes a while). ControlError carries the device's own one-line message.
     """
     line = json.dumps({"command": command, **fields}).encode() + b"\n"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, StrOrBytesPath, WriteableBuffer
     from typing_extensions import Unpack
 
-    # To a checker a disk is what io.FileIO is: functions that take a BinaryIO take it.
+    # A type checker sees a disk as it sees io.FileIO: as a BinaryIO.
     class _File(io.RawIOBase, BinaryIO):
         pass
 
@@ -218,7 +218,7 @@ class Disk(_File):
     def status(self) -> DiskStatus:
         """State and counters: reads of the base, the cache, the cowfiles."""
         status = self._open().status()
-        # The engine's names are for people: they lack the bytes of one that is no text.
+        # The engine's names are for display: they lose bytes that are not UTF-8.
         status["image"] = self._name
         for cowfile, name in zip(status["cowfiles"], self._cows):
             cowfile["path"] = name
@@ -244,7 +244,7 @@ class Disk(_File):
         try:
             super().close()
         finally:
-            # Forgotten, so that the files are closed and another may have the cowfile.
+            # Dropped, so that the files are closed and another program can open the cowfile.
             device, self._device = self._device, None
             if device is not None:
                 device.close()
@@ -266,7 +266,7 @@ class Disk(_File):
             device.abandon()
 
     def _open(self) -> _core.Device:
-        # Looked at once: another thread may close it meanwhile.
+        # Read once: another thread may close it meanwhile.
         device = self._device
         if self._forked:
             raise ValueError(f"{self._name} was opened before a fork: open it again in the child")
@@ -282,8 +282,8 @@ class Disk(_File):
         return device
 
 
-# Those of this process. A fork has no use for them: their threads are not in it, and what it
-# wrote would go over what the parent writes.
+# The disks of this process. They are useless in a fork: their threads are not in it, and its
+# writes would overwrite those of the parent.
 _disks: weakref.WeakSet[Disk] = weakref.WeakSet()
 
 

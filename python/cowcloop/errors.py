@@ -131,7 +131,7 @@ _BY_ERRNO: dict[int, type[StorageError]] = {
 
 
 def limit_reached(errno: int | None) -> str:
-    """What to add to a message where it is a limit of this process that has been reached."""
+    """What to add to a message where a limit of this process has been reached."""
     if errno == _errno.EMFILE:
         return ": raise the limit (ulimit -n)"
     limit = _resource.getrlimit(_resource.RLIMIT_FSIZE)[0]

@@ -1,4 +1,4 @@
-"""Names of files: which of them lead to one file, and the name that is none."""
+"""Names of files: which of them lead to the same file, and :memory:, which names none."""
 
 from __future__ import annotations
 

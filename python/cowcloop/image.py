@@ -143,6 +143,6 @@ def cow_info(path: StrOrBytesPath) -> CowfileInfo:
     name = os.fsdecode(path)
     info: dict[str, Any] = _core.cow_info(name)
     del info["type"]
-    # The engine's is for people: it does not have the bytes of a name that is no text.
+    # The engine's name is for display: it loses bytes that are not UTF-8.
     info["path"] = name
     return CowfileInfo(**info)

@@ -13,9 +13,9 @@ _NBD_PORT = 10809
 
 
 def place_of(address: str) -> tuple[str, int] | None:
-    """What all ways to write an address have in common: host and port, or a socket's path and 0.
+    """An address in its one form, however it was written: host and port, or a socket's path and 0.
 
-    None for what is no address.
+    None for anything else.
     """
     for prefix in ("nbd:unix:", "unix:"):
         if address.startswith(prefix):

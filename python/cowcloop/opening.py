@@ -28,7 +28,7 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     bytes. Without a cowfile, or with ``read_only``, the file is read-only.
 
     ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
-    many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one a
+    many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one per
     core). ``strict`` checks a whole block before any byte of it is given out. ``size`` makes
     a new cowfile's device larger than its base. Sizes are bytes, or text such as ``"64M"``.
     """

@@ -2,7 +2,7 @@
 
 A key of the classes below is an option. Its type is what a Python caller may give; its `Option`
 is how the command line takes it, what help says of it, and whether it is a parameter of nbdkit's
-plugin. The class says where it may be given. All the rest is made from that: the keywords of
+plugin. The class says where it may be given. Everything else is made from that: the keywords of
 :func:`cowcloop.open` and :func:`cowcloop.serve`, the options of serve, attach and mount, their
 help and the reference, and the command line of nbdkit.
 """
@@ -228,9 +228,9 @@ def table(of: type) -> Mapping[str, Option]:
 
 
 def normal(of: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given of a class's options: sizes in bytes, paths as text, and nothing by default.
+    """The given options of a class, those with their default values left out.
 
-    Raises ValueError for a size that is none.
+    Sizes are in bytes, paths are text. Raises ValueError for text that is not a size.
     """
     convert: dict[Kind, Callable[[Any], Any]] = {
         SIZE: size_of,
@@ -262,7 +262,7 @@ def keywords_of(of: type, **defaults: Any) -> Callable[[_Function], _Function]:
 
 
 def check_keywords(function: str, of: type, given: Iterable[str]) -> None:
-    """TypeError where a keyword is none of a class's."""
+    """TypeError for a keyword that a class does not have."""
     for name in given:
         if name not in _annotations(of):
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

@@ -12,7 +12,7 @@ from types import FrameType
 class Interrupted(BaseException):
     """A signal asked the program to end; the text, if any, is what it leaves unfinished.
 
-    Not a KeyboardInterrupt: click has its own way with those.
+    Not a KeyboardInterrupt, which click would handle in its own way.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,7 +24,7 @@ class Interrupted(BaseException):
 def raised() -> Iterator[None]:
     """Let these signals raise Interrupted in the block, of a program's main thread.
 
-    Those that are ignored stay so: nohup and a shell's background have it that way.
+    Signals that are ignored stay ignored: nohup and a shell's background jobs rely on it.
     """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -38,16 +38,16 @@ def raised() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # The block may have had its reasons to change it for good.
+            # The block may have changed it for good.
             if signal.getsignal(number) is interrupt:
                 signal.signal(number, handler)
 
 
 @contextmanager
 def piped(numbers: Sequence[int]) -> Iterator[int]:
-    """Have these signals only arrive as bytes, their numbers, at the descriptor that is given.
+    """In the block these signals do nothing but arrive, as bytes, at the descriptor given.
 
-    Of a program's main thread. The block may end with other handlers, which stay.
+    For a program's main thread. Handlers that the block has set itself stay.
     """
 
     def note(_number: int, _frame: FrameType | None) -> None:

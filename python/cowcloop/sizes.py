@@ -28,7 +28,7 @@ def parse_size(text: str) -> int:
 
 
 def size_of(value: int | str | None) -> int | None:
-    """Bytes, which may be given as text; None stays what it is."""
+    """Bytes, which may be given as text; None stays None."""
     return parse_size(value) if isinstance(value, str) else value
 
 

@@ -29,7 +29,7 @@ def locate(image: StrPath) -> Source:
     if _is_stream(text):
         message = "an image is read from any place in it, and a pipe cannot be sought"
         raise InvalidInputError(f"{text}: {message}: save it in a file first")
-    # Most names are no such thing, and cost nothing.
+    # Most names are not of this form, and are done with here.
     if ":/" not in text or os.path.lexists(text):
         return image
     at = text.find(":/")

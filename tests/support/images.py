@@ -60,7 +60,7 @@ def make_ext2(out: Path, kib: int = EXT2_KIB) -> None:
         *(out, str(kib)),
         env=FAKE_TIME,
     )
-    # mke2fs copies the change times, which nobody can set, from the tree.
+    # mke2fs copies the change times, which no program can set, from the tree.
     names = ["/", *(f"/{path.relative_to(folder)}" for path in sorted(folder.rglob("*")))]
     commands = "".join(
         f"set_inode_field {name} {stamp} {value}\n"

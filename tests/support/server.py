@@ -189,7 +189,7 @@ def listed(env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on just now."""
+    """A TCP port that no program listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]

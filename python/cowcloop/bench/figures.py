@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class Figures:
-    """What came out of repeating one work in one way, and what kernel cloop did beside it."""
+    """The results of repeating one task in one way, and what kernel cloop did beside it."""
 
     work: str
     way: str

@@ -43,7 +43,7 @@ def at_random(read: Reader, places: list[int], size: int) -> float:
 
 
 def _buffer(size: int) -> memoryview:
-    """Memory aligned for O_DIRECT; it goes with the last view of it, which Ctrl-C may leave."""
+    """Memory aligned for O_DIRECT; freed with the last view of it, which may outlive a Ctrl-C."""
     return memoryview(mmap.mmap(-1, size))
 
 

@@ -1,4 +1,4 @@
-"""The works of `cowcloop bench`, each several times, kernel cloop in turn with them."""
+"""The tasks of `cowcloop bench`, each done several times, in turn with kernel cloop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cowcloop.disk import Disk
 from cowcloop.server import serve
 from cowcloop.source import locate
 
-# Cold reads all over a large image would take long, and say no more.
+# Cold reads of every block of a large image would take long, and show nothing more.
 _MOST_READS = 20_000
 _RAW_BLOCK = 64 << 10
 

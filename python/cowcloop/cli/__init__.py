@@ -1,7 +1,7 @@
 """The command line: ``cowcloop``.
 
-One file a command or family; `app` gathers them. Modules import what is heavy inside the
-functions, so that a command starts as quickly as it can.
+One file per command or family; `app` gathers them. Modules import what is heavy inside their
+functions, so that a command starts quickly.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. Errors are one line on standard error."""
-    # Before a command runs and after it, Ctrl-C just ends the program: Python would show where.
-    # This is what the module signal is made of, which takes longer to load than all before it.
+    # Before a command runs and after it, Ctrl-C just ends the program: Python would print a
+    # traceback. The module signal would take longer to load than everything before this line.
     signal = __import__("_signal")
     program = arguments is None
     if program and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -37,7 +37,7 @@ def _run(arguments: Sequence[str]) -> int:
     import gc
     import os
 
-    # What a command imports is in use until its end. To look for garbage in it, now and
+    # What a command imports stays in use until it ends. Looking for garbage in that, now and
     # when Python ends, would take an eighth of a short command's time.
     gc.disable()
     from cowcloop import _core, signals
@@ -89,9 +89,9 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, (Interrupted, click.Abort)):
         number = error.number if isinstance(error, Interrupted) else signal.SIGINT
         by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-        # A command may have a word on what it leaves behind.
+        # A command may add what it leaves behind.
         console.interrupted(f"interrupted{by}: {error}" if str(error) else f"interrupted{by}")
-        # As a shell shows the end of a program by a signal.
+        # The exit code that a shell reports for a program ended by a signal.
         return 128 + number
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
@@ -123,7 +123,7 @@ def _usage(error: object) -> str:
 
     assert isinstance(error, click.ClickException)
     text = error.format_message().rstrip(".")
-    # click has two ways to say it, with one name and with several.
+    # click words it in two ways, for one name and for several.
     near = re.fullmatch(r"(.*)\. \(?Did you mean (?:one of: )?(.*)\?\)?", text)
     if near:
         text = f"{near[1]}: did you mean {near[2].replace(', ', ' or ')}?"

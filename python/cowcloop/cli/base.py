@@ -10,21 +10,19 @@ import rich_click as click
 from cowcloop.cli import console, helptext
 from cowcloop.errors import InvalidInputError
 from cowcloop.files import check_cows
-from cowcloop.options import GROUPS, ServerKeywords, Tls, table
 from cowcloop.sizes import format_size, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# What the engine takes.
+# The engine's limit.
 _LARGEST_BLOCK = 64 << 20
 
 CONTEXT = {"help_option_names": ["--help"], "max_content_width": 100}
 
 
 def program_settings() -> dict[str, Any]:
-    """Settings of the whole program, for click and for the look of its help."""
-    panels = _panels()
+    """Settings of the whole program: click's own, and how help looks."""
     return {
         **CONTEXT,
         "rich_help_config": {
@@ -36,7 +34,6 @@ def program_settings() -> dict[str, Any]:
             "max_width": 100,
             "append_metavars_help_string": "{}",
             "show_arguments": False,
-            "option_groups": {"cowcloop serve": panels, "cowcloop attach": panels},
             "command_groups": {
                 "cowcloop": [
                     {
@@ -64,15 +61,6 @@ def program_settings() -> dict[str, Any]:
     }
 
 
-def _panels() -> list[dict[str, Any]]:
-    """What help of serve lists together."""
-    known = [*table(ServerKeywords).values(), *table(Tls).values()]
-    return [
-        {"name": group, "options": [option.flag for option in known if option.group == group]}
-        for group in GROUPS
-    ]
-
-
 def _more(_ctx: click.Context, _option: click.Parameter, given: tuple[bool, ...]) -> None:
     console.levels.verbose += len(given)
 
@@ -98,7 +86,7 @@ def _long_help(ctx: click.Context, _option: click.Parameter, wanted: bool) -> No
 
 
 class CommonOptions(click.Command):
-    """The options of every command, before and behind the command's name."""
+    """A command with the options that all have, before or after the command's name."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The docstring, with the indentation of its examples, which rich_click would lose."""
@@ -109,11 +97,11 @@ class CommonOptions(click.Command):
         return super().get_short_help_str(max(limit, 150))
 
     def get_help(self, ctx: click.Context) -> str:
-        """As rich_click's, without the blanks that it fills lines with."""
+        """The help of rich_click, without the blanks that it pads lines with."""
         return "\n".join(line.rstrip() for line in super().get_help(ctx).splitlines()).rstrip()
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """As click's, but the help is a result like others."""
+        """The option of click, but the help is printed as any other result."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.callback = _long_help
@@ -158,11 +146,12 @@ class Command(CommonOptions, click.RichCommand):
     """A command of the program."""
 
 
-def command(name: str) -> Callable[[Callable[..., None]], Command]:
-    """Make a function a command; its docstring is the help."""
+def command(name: str, **look: Any) -> Callable[[Callable[..., None]], Command]:
+    """Make a function a command; its docstring is the help, `look` is for rich_click."""
+    settings = {**CONTEXT, "rich_help_config": look} if look else CONTEXT
 
     def decorate(function: Callable[..., None]) -> Command:
-        made = click.command(name, cls=Command, context_settings=CONTEXT)(function)
+        made = click.command(name, cls=Command, context_settings=settings)(function)
         assert isinstance(made, Command)
         return made
 

@@ -1,4 +1,4 @@
-"""Completion of words in a shell: what there is to choose from, and the code for each shell.
+"""Completion of words in a shell: the choices, and the code for each shell.
 
 Each shell's code asks the program and gets a line for each choice: `plain,VALUE`, with a tab and
 a description in zsh and fish; `file,` and `dir,` leave it to the shell.
@@ -91,7 +91,7 @@ def _described(item: CompletionItem[str]) -> str:
 
 
 class Bash(shell_completion.BashComplete):
-    """bash takes --option=value for three words."""
+    """bash splits --option=value into three words."""
 
     def source(self) -> str:
         """The code for ~/.bashrc."""
@@ -131,20 +131,20 @@ _SHELLS = {"bash": Bash, "zsh": Zsh, "fish": Fish}
 
 
 def register() -> None:
-    """Have click ask these classes, not its own."""
+    """Make click use these classes instead of its own."""
     for name, shell in _SHELLS.items():
         shell_completion.add_completion_class(shell, name)
 
 
 def source(shell: str, program: click.Command) -> str:
-    """The code that completes words in a shell, without its last line end."""
+    """The code that completes words in a shell, without the final newline."""
     return _SHELLS[shell](program, {}, "cowcloop", "_COWCLOOP_COMPLETE").source().rstrip("\n")
 
 
 def served(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem[str]]:
-    """Devices and sockets; a shell takes an address with its : and ? apart."""
+    """Devices and sockets; a shell would split an address at its : and ?."""
     from cowcloop import registry
 
     records = [entry.record for entry in registry.entries() if entry.record is not None]

@@ -46,12 +46,12 @@ def error(text: str) -> None:
 
 
 def interrupted(text: str) -> None:
-    """As error(), below the line on which a terminal shows the key that was pressed."""
+    """Like error(), but below the line on which a terminal shows the key that was pressed."""
     _say(text, "\n" if sys.stderr.isatty() else "")
 
 
 def warning(text: str) -> None:
-    """One line that a person should know; not with --quiet."""
+    """One line of warning; not with --quiet."""
     if not levels.quiet:
         _say(f"warning: {text}")
 
@@ -131,7 +131,7 @@ def outcome(as_json: bool, path: str, done: dict[str, Any], text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: what suits its width on a terminal, plain columns elsewhere."""
+    """A table: fitted to the width of a terminal, plain columns elsewhere."""
     rows = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(columns, *rows)]

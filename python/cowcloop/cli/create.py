@@ -148,13 +148,13 @@ def _check(format_: str, codec: str, footer: bool, exact_and_chosen: bool) -> No
 
 
 def warn(text: str | None) -> None:
-    """Says a warning, if there is one."""
+    """Print a warning, if there is one."""
     if text is not None:
         console.warning(text)
 
 
 def place_beside(out: str) -> str | None:
-    """The directory of OUT, where that is a file; None elsewhere, as for a device."""
+    """The directory of OUT if that is a file; None otherwise, as for a device."""
     place = os.path.realpath(out)
     if out == "-" or (os.path.exists(place) and not os.path.isfile(place)):
         return None

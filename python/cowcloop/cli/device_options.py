@@ -58,6 +58,15 @@ def options_of(*classes: type) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
+def panels_of(*classes: type) -> list[dict[str, Any]]:
+    """The groups in which help lists the options of classes."""
+    known = [option for each in classes for option in options.table(each).values()]
+    return [
+        {"name": group, "options": [option.flag for option in known if option.group == group]}
+        for group in options.GROUPS
+    ]
+
+
 def _made(option: options.Option) -> Callable[[Callable[..., None]], Callable[..., None]]:
     words = [option.flag] if option.short is None else [option.short, option.flag]
     settings: dict[options.Kind, dict[str, Any]] = {

@@ -134,7 +134,7 @@ def _chosen(target: str | None, every: bool, action: str) -> list[Entry]:
 
 
 def _for_each(entries: list[Entry], action: Any, done: str) -> None:
-    """Do it for every device, also when one fails; the last failure is raised."""
+    """Act on every device, even when one fails; the last failure is raised."""
     from cowcloop import CowcloopError
     from cowcloop.cli.waiting import waiting_for
 
@@ -153,7 +153,7 @@ def _for_each(entries: list[Entry], action: Any, done: str) -> None:
 
 
 def _failed(entry: Entry, failures: int) -> str:
-    """What to say of a device that could not write all that it was given."""
+    """The warning about a device that could not write everything it was given."""
     assert entry.record is not None
     return (
         f"{entry.record.uri}: {failures} writes or flushes failed while it was served: what they "
@@ -202,7 +202,7 @@ _COLUMNS = ("ADDRESS", "IMAGE", "COWFILE", "STATE", "IN USE", "BASE READS", "COW
 
 
 def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One line a device, and one more for each further cowfile; the written one comes first."""
+    """One line per device, and one more for each further cowfile; the written one comes first."""
     address = device["mount"] or device["device"] or device["uri"]
     if device["all_interfaces"]:
         address += " (all interfaces)"

@@ -60,7 +60,7 @@ def extract_command(
 
 
 def check_input(src: str) -> None:
-    """Refuse a standard input that is closed, or a terminal, from which no binary data comes."""
+    """Refuse a standard input that is closed, or is a terminal, which yields no binary data."""
     if src == "-":
         streams.check_input()
         if sys.stdin.isatty():
@@ -68,9 +68,9 @@ def check_input(src: str) -> None:
 
 
 def check_output(out: str, as_json: bool) -> None:
-    """Refuse a standard output that is closed, or a terminal, which binary data is not for.
+    """Refuse a standard output that is closed, or is a terminal, where binary data is useless.
 
-    Nor are there two results of one command in it.
+    Two results of one command cannot share it either.
     """
     if out == "-":
         if as_json:

@@ -72,8 +72,8 @@ class _Stop:
 def _stop_requests(loop: Loop) -> Iterator[_Stop]:
     """Signals become readable bytes on a pipe that the loop watches."""
     stop = _Stop()
-    # nohup has SIGHUP ignored. A shell does so with SIGINT for what it puts into the background,
-    # but there it is how one ends a server.
+    # nohup makes a program ignore SIGHUP, and that is respected. A shell does the same with SIGINT
+    # for a job in the background, but there SIGINT is the usual way to end a server.
     with piped([n for n in _SIGNALS if n != signal.SIGHUP or not ignored(n)]) as reader:
 
         def on_signal() -> None:

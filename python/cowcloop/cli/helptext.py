@@ -1,4 +1,4 @@
-"""What help shows: --help everything, -h on one screen of 24 lines what is needed most."""
+"""What help shows: --help everything, -h the essentials on one screen of 24 lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHORT = "cowcloop.short_help"
 
 
 def paragraphs(command: click.Command) -> list[tuple[bool, list[str]]]:
-    """Those of a command's docstring: whether lines are kept as they are, and the lines."""
+    """A docstring's paragraphs: whether to keep its lines as they are, and these."""
     found = []
     for part in inspect.cleandoc(command.help or "").split("\n\n"):
         lines = part.splitlines()
@@ -52,19 +52,19 @@ def prose(ctx: click.Context, command: click.Command) -> Text:
 
 
 def shown(ctx: click.Context, params: list[click.Parameter]) -> list[click.Parameter]:
-    """The parameters that the help being made is to show."""
+    """The parameters that this help shows."""
     if _SHORT not in ctx.meta:
         return params
     return [p for p in params if p.name not in _RARE and not getattr(p, "rare", False)]
 
 
 def shown_commands(ctx: click.Context, names: list[str]) -> list[str]:
-    """The commands that the help being made is to show."""
+    """The commands that this help shows."""
     return [name for name in names if name not in _RARE_COMMANDS] if _SHORT in ctx.meta else names
 
 
 def short(ctx: click.Context) -> str:
-    """Help without what is rare."""
+    """Help without the rare options."""
     command = copy.copy(ctx.command)
     command.epilog = f"{ctx.command_path} --help says more."
     ctx.meta[_SHORT] = True

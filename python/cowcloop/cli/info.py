@@ -42,7 +42,7 @@ def info_command(file: str, as_json: bool) -> None:
         found = _core.cow_info(file)
     else:
         found = {"image": file, **_core.image_info(source)}
-    # The engine's is for people: it does not have the bytes of a name that is no text.
+    # The engine's name is for display: it loses bytes that are not UTF-8.
     found["path"] = file
     if as_json:
         console.result_json(found)

@@ -21,7 +21,7 @@ from cowcloop.sizes import format_size
 
 _INTERVAL = 1.0
 
-# Those of a cowfile, and how wide each is at least: figures that change must not move the others.
+# The columns of a cowfile, each with its least width: figures that change must not move others.
 _COLUMNS = {
     "COWFILE": 10,
     "BASE": 11,
@@ -44,13 +44,13 @@ class Shown:
 
 
 class Rates:
-    """What grew since the last look, per second."""
+    """The growth of counters since the last look, per second."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, ...], tuple[float, float]] = {}
 
     def of(self, key: tuple[str, ...], value: float, now: float) -> float | None:
-        """None at the first look, and where a counter began anew."""
+        """None at the first look, and where a counter has started again."""
         before = self._last.get(key)
         self._last[key] = (value, now)
         if before is None or value < before[0] or now <= before[1]:
@@ -59,7 +59,7 @@ class Rates:
 
 
 def shown(device: dict[str, Any], rates: Rates, now: float) -> Shown:
-    """What is drawn of a device."""
+    """A device as it is drawn."""
     name = str(device["id"])
     address = str(device["mount"] or device["device"] or device["socket"] or device["uri"])
     if "error" in device:
@@ -135,7 +135,7 @@ def _free(path: str) -> str:
 
 
 def watch(describe: Callable[[], list[dict[str, Any]]]) -> None:
-    """Draw until it is interrupted; `describe` tells of all devices."""
+    """Draw until interrupted; `describe` returns all devices."""
     rates = Rates()
     out = Console()
 

@@ -9,7 +9,7 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, IMAGE, command
-from cowcloop.cli.device_options import LOG, check_device, check_log, options_of
+from cowcloop.cli.device_options import LOG, check_device, check_log, options_of, panels_of
 from cowcloop.options import ServerKeywords, Tls, table
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _served(function: Callable[..., None]) -> Callable[..., None]:
     return IMAGE(COWS(options_of(ServerKeywords, Tls)(LOG(function))))
 
 
-@command("serve")
+@command("serve", option_groups={"cowcloop serve": panels_of(ServerKeywords, Tls)})
 @_served
 @click.option("--exit-with-parent", is_flag=True, help="End when the calling process ends.")
 @click.option("--print-command", is_flag=True, help="Print nbdkit's command line; run nothing.")
@@ -93,7 +93,7 @@ def _print_command(options: ServeOptions) -> None:
     console.result(shlex.join(nbdkit_command(options, address, foreground=True)))
 
 
-@command("attach")
+@command("attach", option_groups={"cowcloop attach": panels_of(ServerKeywords, Tls)})
 @_served
 @click.pass_obj
 def attach_command(state: console.State, /, log: str | None, **values: Any) -> None:
@@ -132,7 +132,7 @@ def _check_nbdkit_args(words: tuple[str, ...], background: bool) -> None:
     for word in words:
         option = word.partition("=")[0]
         for names, why in refused.items():
-            # A long one may be cut short; behind a short one its value or others may follow.
+            # A long option may be abbreviated; a short one may be followed by its value or others.
             if option.startswith("--"):
                 found = any(name.startswith(option) for name in names.split())
             else:

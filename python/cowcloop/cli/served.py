@@ -1,4 +1,4 @@
-"""What `list` and `list --watch` show alike of a served device, which is as --json has it."""
+"""What `list` and `list --watch` both show of a served device, given as in --json."""
 
 from __future__ import annotations
 

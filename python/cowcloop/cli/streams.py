@@ -9,18 +9,18 @@ import sys
 
 
 def open_missing() -> None:
-    """Open what is closed of them, so that no other file gets its number.
+    """Open those that are closed, so that no other file gets their numbers.
 
     Else messages, or the input of another program, would be read from and written to that file.
     """
-    # The wrong way round: to use one stays an error.
+    # The wrong way round, so that using one is still an error.
     for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
         try:
             os.fstat(number)
         except OSError:
             # The lowest free number is this one. The programs that we run have it, too.
             os.set_inheritable(os.open(os.devnull, flags), True)
-    # Python itself has none for a number that was closed when it began.
+    # Python makes no stream for a number that was closed when it started.
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, closefd=False)
     if sys.stdout is None:
@@ -32,7 +32,7 @@ def open_missing() -> None:
 def take_any_name() -> None:
     """Have a file name written to standard output as it is, whatever its bytes.
 
-    What the output's encoding lacks is shown with backslashes, as standard error does it anyway.
+    What the output's encoding lacks is shown with backslashes, as on standard error.
     """
     codecs.register_error("cowcloop", _written_otherwise)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -48,7 +48,7 @@ def _written_otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def drop_unwritten() -> None:
-    """Forget what cannot be written: Python would try again when it ends, and complain."""
+    """Drop what cannot be written: Python would try again at its end, and complain."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

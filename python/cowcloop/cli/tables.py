@@ -21,9 +21,10 @@ _INDENT = "  "
 def fitting(
     columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console, *, left: int
 ) -> RenderableType:
-    """What suits the terminal. The first ``left`` columns are words, the others figures.
+    """A table, or paragraphs where the terminal is too narrow.
 
-    The first column names a thing; rows in which it is empty say more about the one before.
+    The first ``left`` columns are words, the others figures. The first
+    column names a thing; rows in which it is empty say more about the one before.
     """
     widths = [max(map(len, column)) for column in zip(columns, *rows)]
     if sum(widths) + _PADDING * len(widths) > console.width:

@@ -1,4 +1,4 @@
-"""A TARGET on the command line: a served device, or the cowfile that one has in use."""
+"""A TARGET on the command line: a served device, or a cowfile that a device has in use."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def cowfile_place(target: str) -> str:
 
 
 def _find(target: str) -> Entry:
-    """A served device; what looks like the name of a file is said to be missing as one."""
+    """A served device; a target that looks like a file name is reported missing as a file."""
     import errno
 
     from cowcloop import registry

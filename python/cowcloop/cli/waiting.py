@@ -1,4 +1,4 @@
-"""Says what a command waits for, when that takes long."""
+"""Tells the user what a command is waiting for, when that takes long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE = 5.0
 def waiting_for(entry: Entry) -> Iterator[None]:
     """Name the server in the block when it is stopped, at once, or when it is slow."""
     record = entry.record
-    # Of one that has ended, the number may be another process's.
+    # Once a server has ended, its number may be another process's.
     if record is None or not entry.alive():
         yield
         return

@@ -1,7 +1,6 @@
-"""umount: everything to disk, then backwards through all that mount made.
+"""umount: everything to disk, then undo all that mount did, in reverse.
 
-Each step looks at what is there, so that it does for what a crash has left as well, and can be
-repeated.
+Each step looks at what is there, so it also cleans up after a crash, and can be repeated.
 """
 
 from __future__ import annotations
@@ -188,7 +187,7 @@ def _unmount(point: str, named: str) -> None:
 
 
 def _wait_for_loop_devices(folder: Path, place: str) -> None:
-    """Wait until the kernel has let go; take away those that are not mounted."""
+    """Wait until the kernel has released them; detach those that are not mounted."""
     end = time.monotonic() + _PATIENCE
     while True:
         devices = mounts.loop_devices(folder)

@@ -1,4 +1,4 @@
-"""Which fuse2fs may write."""
+"""Which versions of fuse2fs may write."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ WITHOUT_REPLAY = {
     "f2fs": "norecovery",
     "nilfs2": "norecovery",
 }
-# Those that have none; bcachefs's is its own business.
+# Those without such an option, or, as bcachefs, with one that is not for this.
 _REPLAYING = ("bcachefs", "hfsplus", "jfs", "ntfs", "reiser4", "reiserfs")
 
 # What mends one that its driver does not mount writable as it was left.

@@ -78,7 +78,7 @@ def mount(
             if entry is not None:
                 with contextlib.suppress(CowcloopError, OSError):
                     ending.release(entry, discard=True)
-            # What failed may have failed by a signal that reached a program of ours.
+            # The failure may be due to a signal that reached one of our programs.
             interrupts.check()
             raise
 
@@ -227,7 +227,7 @@ def _mount_by_fuse2fs(
 
 
 def _warnings(record: registry.Record, volume: probe.Volume, wanted: MountOptions) -> Iterator[str]:
-    """What the user does not expect of a mount that has been made."""
+    """What may surprise the user about a mount that has been made."""
     if record.read_only:
         return
     if not record.never_written:

@@ -133,7 +133,7 @@ class Picture:
 
 
 def _percent(part: int, whole: int) -> str:
-    """A share with one digit, in which little is not nothing and most is not all."""
+    """A share with one digit; a little is never shown as 0, nor most as 100."""
     share = 100 * part / whole if whole else 0.0
     if part and share < 0.05:
         return "< 0.1 %"
@@ -150,7 +150,7 @@ def _shade(stored: int, data: int) -> int:
 
 
 def _cell_of(size: int, cells: int, at: int) -> int:
-    """As the engine has it."""
+    """As the engine divides it."""
     return ((at + 1) * cells - 1) // size
 
 

@@ -12,7 +12,7 @@ _PALETTED = 3
 
 
 def png(picture: Picture) -> bytes:
-    """As a PNG file. What is written in it is in a text field of the file too."""
+    """As a PNG file. Its words are in a text field of the file, too."""
     drawing = draw(picture)
     rows = _pixels(drawing)
     header = struct.pack(">IIBBBBB", drawing.width, drawing.height, 8, _PALETTED, 0, 0, 0)

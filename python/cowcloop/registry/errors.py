@@ -1,4 +1,4 @@
-"""What may go wrong with the registry's directory."""
+"""The error of the registry."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from cowcloop.registry.record import Record
 def entries() -> list[Entry]:
     """The served devices, oldest first; entries whose process is gone are removed.
 
-    But one whose mount is still there stays, so that it can be unmounted.
+    An entry whose mount is still there stays, so that it can be unmounted.
     """
     root = directory()
     found = []

@@ -1,4 +1,4 @@
-"""Where a server ends: is everything on disk, the cowfile closed, and still there?"""
+"""The end of a server: is everything on disk, and the cowfile closed and still there?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cowcloop.errors import ImageFormatError
 from cowcloop.locks import is_locked
 from cowcloop.server.errors import ServerError
 
-# Seconds for a server to tell its state. It may be writing much to a slow medium.
+# Seconds for a server to report its state. It may be writing much to a slow medium.
 STATUS_TIMEOUT = 60.0
 
 
@@ -28,7 +28,7 @@ def removed_cowfile(
 ) -> Removed | None:
     """A running server's cowfile that has been removed, if one has.
 
-    None as well when nothing is heard in time (seconds); ControlError when it refuses to tell.
+    None also when it does not answer in time (seconds); ControlError when it refuses.
     """
     try:
         status = control.status(channel, record, timeout=timeout)
@@ -44,10 +44,10 @@ def check_closed(cow: str | None) -> None:
     """ServerError when a cowfile was not closed; None stands for a device that has none."""
     if cow is None or not os.path.exists(cow):
         return
-    # Another program may have opened it already, and then it is that one's.
+    # Another program may have opened it already: then closing it is up to that program.
     if _state(cow) in (states.CLEAN, None) or is_locked(cow):
         return
-    # Nor do they have it now; if they had, they have closed it.
+    # It is not locked. A program that had it a moment ago has closed it, so look again.
     state = _state(cow)
     if state not in (states.CLEAN, None):
         raise ServerError(

@@ -17,7 +17,7 @@ from cowcloop.server.address import Address
 from cowcloop.server.options import ServeOptions, absolute
 from cowcloop.source import file_of
 
-# Threads of a connection where there is one processor: of more, each only has to be woken.
+# Threads per connection on a single processor: more of them would only have to be woken.
 _FEW_THREADS = 4
 # How many of these may wait while the image is suspended: one is left for all else.
 _FEW_WAITING = 3
@@ -91,7 +91,7 @@ def _image_args(options: ServeOptions) -> list[str]:
 
 
 def _parameters(options: ServeOptions) -> Iterator[str]:
-    """The plugin's parameters of the options that were given."""
+    """The plugin's parameters for the options that were given."""
     for name, option in table(ServerKeywords).items():
         value = options.given.get(name)
         if value is not None and option.plugin:

@@ -124,7 +124,7 @@ class Server:
         check_closed(self.options.writable_cow)
 
     def _lost(self) -> str | None:
-        """What is lost when the server ends now, as a line."""
+        """What would be lost if the server ended now, in one line."""
         if self.options.writable_cow is None and self.options.sessions is None:
             return None
         with contextlib.suppress(CowcloopError):

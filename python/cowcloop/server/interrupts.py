@@ -1,4 +1,4 @@
-"""Ctrl-C, and what else asks a program to end, at a command that starts what outlives it."""
+"""Ctrl-C and other requests to end, for a command that starts programs that outlive it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Interrupts:
 def noted_interrupts() -> Iterator[Interrupts]:
     """Note signals in the block, of a program's main thread; those that are ignored stay so.
 
-    When the block has done its work it is too late, and they are ignored until the program ends:
+    After the block has done its work they come too late, and are ignored until the program ends:
     its exit code must not say that it was interrupted.
     """
     numbers = [number for number in _NOTED if not ignored(number)]

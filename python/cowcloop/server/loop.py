@@ -1,4 +1,4 @@
-"""Waiting on several descriptors at once: the whole of what the server's life cycle needs."""
+"""Waiting on several descriptors at once: all that the server's life cycle needs."""
 
 from __future__ import annotations
 

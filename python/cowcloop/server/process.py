@@ -169,7 +169,7 @@ class Nbdkit:
         return f"nbdkit ended with exit status {self.status} and did not say why"
 
     def release(self) -> None:
-        """Let it live on when we end."""
+        """Let it outlive us."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._lifeline, b"\n")
 

@@ -1,4 +1,4 @@
-"""What a server in the background is asked for while it goes on."""
+"""Requests to a server in the background while it runs."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ systems are unmounted. So each program of a device runs in a scope of its own. A
 keeper, has no process: when the system goes down, it runs `cowcloop.shutdown`, which unmounts
 and ends the device in the right order (`_order` says where that stands among all the others).
 What a keeper cannot end, because something uses it, goes on until systemd's last kill, which
-comes after all unmounts. Where systemd does not run, nothing of this happens.
+comes after all unmounts. Without systemd none of this happens.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BOOTED = Path("/run/systemd/system")
 # What only an initramfs has: dracut's and mkosi's, and initramfs-tools'.
 _INITRAMFS = ("/etc/initrd-release", "/conf/initramfs.conf")
 
-# However slow a medium is to which everything is to be written.
+# Time to write everything, however slow the medium.
 _PATIENCE = "TimeoutStopSec=5min"
 
 # Not all of Python is loaded for an entry that is gone, as it is when a device was detached.
@@ -33,7 +33,7 @@ _STOP = 'test ! -e "$0/lock" || exec "$1" -m cowcloop.shutdown "$0"'
 
 
 def own_scope(entry: str, program: str) -> list[str]:
-    """What to write before a command, so that it gets a scope of its own; nothing without systemd.
+    """The words that run a command in a scope of its own; none without systemd.
 
     The command keeps its process number, and the descriptors that it inherits.
     """
@@ -73,7 +73,7 @@ def keep(entry: registry.Entry) -> None:
     command = [*_run(), f"--unit=cowcloop-{entry.id}.service", about]
     for each in properties:
         command += ["-p", each]
-    # Without it the device is as good as it was without systemd.
+    # If that fails, the device is no worse off than without systemd.
     subprocess.run([*command, "--", "/bin/true"], **_SILENT)  # type: ignore[call-overload]
 
 
