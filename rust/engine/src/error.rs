@@ -1,4 +1,4 @@
-//! One error type: a small kind to decide by, and one line to show.
+//! One error type: a small kind for decisions, and one line to show.
 
 use std::fmt;
 use std::io;
@@ -9,23 +9,23 @@ use rustix::io::Errno;
 /// The engine's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, as far as a caller decides by it.
+/// The kinds of failure that callers tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The operating system refused: the source error has the reason.
     Io,
-    /// The file is not of the format that it should be.
+    /// The file does not have the format that it should have.
     Format,
-    /// The format is known, and so is that this version or codec cannot be read.
+    /// The format is known, but this version or codec cannot be read.
     Unsupported,
-    /// Stored data does not decode to what was stored, or is missing.
+    /// Stored data does not decode to its original, or is missing.
     Damaged,
     /// Two files that do not belong together: a cowfile of another base.
     Mismatch,
     /// The file is in use elsewhere.
     Busy,
-    /// What lies where a new file is to be would be lost.
+    /// A file in the place of a new one would be lost.
     Exists,
     /// A cowfile that needs repair first.
     Dirty,
@@ -43,8 +43,8 @@ pub enum ErrorKind {
     Cancelled,
 }
 
-/// The cause of a failure while the medium is out: not the system's own `ENOMEDIUM`, which a drive
-/// without a disc has for as long as it likes.
+/// The cause of a failure while the medium is out. It is not the system's own `ENOMEDIUM`,
+/// which a drive returns as long as it has no disc.
 #[derive(Debug, Clone, Copy)]
 pub struct MediumOut;
 
@@ -56,10 +56,10 @@ impl fmt::Display for MediumOut {
 
 impl std::error::Error for MediumOut {}
 
-/// What failed, where, and what to do about it.
+/// A failure: what, where, and the remedy.
 ///
-/// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE]`.
-/// Clones are cheap: one failed flush answers every caller that waited for it.
+/// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE]`. Clones are
+/// cheap: one failed flush answers every caller that waited for it.
 #[derive(Debug, Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -84,8 +84,8 @@ impl Error {
 
     /// An operating system's error: `message` says what was being done.
     ///
-    /// The kind follows from the system's: full disks, read-only file systems
-    /// and stale handles keep their meaning.
+    /// The kind follows from the system's error: full disks, read-only file systems and
+    /// stale handles keep their meaning.
     pub fn io(subject: impl Into<String>, message: impl Into<String>, source: io::Error) -> Self {
         let kind = match source.kind() {
             _ if source.get_ref().is_some_and(|inner| inner.is::<MediumOut>()) => {
@@ -103,12 +103,12 @@ impl Error {
         }))
     }
 
-    /// What went wrong.
+    /// The kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// What it went wrong with, usually a file's name.
+    /// The subject, usually a file's name.
     pub fn subject(&self) -> &str {
         &self.0.subject
     }
@@ -150,7 +150,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// The system's words without the number that Rust puts behind them.
+/// The system's words without the number that Rust appends.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error") {

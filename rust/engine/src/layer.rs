@@ -1,10 +1,10 @@
-//! What lies under a device: something of a fixed size that can be read.
+//! The layers under a device: readable, and of a fixed size.
 
 use std::ops::ControlFlow;
 
 use crate::Result;
 
-/// What a range of a device is known to hold without reading it.
+/// What is known of a range of a device without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExtentKind {
     /// Bytes that must be read.
@@ -20,7 +20,7 @@ pub struct Extent {
     pub offset: u64,
     /// Length in bytes; never 0.
     pub length: u64,
-    /// What the range holds.
+    /// What is known of the range.
     pub kind: ExtentKind,
 }
 
@@ -31,7 +31,7 @@ impl Extent {
     }
 }
 
-/// Where [`Layer::extents`] sends what it finds. `Break` ends the walk early.
+/// Receives what [`Layer::extents`] finds. `Break` ends the walk early.
 pub type ExtentSink<'a> = &'a mut dyn FnMut(Extent) -> ControlFlow<()>;
 
 /// Passes on what `walk` finds, with neighbouring extents of one kind joined.
@@ -62,7 +62,7 @@ pub fn join_extents(
     walked
 }
 
-/// What a layer has done since it was opened.
+/// Counters of a layer since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LayerCounters {
     /// Read requests to the storage below.
@@ -94,8 +94,8 @@ pub trait Layer: Send + Sync {
     /// unspecified.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
 
-    /// The same for bytes that are to be kept elsewhere: where there is a checksum that covers
-    /// them, they are given out only when it was found right.
+    /// As [`read_at`](Self::read_at), for bytes that are to be kept elsewhere: bytes that a
+    /// checksum covers are returned only after it was checked.
     fn read_checked(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.read_at(buf, offset)
     }
@@ -106,8 +106,8 @@ pub trait Layer: Send + Sync {
     /// answer; `Zero` is given only where the layer knows.
     fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()>;
 
-    /// Reads of whole blocks of this many bytes, at multiples of it, cost least:
-    /// the block size of what is compressed. May not divide the size.
+    /// Reads of whole blocks of this many bytes, at multiples of it, cost least: the block
+    /// size of a compressed image. May not divide the size.
     fn read_unit(&self) -> u64 {
         4096
     }
@@ -115,9 +115,9 @@ pub trait Layer: Send + Sync {
     /// A hint that the range will be read soon. May do nothing.
     fn prefetch(&self, _offset: u64, _length: u64) {}
 
-    /// Lets the layer use threads of its own from now on: to read ahead, to
-    /// check what was served unchecked. Not to be called before the process has
-    /// forked, where it does: threads do not survive that.
+    /// Lets the layer use threads of its own from now on: to read ahead, and to check
+    /// blocks that were served unchecked. Must not be called before the process forks:
+    /// threads do not survive that.
     fn start(&self) {}
 
     /// A strong identity of the content (32 bytes), by which a cowfile knows

@@ -1,16 +1,16 @@
-//! How far a long job is, and whether it is still wanted.
+//! The progress of a long job, and whether it is still wanted.
 
 use crate::{Error, ErrorKind, Result};
 
 /// Told of the progress of a job, in bytes of the device, from any thread.
 pub trait Progress: Sync {
-    /// The job is of this many bytes. Not called where that is not known: a pipe.
+    /// The job has this many bytes. Not called where the number is not known: for a pipe.
     fn total(&self, _bytes: u64) {}
 
     /// This many more bytes are done.
     fn advance(&self, bytes: u64);
 
-    /// Whether to stop. Asked some ten times a second at least.
+    /// Whether to stop. Called at least some ten times a second.
     fn cancelled(&self) -> bool {
         false
     }

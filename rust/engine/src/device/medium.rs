@@ -1,8 +1,8 @@
 //! The medium of the base, which can be taken out and put back under a device in use.
 //!
-//! Nothing waits in here, and so nothing that waits holds a lock or a thread that another request
-//! needs: a request for what lies on the medium fails at once with `NoMedium` while it is out, and
-//! the caller, which knows what it has to wait with, is told when to try again.
+//! Nothing waits in here, so nothing that waits holds a lock or a thread that another
+//! request needs. While the medium is out, a request for data on it fails at once with
+//! `NoMedium`; the caller, which knows its own way to wait, is told when to try again.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::{Device, DeviceOptions};
 use crate::storage::{Exchange, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
-/// What is told to a caller that asked for it: whether the medium is back.
+/// Tells a caller that asked for it whether the medium is back.
 type Told = Box<dyn FnOnce(bool) + Send>;
 
-/// The image's file, and what is needed to know it again.
+/// The image's file, and the identity by which it is recognized.
 pub(super) struct Medium {
     exchange: Arc<Exchange>,
     options: DeviceOptions,
@@ -30,7 +30,7 @@ pub(super) struct Medium {
 struct State {
     /// The base's identity while the medium is out: it cannot be asked then.
     out: Option<[u8; 32]>,
-    /// Requests are not to wait for it.
+    /// Requests shall not wait for it.
     given_up: bool,
     waiting: Vec<Told>,
 }
@@ -116,9 +116,9 @@ impl Device {
         self.own_medium()?.resume(&self.image)
     }
 
-    /// Calls `told` once it is worth trying a request again that failed with `NoMedium`: with
-    /// `true` when the medium is back, with `false` when it is not to be waited for any more.
-    /// Where either is so already, it is called before this returns.
+    /// Calls `told` once it is worth repeating a request that failed with `NoMedium`: with
+    /// `true` when the medium is back, with `false` when waiting is over for good. If
+    /// either is the case already, it is called before this returns.
     pub fn when_back(&self, told: impl FnOnce(bool) + Send + 'static) {
         match &self.medium {
             Some(medium) => medium.when_back(Box::new(told)),
@@ -126,7 +126,7 @@ impl Device {
         }
     }
 
-    /// Has all that wait for the medium be told that it is not coming back, until it is resumed.
+    /// Tells all that wait for the medium that it is not coming back, until it is resumed.
     pub fn give_up(&self) {
         if let Ok(medium) = self.own_medium() {
             medium.give_up();

@@ -24,7 +24,7 @@ pub struct Device {
     base: Image,
     /// Lowest first; only the last may be writable.
     overlays: Vec<Arc<Overlay>>,
-    /// What is read: the last overlay, or the base.
+    /// Reads go here: the last overlay, or the base.
     top: Arc<dyn Layer>,
     /// Where the image's file can be exchanged; not for a base that was given open.
     medium: Option<Arc<Medium>>,
@@ -63,7 +63,7 @@ impl Device {
         self.writable().is_err()
     }
 
-    /// What is read: the base with every cowfile applied.
+    /// The base with every cowfile applied, as reads see it.
     pub fn layer(&self) -> &Arc<dyn Layer> {
         &self.top
     }
@@ -78,7 +78,7 @@ impl Device {
         &self.overlays
     }
 
-    /// One line for people: image, cowfiles and size.
+    /// One line for users: image, cowfiles and size.
     pub fn description(&self) -> String {
         let mut line = self.image.clone();
         for overlay in &self.overlays {
@@ -192,8 +192,8 @@ impl Device {
         }
     }
 
-    /// Flushes and closes the cowfile cleanly; requests that wait for a suspended
-    /// medium are given up; later writes are refused. May be repeated.
+    /// Flushes and closes the cowfile cleanly; requests that wait for a suspended medium
+    /// fail; later writes are refused. May be repeated.
     pub fn close(&self) -> Result<()> {
         self.give_up();
         match self.overlays.last() {

@@ -15,7 +15,7 @@ use crate::{memory, Error, ErrorKind, Layer, Result};
 /// The name of a cowfile that is kept in memory and thrown away.
 pub const MEMORY: &str = ":memory:";
 
-/// What can be done to a cowfile before a device opens it.
+/// A step on a cowfile before a device opens it.
 pub type Prepare = fn(&Path) -> Result<()>;
 
 /// How a device is put together.
@@ -23,17 +23,17 @@ pub type Prepare = fn(&Path) -> Result<()>;
 pub struct DeviceOptions {
     /// How the base is read.
     pub image: ImageOptions,
-    /// Where in its file the image lies (offset and length in bytes, in order),
-    /// when it is a part of the file: in an ISO 9660 image, say. Empty: all of it.
+    /// Where the image lies in its file (offset and length in bytes, in order), when it is
+    /// a part of the file: in an ISO 9660 image, for example. Empty: all of it.
     pub image_ranges: Vec<(u64, u64)>,
-    /// What messages call such an image; `None`: its file's path.
+    /// The name of such an image in messages; `None`: its file's path.
     pub image_name: Option<String>,
     /// Open the last cowfile read-only too.
     pub read_only: bool,
     /// Create the last cowfile when it is missing.
     pub create: bool,
-    /// What is done to the last cowfile before it is opened, when it is there and is to be
-    /// written: a repair, say.
+    /// Run on the last cowfile before it is opened, when it exists and is to be written: a
+    /// repair, for example.
     pub prepare: Option<Prepare>,
     /// Bytes that a `:memory:` overlay may take; `None`: half of the machine's memory.
     pub memory_limit: Option<u64>,
@@ -46,11 +46,11 @@ pub struct DeviceOptions {
 impl Device {
     /// Opens `image` with `cows` on top, lowest first, the last one writable.
     ///
-    /// A cow named `:memory:` is an overlay in memory. Without cows the device
-    /// is read-only.
+    /// A cow named `:memory:` is an overlay in memory. Without cows the device is
+    /// read-only.
     ///
     /// # Errors
-    /// What the image and each cowfile have to say against it.
+    /// Those of opening the image and each cowfile.
     pub fn open(image: &Path, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
         let name = options.image_name.clone().unwrap_or_else(|| image.display().to_string());
         let exchange = Arc::new(Exchange::new(open_image(image)?, image));
@@ -63,10 +63,10 @@ impl Device {
         Ok(device)
     }
 
-    /// Another device on the same base, of which this one alone can let go.
+    /// Another device on the same base, which alone can let go of its medium.
     ///
     /// # Errors
-    /// What each cowfile has to say against it.
+    /// Those of opening each cowfile.
     pub fn beside(&self, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
         let mut device = Device::on(self.image.clone(), self.base.clone(), cows, options)?;
         device.medium = self.medium.clone();

@@ -25,7 +25,7 @@ pub struct ImageOptions {
     pub cache_bytes: u64,
     /// Threads that inflate ahead of readers; 0: one per core.
     pub threads: usize,
-    /// Inflate and check a whole block before any byte of it is given out.
+    /// Inflate and check a whole block before any byte of it is returned.
     pub strict: bool,
 }
 
@@ -44,7 +44,7 @@ pub enum Image {
     Cloop(Arc<CloopImage>),
     /// Anything else: the bytes as they are.
     Raw(Arc<RawImage>),
-    /// A layer that is no image of these kinds: a simulated one, say.
+    /// A layer that is no image of these kinds: a simulated one, for example.
     Other(Arc<dyn Layer>),
 }
 
@@ -62,14 +62,14 @@ impl Image {
                 let message = "this is a cowfile, not an image: name its image before it";
                 Err(Error::new(ErrorKind::Format, storage.name(), message))
             }
-            // A gzip stream may be a disk's first bytes, whatever is in it.
+            // A disk may begin with a gzip stream, whatever is in the stream.
             FileKind::GzippedCowfile | FileKind::Raw => {
                 RawImage::open(storage).map(|image| Image::Raw(Arc::new(image)))
             }
         }
     }
 
-    /// The image as something to read.
+    /// The image as a layer.
     pub fn layer(self) -> Arc<dyn Layer> {
         match self {
             Image::Cloop(image) => image,

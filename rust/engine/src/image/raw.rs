@@ -38,7 +38,7 @@ impl RawImage {
         Ok(RawImage { storage, size, reads: AtomicU64::new(0), read_bytes: AtomicU64::new(0) })
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         self.storage.name()
     }
@@ -66,7 +66,8 @@ impl Layer for RawImage {
             let failed = |error| self.failed(at, error);
             let data = match self.storage.next_data(at).map_err(failed)? {
                 Some(data) => data.min(end),
-                // What a file has lost since it was opened is no hole: reading it must fail.
+                // A file that has become shorter has no hole at its end: reading there must
+                // fail.
                 None => self.storage.len().map_err(failed)?.clamp(at, end),
             };
             let (to, kind) = match data > at {
@@ -96,7 +97,8 @@ impl Layer for RawImage {
         if self.size > IDENTITY_HEAD + IDENTITY_SAMPLE {
             let span = self.size - IDENTITY_HEAD - IDENTITY_SAMPLE;
             for i in 1..=IDENTITY_SAMPLES {
-                // In 128 bits: the product passes 64 for images that do not exist yet.
+                // In 128 bits: for images larger than any that exist yet, the product
+                // passes 64.
                 let at = u128::from(span) * u128::from(i) / u128::from(IDENTITY_SAMPLES);
                 let at = IDENTITY_HEAD + at as u64;
                 self.storage.read_exact_at(&mut bytes, at).map_err(|e| self.failed(at, e))?;

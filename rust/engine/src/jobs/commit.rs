@@ -21,8 +21,7 @@ use crate::overlay::Overlay;
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
-/// How much of the device is worked on in one piece, in bytes, unless one
-/// block is more.
+/// Bytes of the device that are handled in one piece, unless one block is more.
 const PIECE: u64 = 512 << 10;
 
 /// How changed blocks are compressed.
@@ -42,7 +41,7 @@ impl Default for CommitOptions {
     }
 }
 
-/// What came of a [`commit()`], in bytes unless it says blocks.
+/// The outcome of a [`commit()`], in bytes unless it says blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitSummary {
     /// Size of the device, before its last block was filled with zeros.
@@ -59,11 +58,11 @@ pub struct CommitSummary {
     pub file_size: u64,
 }
 
-/// A range of blocks on its way.
+/// A range of blocks under way.
 struct Piece {
     buffer: Vec<u8>,
     blocks: Vec<(Codec, u32)>,
-    /// Those that were compressed, the others were copied.
+    /// The blocks that were compressed; the others were copied.
     new: Vec<u64>,
     length: u64,
 }
@@ -71,14 +70,13 @@ struct Piece {
 /// Writes the content of `device` into a cloop image: V4.0 with the base's layout where the
 /// base is one, else V2.0.
 ///
-/// Where the cowfiles leave out the end of the base, less than 1 KiB, it is kept.
-/// A file is read back before it gets its name: its header and index are
-/// checked, and the new blocks in it.
+/// Where the cowfiles leave out the end of the base, less than 1 KiB, it is kept. A file is
+/// read back before it gets its name: its header and index are checked, and the new blocks
+/// in it.
 ///
 /// # Errors
-/// What the device has to say of a range that cannot be read; `Damaged` when
-/// the result does not read back; `Cancelled`; the system's error. The output's
-/// place is unchanged then.
+/// The device's for a range that cannot be read; `Damaged` when the result does not read
+/// back; `Cancelled`; the system's. The output's place is unchanged then.
 pub fn commit(
     device: &Device,
     output: Output,
@@ -175,7 +173,7 @@ impl<'a> Job<'a> {
         let block_size = cloop.map_or(options.block_size, |image| image.block_size());
         let codec = match cloop {
             Some(image) if image.header().kind == Kind::V4 => {
-                // The one that most blocks have.
+                // The codec of most blocks.
                 let codecs = image.info().codecs;
                 codecs.into_iter().max_by_key(|(_, n)| *n).map_or(Codec::Zlib, |(codec, _)| codec)
             }
@@ -219,7 +217,8 @@ impl<'a> Job<'a> {
         (codec && whole && location.length > 0 && !self.touched(block)).then_some(image)
     }
 
-    /// Whether any cowfile holds a part of the block, or more device begins in it.
+    /// Whether any cowfile holds a part of the block, or the part of the device beyond the base
+    /// begins in it.
     fn touched(&self, block: u64) -> bool {
         let range = self.range(block);
         let touches = |overlay: &Arc<Overlay>| {

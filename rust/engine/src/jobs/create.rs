@@ -11,10 +11,10 @@ use crate::format::cloop::{Format, MAX_BLOCK_SIZE};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
-/// How much is read and compressed in one piece, in bytes, unless one block is more.
+/// Bytes that are read and compressed in one piece, unless one block is more.
 const PIECE: u32 = 512 << 10;
 
-/// What kind of image is made.
+/// The kind of image that is made.
 #[derive(Debug, Clone)]
 pub struct CreateOptions {
     /// Uncompressed bytes per block: a multiple of 512, at most 64 MiB.
@@ -64,7 +64,7 @@ impl CreateOptions {
     }
 }
 
-/// What came of a [`create()`], in bytes unless it says blocks.
+/// The outcome of a [`create()`], in bytes unless it says blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CreateSummary {
     /// Size of the input.
@@ -82,7 +82,7 @@ pub struct CreateSummary {
 /// A piece of the input to compress.
 struct Job {
     offset: u64,
-    /// What was read of a stream.
+    /// The bytes that were read from a stream.
     data: Option<Vec<u8>>,
     length: usize,
 }
@@ -219,8 +219,8 @@ impl Jobs<'_> {
         }
     }
 
-    /// Reads a piece of a file, unless it is a hole; whether it is one. What
-    /// was read of a stream stays as it is.
+    /// Reads a piece of a file, unless it is a hole; returns whether it is one. Bytes read
+    /// from a stream stay as they are.
     fn fetch(&self, data: &mut [u8], offset: u64) -> Result<bool> {
         let Source::Storage(storage) = &self.input.source else { return Ok(false) };
         let error = |source| {

@@ -6,8 +6,8 @@ use crate::{Error, ErrorKind};
 
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// How all blocks of an image are compressed: makes an encoder for each thread,
-/// and knows the stream of a block of zeros, so that it is compressed once.
+/// How all blocks of an image are compressed: makes an encoder for each thread, and knows
+/// the stream of a block of zeros, so that it is compressed once.
 pub(super) struct Scheme {
     pub(super) codec: Codec,
     level: Level,
@@ -17,7 +17,7 @@ pub(super) struct Scheme {
 
 impl Scheme {
     /// # Errors
-    /// `Unsupported` for a codec that images of ours cannot have.
+    /// `Unsupported` for a codec that our own images cannot have.
     pub(super) fn new(codec: Codec, level: Level, block_size: u32) -> Result<Self> {
         let mut scheme = Scheme { codec, level, block_size, zeros: Vec::new() };
         let unsupported = |reason: String| Error::new(ErrorKind::Unsupported, "create", reason);

@@ -11,11 +11,10 @@ use super::{is_zero, ordered, thread_count, window};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, Result};
 
-/// How much is read at once where the device does not ask for more, in bytes.
+/// Bytes that are read at once unless the device asks for more.
 const READ: u64 = 64 << 10;
 
-/// How much one thread works on before it asks for more, in bytes, unless one
-/// read is more.
+/// Bytes on which one thread works before it asks for more, unless one read is more.
 const PIECE: u64 = 1 << 20;
 
 /// How far ahead extents are asked for, in bytes.
@@ -39,7 +38,7 @@ impl Default for ExtractOptions {
     }
 }
 
-/// What came of an [`extract()`], in bytes.
+/// The outcome of an [`extract()`], in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExtractSummary {
     /// Size of the device and of the output.
@@ -48,10 +47,10 @@ pub struct ExtractSummary {
     pub holes: u64,
 }
 
-/// A range of the device, and what was read of it.
+/// A range of the device, and the bytes that were read from it.
 struct Piece {
     length: u64,
-    /// What is still to be appended to a stream; `None`: zeros.
+    /// The bytes still to be appended to a stream; `None`: zeros.
     data: Option<Vec<u8>>,
 }
 
@@ -153,8 +152,8 @@ pub fn extract(
     Ok(ExtractSummary { size, holes })
 }
 
-/// Copies a range one read at a time, so that what was decoded is written
-/// while it is in a processor's cache.
+/// Copies a range one read at a time, so that decoded bytes are written while they are in a
+/// processor's cache.
 fn copy(device: &dyn Layer, extent: Extent, pool: &Pool, turns: &Turns<'_>) -> Result<()> {
     let mut offset = extent.offset;
     while offset < extent.end() {
@@ -169,7 +168,7 @@ fn copy(device: &dyn Layer, extent: Extent, pool: &Pool, turns: &Turns<'_>) -> R
     Ok(())
 }
 
-/// Writes what is not zeros; how many bytes were left out.
+/// Writes the bytes that are not zeros; returns how many were left out.
 fn write_sparse(output: &Output, data: &[u8], offset: u64) -> Result<u64> {
     let mut holes = 0;
     let mut run = 0;

@@ -102,7 +102,7 @@ impl Input {
         Ok(Input { name, source: Source::Stream(file), size, identity })
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -112,14 +112,13 @@ impl Input {
         self.size
     }
 
-    /// What an output must not be; `None` where the input is no file.
+    /// The file that an output must not be; `None` where the input is no file.
     pub fn identity(&self) -> Option<FileIdentity> {
         self.identity
     }
 }
 
-/// Fills `buf` from a stream; less only at its end. `check` is asked while
-/// nothing comes.
+/// Fills `buf` from a stream; less only at its end. `check` is called while no bytes come.
 pub(super) fn fill(
     name: &str,
     mut file: &File,

@@ -1,4 +1,4 @@
-//! What a device is made of, place by place: for pictures.
+//! The content of a device, place by place: for pictures.
 
 use std::ops::ControlFlow;
 
@@ -11,26 +11,26 @@ use crate::{ExtentKind, Result};
 /// How finely a device can be divided.
 pub const MAX_CELLS: usize = 1 << 20;
 
-/// Bytes of the device between two looks at whether to go on.
+/// Bytes of the device between two checks whether to go on.
 const STEP: u64 = 1 << 30;
 
-/// What one part of a device holds, in bytes. `zero`, those of `data` and
-/// `changed` add up to the part's size.
+/// The content of one part of a device, in bytes. `zero`, the sum of `data`, and `changed`
+/// add up to the part's size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cell {
     /// Known to be zeros in the base.
     pub zero: u64,
-    /// Other bytes of the base, by what their blocks take in the image: up to
-    /// a quarter of their size, a half, three quarters, more.
+    /// Other bytes of the base, by the compressed size of their blocks: up to a quarter of
+    /// their own size, a half, three quarters, more.
     pub data: [u64; 4],
-    /// What `data` takes in the image, compressed.
+    /// The compressed size of `data` in the image.
     pub stored: u64,
     /// Bytes that live in a cowfile.
     pub changed: u64,
 }
 
 /// Divides a device into `cells` parts of the same size (but for rounding; 1 to
-/// [`MAX_CELLS`], and at most one a byte) and tells what each holds.
+/// [`MAX_CELLS`], and at most one per byte) and describes each.
 ///
 /// Costs reading the index, and the compressed bytes that may be zeros.
 ///
@@ -58,7 +58,7 @@ struct Map {
 }
 
 impl Map {
-    /// What the lowest `overlays` of the device and the base hold in a range.
+    /// The content of a range in the base and the lowest `overlays` of the device.
     fn walk(&mut self, device: &Device, overlays: usize, start: u64, end: u64) -> Result<()> {
         let Some(lower) = overlays.checked_sub(1) else {
             return self.walk_base(device.base(), start, end);

@@ -13,10 +13,10 @@ use crate::progress::{check, Progress};
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
-/// Bytes that are copied in one go.
+/// Bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
 
-/// What was merged.
+/// The outcome of a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MergeSummary {
     /// Blocks of 1 KiB that were written into the base.
@@ -29,14 +29,14 @@ pub struct MergeSummary {
 
 /// Writes every block of the cowfile into the raw file or block device `base`.
 ///
-/// The cowfile says durably that a merge is under way, and what its base is known by, before the
-/// first block is written, and says so no more once all of them are durable: an interrupted
-/// merge is completed by running it again, with that base alone. A base that is the cowfile's no
-/// longer, but holds all of its blocks, has been merged into before.
+/// Before the first block is written, the cowfile says durably that a merge is under way
+/// and how its base is recognized; once all blocks are durable, it says so no more. An
+/// interrupted merge is completed by running it again, with that base only. A base that is
+/// no longer the cowfile's, but holds all of its blocks, has been merged into before.
 ///
 /// # Errors
-/// `Mismatch` when the base is not the cowfile's;
-/// `Unsupported` for a compressed base or a packed cowfile; `Dirty`, `Busy`.
+/// `Mismatch` when the base is not the cowfile's; `Unsupported` for a compressed base or a
+/// packed cowfile; `Dirty`, `Busy`.
 pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSummary> {
     let mut cow = AtRest::open(cow, Access::Writable)?;
     let (target, raw) = open_base(base)?;
@@ -70,7 +70,7 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
     Ok(MergeSummary { blocks: cow.bitmap.count(), already: false, resumed })
 }
 
-/// The base, alone: as what is written to, and as what it holds.
+/// The base alone, both as the file to write to and as the layer to read.
 fn open_base(base: &Path) -> Result<(Arc<FileStorage>, Arc<RawImage>)> {
     let name = base.display().to_string();
     let failed = |error| Error::io(&name, "cannot open the base for writing", error);
@@ -88,7 +88,7 @@ fn open_base(base: &Path) -> Result<(Arc<FileStorage>, Arc<RawImage>)> {
     }
 }
 
-/// Copies what lives in the cowfile, durably.
+/// Copies the blocks of the cowfile, durably.
 fn write_blocks(cow: &AtRest, target: &FileStorage, progress: &dyn Progress) -> Result<()> {
     let name = target.name();
     progress.total(cow.bitmap.count() * MAPUNIT);
@@ -109,7 +109,7 @@ fn write_blocks(cow: &AtRest, target: &FileStorage, progress: &dyn Progress) -> 
 }
 
 /// Whether the base has the cowfile's bytes in each block that lives in the cowfile. Zeros
-/// alone are not taken for a proof of that.
+/// alone are no proof of that.
 fn holds(base: &dyn Layer, cow: &AtRest, progress: &dyn Progress) -> Result<bool> {
     let mut told = false;
     let mut buffers = (vec![0; CHUNK as usize], vec![0; CHUNK as usize]);
@@ -134,7 +134,8 @@ fn pieces(bitmap: &Bitmap) -> impl Iterator<Item = (u64, usize)> + '_ {
     })
 }
 
-/// Refuses a base that is not the cowfile's; one of a merge that has `begun` is another by now.
+/// Refuses a base that is not the cowfile's; once a merge has `begun`, the base is a
+/// different one.
 fn check_base(cow: &AtRest, base: &dyn Layer, begun: Option<Merging>) -> Result<()> {
     let size = cow.head.device_size();
     if size > base.size()

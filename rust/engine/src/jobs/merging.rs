@@ -1,15 +1,15 @@
-//! By what the base of an interrupted merge is known again.
+//! How the base of an interrupted merge is recognized.
 //!
-//! Such a base has neither the identity nor the fingerprint that it had: it holds some of the
-//! cowfile's blocks, and which of them a power cut decides. Two things still hold of it, and of no
-//! other file of its size but by chance or by design:
+//! Such a base has neither the identity nor the fingerprint that it had: it holds some of
+//! the cowfile's blocks, and a power cut decides which. Two facts still hold for it, and
+//! for no other file of its size but by chance or by design:
 //!
 //! - a block that does not live in the cowfile is as it was when the merge began;
-//! - a sector of one that does is as it was then, or as the cowfile has it.
+//! - a sector of a block that does is as it was then, or as the cowfile has it.
 //!
-//! So the first are sampled, a hash of them all is noted, and sectors of the second with a checksum
-//! each. Samples lie where the cowfile's bitmap alone puts them, and that does not change while
-//! a merge is under way.
+//! So blocks of the first kind are sampled and one hash of the samples is kept, and sectors
+//! of the second kind with a checksum each. The places of the samples follow from the
+//! cowfile's bitmap alone, which does not change while a merge is under way.
 
 use sha2::{Digest, Sha256};
 
@@ -18,14 +18,14 @@ use crate::format::cowfile::mark::{Merging, WITNESSES};
 use crate::format::cowfile::AtRest;
 use crate::{Layer, Result};
 
-/// Blocks at the beginning, of those that a merge leaves alone, that count for the hash.
+/// Blocks at the beginning that count for the hash, of those that a merge leaves alone.
 const FIRST: u64 = 64;
-/// Further ones that count, evenly spaced.
+/// Further blocks that count, evenly spaced.
 const SPACED: u64 = 256;
-/// The least that a disk writes whole, in bytes.
+/// The smallest unit that a disk writes whole, in bytes.
 const SECTOR: usize = 512;
 
-/// What is noted of `base` before the first block of `cow` is written into it.
+/// The record of `base`, made before the first block of `cow` is written into it.
 pub fn note(cow: &AtRest, base: &dyn Layer) -> Result<Merging> {
     let mut merging = Merging { untouched: untouched(cow, base)?, before: [0; WITNESSES] };
     for (sum, block) in merging.before.iter_mut().zip(witnesses(cow)) {
@@ -34,7 +34,7 @@ pub fn note(cow: &AtRest, base: &dyn Layer) -> Result<Merging> {
     Ok(merging)
 }
 
-/// Whether `base`, which has the right size, may be the one that this was noted of.
+/// Whether `base`, which has the right size, may be the base of this record.
 pub fn is_of(merging: &Merging, cow: &AtRest, base: &dyn Layer) -> Result<bool> {
     if merging.untouched != untouched(cow, base)? {
         return Ok(false);

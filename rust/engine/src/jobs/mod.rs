@@ -1,12 +1,12 @@
-//! What is done to whole images and cowfiles at once. On every core: [`extract()`],
-//! [`create()`], [`verify()`], [`commit()`]. On cowfiles that are not in use, as the
-//! original package's tools did: [`repair()`], [`merge()`], [`pack()`] and [`unpack()`]; and
-//! what they left to the driver: [`rebase()`].
+//! Work on whole images and cowfiles. On every core: [`extract()`], [`create()`],
+//! [`verify()`], [`commit()`]. On cowfiles that are not in use, as the original package's
+//! tools did: [`repair()`], [`merge()`], [`pack()`] and [`unpack()`]; and [`rebase()`],
+//! which they left to the driver.
 //!
-//! Each of the first is a pipeline of three stages that overlap: pieces are handed out in
-//! order, worked on by any number of threads, and taken in order again (see
-//! `ordered`). Memory is bounded by the number of pieces in flight, whatever
-//! the size of the image.
+//! Each of the first group is a pipeline of three stages that overlap: pieces are handed
+//! out in order, worked on by any number of threads, and taken in order again (see
+//! `ordered`). The number of pieces in flight bounds the memory, whatever the size of the
+//! image.
 
 mod commit;
 mod create;
@@ -53,8 +53,8 @@ fn thread_count(wanted: usize) -> usize {
     }
 }
 
-/// How many pieces of this many bytes may be in flight: enough that no thread
-/// waits for another's, but no memory wasted on large blocks.
+/// How many pieces of this many bytes may be in flight: enough that no thread waits for
+/// another's, without wasting memory on large blocks.
 fn window(threads: usize, piece: usize) -> usize {
     match piece {
         ..=0x80_0000 => 2 * threads + 2,
@@ -62,8 +62,8 @@ fn window(threads: usize, piece: usize) -> usize {
     }
 }
 
-/// Whether all bytes are 0. Where data begins with something else, which is
-/// most often, that is seen at once.
+/// Whether all bytes are 0. Most data begins with another byte, and then the answer is
+/// immediate.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(output::ZEROS.len()).all(|chunk| *chunk == output::ZEROS[..chunk.len()])
 }

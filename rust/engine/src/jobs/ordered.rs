@@ -25,7 +25,7 @@ struct State<R> {
     taken: u64,
     /// No job will follow those that are issued.
     exhausted: bool,
-    /// The end, be it good or bad: threads shall leave.
+    /// The end, good or bad: threads shall leave.
     stopped: bool,
 }
 
@@ -175,7 +175,7 @@ pub(super) fn run<J: Send, R: Send, S>(
     };
     let any = std::thread::scope(|scope| {
         let start = || std::thread::Builder::new().spawn_scoped(scope, worker).is_ok();
-        // As many as the system gives.
+        // As many as the system starts.
         if (0..threads.max(1)).take_while(|_| start()).count() == 0 {
             return Ok(false);
         }
@@ -198,7 +198,7 @@ pub(super) fn run<J: Send, R: Send, S>(
     if any {
         return Ok(());
     }
-    // It gives none: the caller does it all.
+    // It starts none: the caller does all the work.
     let mut next = next.into_inner().expect("no panic while locked");
     let mut scratch = scratch();
     loop {

@@ -1,5 +1,5 @@
-//! Where a result goes: a file that appears when it is whole, a block device,
-//! or a stream.
+//! The destination of a result: a file that appears when it is whole, a block device, or a
+//! stream.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,16 +17,16 @@ use super::stream::{Stream, StreamError};
 use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
-/// What is written where zeros have to be written.
+/// Zeros to be written where they have to be.
 pub(super) static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
-/// An output under way. Dropped before [`finish`](Self::finish), a file is as
-/// if nothing had happened.
+/// An output under way. If it is dropped before [`finish`](Self::finish), a file is as if
+/// nothing had happened.
 #[derive(Debug)]
 pub struct Output {
     name: String,
     sink: Sink,
-    /// Where [`append`](Self::append) goes on, in bytes.
+    /// The offset of the next [`append`](Self::append), in bytes.
     position: u64,
 }
 
@@ -40,9 +40,9 @@ enum Sink {
 impl Output {
     /// Opens the output at `path`; `-` is standard output.
     ///
-    /// A regular file is written beside its place and moved there by `finish`;
-    /// one that exists keeps its mode. What the path stands for must not be one
-    /// of the `inputs`, nor a cowfile in use, nor what `replace` keeps.
+    /// A regular file is written beside its place and moved there by `finish`; a file that
+    /// exists keeps its mode. The path must not name one of the `inputs`, nor a cowfile in
+    /// use, nor a file that `replace` keeps.
     ///
     /// # Errors
     /// `InvalidInput` for an input or a directory, `Busy`, `Exists`, or the system's error.
@@ -50,7 +50,7 @@ impl Output {
         Self::open_with_mode(path, inputs, replace, 0o666)
     }
 
-    /// The same; a new file is its owner's alone.
+    /// The same; only its owner can read a new file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -103,8 +103,8 @@ impl Output {
             let message = "is a symbolic link to nothing: remove it, or make what it points to";
             return Err(Error::new(ErrorKind::InvalidInput, name, message));
         }
-        // What a symbolic link points to is replaced, not the link. The system
-        // has agreed, by the call above, to follow it.
+        // The file that a symbolic link names is replaced, not the link. With the call
+        // above the system has agreed to follow it.
         let place = match existing {
             Some(_) => {
                 fs::canonicalize(path).map_err(|source| error("cannot be found again", source))?
@@ -133,7 +133,7 @@ impl Output {
         Ok(Output { name, sink: Sink::Stream(Stream::of(file, &metadata)), position: 0 })
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -221,8 +221,8 @@ impl Output {
         Ok(())
     }
 
-    /// Writes `buf` after what was appended before. `check` is asked while a
-    /// pipe takes nothing.
+    /// Writes `buf` after the bytes appended so far. `check` is called while a pipe takes
+    /// none.
     ///
     /// # Errors
     /// The system's error, or that of `check`.
@@ -258,13 +258,13 @@ impl Output {
         self.position
     }
 
-    /// Goes on at `offset`; what lies before is written by position.
+    /// Goes on at `offset`; the bytes before it are written by position.
     pub(super) fn seek(&mut self, offset: u64) {
         debug_assert!(!self.is_stream());
         self.position = offset;
     }
 
-    /// What was written so far, to be read back; `None` for a stream.
+    /// The bytes written so far, to be read back; `None` for a stream.
     pub(super) fn storage(&self) -> Result<Option<Arc<dyn Storage>>> {
         let Some(file) = self.file() else { return Ok(None) };
         let storage = file
@@ -296,7 +296,7 @@ impl Output {
         }
     }
 
-    /// [`finish`](Self::finish), after a look at whether a file has `size` bytes.
+    /// [`finish`](Self::finish), after a check that a file has `size` bytes.
     pub(super) fn finish_sized(self, size: u64, check: &dyn Fn() -> Result<()>) -> Result<()> {
         if let Sink::File(pending) = &self.sink {
             let found =
@@ -345,7 +345,7 @@ pub fn take_place(whole: &Path, place: &Path) -> Result<()> {
         .map_err(|refused| place_error(&name, "cannot be replaced", refused))
 }
 
-/// What the place of a file has against it.
+/// The reason why a file's place refuses the file.
 fn place_error(name: &str, message: &str, refused: Refused) -> Error {
     match refused {
         Refused::InUse => {

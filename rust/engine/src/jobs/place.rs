@@ -1,4 +1,4 @@
-//! The place of an output: what may lie there, and what becomes of it.
+//! The place of an output: the files that may lie there, and what happens to them.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,12 +14,12 @@ use crate::storage::directory::parent;
 use crate::storage::publish::{self, Unpublished};
 use crate::storage::{FileStorage, Storage};
 
-/// Why the place of a file cannot be had.
+/// The reason why a file cannot take its place.
 #[derive(Debug)]
 pub(super) enum Refused {
     /// A cowfile that lies there is in use.
     InUse,
-    /// What lies there, by its kind, would be lost.
+    /// The file there is of a kind that would be lost.
     Kept(&'static str),
     /// The system's reason.
     System(io::Error),
@@ -42,9 +42,9 @@ impl From<Errno> for Refused {
 pub(super) struct Pending {
     unpublished: Unpublished,
     place: PathBuf,
-    /// Mode that the file gets in the end; `None`: that which it was made with.
+    /// The mode that the file gets in the end; `None`: the mode that it was made with.
     mode: Option<Mode>,
-    /// What may be replaced.
+    /// The files that may be replaced.
     replace: Replace,
     /// The cowfile that is replaced, locked: no other process begins to use it meanwhile.
     held: Option<File>,
@@ -67,7 +67,7 @@ impl Pending {
             Some(name) => hold(&directory, Path::new(name), replace)?,
             None => None,
         };
-        // What replaces a private file is private from its first byte on.
+        // A file that replaces a private one is private from its first byte on.
         let mode = Mode::from(if replaced.is_some() { 0o600 } else { mode });
         let unpublished = Unpublished::create(place, mode)?;
         if let Some(old) = replaced {
@@ -111,7 +111,7 @@ impl Pending {
     }
 }
 
-/// Whether the name still stands for the file that is held.
+/// Whether the name still refers to the file that is held.
 fn is_still(held: Option<&File>, directory: &File, name: &Path) -> io::Result<bool> {
     let held = held.map(File::metadata).transpose()?;
     let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -120,7 +120,8 @@ fn is_still(held: Option<&File>, directory: &File, name: &Path) -> io::Result<bo
         .is_some_and(|(held, found)| (held.dev(), held.ino()) == (found.st_dev, found.st_ino)))
 }
 
-/// Gives the file `whole` the name `place`, in the same directory, instead of what has it now.
+/// Gives the file `whole` the name `place`, in the same directory, in place of the file
+/// that has it.
 pub(super) fn take_place(whole: &Path, place: &Path) -> Result<(), Refused> {
     let directory = File::open(parent(place))?;
     let _held = hold(&directory, place, Replace::Anything)?;

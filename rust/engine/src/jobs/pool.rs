@@ -1,4 +1,4 @@
-//! Buffers that are used again and again.
+//! Buffers that are reused.
 
 use std::sync::Mutex;
 

@@ -1,8 +1,8 @@
 //! Making a cowfile fit another image of the same device: extracted, or compressed anew.
 //!
-//! The original driver knows a base by size and fingerprint, and takes any image that has these.
-//! Our mark knows the image itself, since another content has the same fingerprint more often
-//! than not; so it must be told when the content is the same.
+//! The original driver knows a base by size and fingerprint, and takes any image that has
+//! these. Our mark names the image itself, because different contents often have the same
+//! fingerprint; so the user has to say when the content is the same.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::format::cowfile::{fingerprint, Access, AtRest};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Layer, Result};
 
-/// Bytes that are compared in one go.
+/// Bytes that are compared at once.
 const CHUNK: u64 = 1 << 20;
 
-/// What came of a [`rebase()`].
+/// The outcome of a [`rebase()`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RebaseSummary {
     /// Whether the cowfile was changed; it may have fitted before.
@@ -42,7 +42,7 @@ pub fn rebase(
     let mut summary = RebaseSummary { changed: false, compared: 0 };
     let identity = base.layer().identity()?;
     let Some(mut mark) = cow.head.mark.clone() else {
-        // The original's: it fits what has its size and fingerprint.
+        // A cowfile of the original driver: it fits any base of its size and fingerprint.
         cow.belongs_to(&**base.layer())?;
         return Ok(summary);
     };
@@ -76,7 +76,7 @@ pub fn rebase(
     Ok(summary)
 }
 
-/// Compares two images to their last byte; returns how many they have.
+/// Compares two images to their last byte; returns their size.
 fn compare(old: &dyn Layer, new: &dyn Layer, name: &str, progress: &dyn Progress) -> Result<u64> {
     let differ = |what: String| {
         let message =

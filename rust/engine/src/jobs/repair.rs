@@ -1,13 +1,13 @@
 //! Repair of cowfiles that the original driver did not close.
 //!
-//! That driver writes data at once and its bitmap only at a sync or close, so
-//! after a crash blocks are in the file that the bitmap does not know. What was
-//! written is found where the file has data and the data is not all zeros. What
-//! cannot be known: a block that was *written with zeros* looks like one that
-//! was never written, and shows the base again.
+//! That driver writes data at once and its bitmap only at a sync or close, so after a crash
+//! the file has blocks that the bitmap does not know. Written blocks are found where the
+//! file has data and the data is not all zeros. One case cannot be found: a block that was
+//! *written with zeros* looks like one that was never written, and shows the base again.
 //!
 //! On a full disk that driver sets bits for blocks that it could not write, and closes the
-//! file as clean. Those that lie wholly behind the file's end are given up: they show the base.
+//! file as clean. Blocks that lie wholly behind the file's end are given up: they show the
+//! base.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of data that are looked at in one go.
+/// Bytes of data that are examined at once.
 const SCAN: u64 = 1 << 20;
 
 /// How a cowfile is repaired.
@@ -30,11 +30,11 @@ const SCAN: u64 = 1 << 20;
 pub struct RepairOptions {
     /// Find out what would be done, and change nothing.
     pub dry_run: bool,
-    /// Look through a file that is marked as clean, too.
+    /// Examine a file that is marked as clean, too.
     pub force: bool,
 }
 
-/// What a repair found and did.
+/// The findings and changes of a repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepairReport {
     /// Whether the file needed it (or `force` asked for it).
@@ -45,16 +45,17 @@ pub struct RepairReport {
     pub known: u64,
     /// Blocks with data that the bitmap did not know: they live in the cowfile now.
     pub found: u64,
-    /// Blocks that the bitmap knew and that the file ends before: the base shows again.
+    /// Blocks that the bitmap knew and that lie behind the file's end: the base shows
+    /// again.
     pub missing: u64,
     /// The head's count of blocks before.
     pub cowused_before: u64,
-    /// Where a copy of the head and bitmap as they were lies.
+    /// The path of a copy of the head and bitmap as they were.
     pub backup: Option<PathBuf>,
 }
 
 impl RepairReport {
-    /// One line on what was done to the cowfile at `path`.
+    /// One line on the changes to the cowfile at `path`.
     pub fn summary(&self, path: &Path) -> String {
         let copy = match &self.backup {
             Some(backup) => format!("; head and bitmap as they were: {}", backup.display()),
@@ -125,7 +126,7 @@ pub fn repair(
     }
     if !options.dry_run {
         report.backup = Some(back_up(path, &*storage, head.doffset)?);
-        // A cowfile above must not take the device for the one that it was made of.
+        // A cowfile above must not take the device for the one that it was made for.
         let mut head = head;
         if head.dirty || report.found > 0 || missing > 0 {
             head.mark = head.mark.map(Mark::changed).transpose()?;
@@ -137,7 +138,7 @@ pub fn repair(
     Ok(report)
 }
 
-/// Repairs the cowfile at `path` where it needs that, and warns of what was done: for a device
+/// Repairs the cowfile at `path` if it needs that, and warns of the changes: for a device
 /// that is about to use it.
 ///
 /// # Errors
@@ -167,7 +168,7 @@ fn find_blocks(
     progress.total(end.saturating_sub(at));
     while let Some(data) = storage.next_data(at).map_err(failed)?.filter(|data| *data < end) {
         let hole = storage.next_hole(data).map_err(failed)?.clamp(data + 1, end);
-        // From the block that the data begins in, which was seen in part at most.
+        // From the block in which the data begins, which was seen in part at most.
         at = (data - head.doffset) / MAPUNIT * MAPUNIT + head.doffset;
         while at < hole {
             check(progress, name)?;
@@ -229,14 +230,14 @@ fn copy_beginning(from: &dyn Storage, to: &FileStorage, length: u64) -> io::Resu
     Ok(())
 }
 
-/// Bitmap first, then the head that calls it right.
+/// The bitmap first, then the head that declares it right.
 fn write_back(
     storage: &dyn Storage,
     mut head: Head,
     mut sector: [u8; HEAD_SECTOR],
     bitmap: &Bitmap,
 ) -> io::Result<()> {
-    // A block that lives in the file lies within its length.
+    // Every block of the cowfile lies within its length.
     if let Some(last) = bitmap.last() {
         let end = head.doffset + (last.min(head.rdoblocks - 1) + 1) * MAPUNIT;
         let length = storage.len()?;
@@ -245,7 +246,8 @@ fn write_back(
         }
     }
     storage.sync()?;
-    // All of them: what a repair wrote that failed later may be in the system's cache alone.
+    // All of them: bits written by a repair that failed later may be in the system's cache
+    // only.
     for page in bitmap.pages() {
         storage.write_all_at(&page.bytes, page.offset)?;
     }

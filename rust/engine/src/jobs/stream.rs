@@ -1,5 +1,5 @@
-//! Pipes, terminals and the like: written in order, and never so that a job
-//! which waits for the other end cannot be stopped.
+//! Pipes, terminals and the like: written in order, and so that a job that waits for the
+//! other end can always be stopped.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,8 +17,8 @@ use crate::{Error, Result};
 /// How long one wait lasts at most.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// What a pipe of ours holds if the system agrees, in bytes: the fewer the
-/// changes between the two processes, the faster.
+/// The wanted capacity of our own pipe, in bytes: the larger it is, the fewer the switches
+/// between the two processes.
 const PIPE_SIZE: usize = 1 << 20;
 
 /// Something that is written from its beginning to its end.
@@ -29,7 +29,7 @@ pub(super) struct Stream {
     path: PathBuf,
 }
 
-/// Why a stream was not written.
+/// The reason why a stream was not written.
 pub(super) enum StreamError {
     /// The system's reason.
     Write(io::Error),
@@ -38,7 +38,7 @@ pub(super) enum StreamError {
 }
 
 impl Stream {
-    /// Opens what lies at `path`; does not wait for a FIFO's reader.
+    /// Opens the file at `path`; does not wait for a FIFO's reader.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut stream = Stream { file: None, path: path.to_path_buf() };
         stream.try_open()?;
@@ -72,7 +72,7 @@ impl Stream {
         }
     }
 
-    /// Writes all of `buf`. `check` is asked while nothing can be written.
+    /// Writes all of `buf`. `check` is called while nothing can be written.
     pub(super) fn write(
         &mut self,
         mut buf: &[u8],
@@ -110,13 +110,13 @@ fn open_nonblocking(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
 }
 
-/// Makes a pipe hold more, where that can be.
+/// Makes a pipe hold more, where that is possible.
 pub(super) fn enlarge(pipe: &File) {
-    // No pipe, or more than a user may have: as it is, then.
+    // No pipe, or more than a user may have: it stays as it is.
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_SIZE);
 }
 
-/// Waits for a while until `file` may be ready; whether it is.
+/// Waits for a while until `file` may be ready; returns whether it is.
 pub(super) fn wait(file: &File, flags: PollFlags) -> io::Result<bool> {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(WAIT.subsec_nanos()) };
     match rustix::event::poll(&mut [PollFd::new(file, flags)], Some(&timeout)) {

@@ -8,8 +8,8 @@ use crate::Result;
 /// How much may wait to be written, in bytes.
 const WAITING: usize = 4 << 20;
 
-/// A kernel lets one thread at a time write to a file, and the others wait for it on
-/// their processors. Here a thread that comes while another one writes leaves its data
+/// A kernel lets one thread at a time write to a file, and the others wait for it, keeping
+/// their processors busy. Here a thread that comes while another one writes leaves its data
 /// to that one and goes on.
 pub(super) struct Turns<'a> {
     pool: &'a Pool,
@@ -24,7 +24,7 @@ pub(super) struct Turns<'a> {
 #[derive(Default)]
 struct State {
     waiting: Vec<Piece>,
-    /// A thread is at it, and will look for what waits before it leaves.
+    /// A thread is writing, and will look for waiting pieces before it leaves.
     writing: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Changes of a cowfile: what is written and zeroed, and which blocks it has then.
+//! Changes of a cowfile: writing, zeroing, and marking blocks as its own.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ impl Cowfile {
     /// Begins a change of the blocks from `first` up to `end`, alone on them.
     ///
     /// # Errors
-    /// `ReadOnly`; `Poisoned` after a failed sync; what writing the head brings.
+    /// `ReadOnly`; `Poisoned` after a failed sync; those of writing the head.
     pub fn change(&self, first: u64, end: u64) -> Result<Change<'_>> {
         let guard = self.ranges.lock(first..end);
         // Asked with the range held: a close takes all ranges first.
@@ -39,7 +39,7 @@ impl Cowfile {
         }
     }
 
-    /// Before the first change: makes the head say so, durably.
+    /// Before the first change: marks the head as in use, durably.
     fn put_in_use(&self) -> Result<()> {
         if self.in_use.load(Ordering::Acquire) {
             return Ok(());
@@ -105,8 +105,8 @@ impl Change<'_> {
         let (start, end) = (first * MAPUNIT, (first + length) * MAPUNIT);
         match cow.storage.punch_hole(cow.doffset + start, end - start) {
             Ok(()) => {
-                // A block that lives in the cowfile lies within its length: so a
-                // copy that was cut short is known by it.
+                // Every block of the cowfile lies within its length, so a truncated copy is
+                // recognized.
                 if cow.length.load(Ordering::Acquire) < cow.doffset + end {
                     self.write(&[0; MAPUNIT as usize], end - MAPUNIT)?;
                 }

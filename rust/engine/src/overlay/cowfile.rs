@@ -1,11 +1,11 @@
-//! A cowfile in use: what was written, and the rules by which it changes.
+//! A cowfile in use: the written blocks, and the rules by which they change.
 //!
-//! The order in which things reach the medium is argued in
-//! `docs/crash-safety.md`; in short:
+//! The order in which changes reach the medium is argued in `docs/crash-safety.md`; in
+//! short:
 //!
 //! 1. before the first change, the head says "in use" (version 2), durably;
-//! 2. a flush makes data durable, then the pages of the bitmap that were taken
-//!    before, so that a bit on the medium always has its data there too;
+//! 2. a flush makes data durable, then the pages of the bitmap that were taken before, so
+//!    that a bit on the medium always has its data there too;
 //! 3. a clean close flushes, and then only writes the head of version 1.
 
 use std::io;
@@ -24,7 +24,7 @@ use crate::format::cowfile::head::{mapsize, Head, HEAD_SECTOR, VERSION_OPEN};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
-/// What may be done with a cowfile.
+/// The changes that a cowfile allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum State {
@@ -32,7 +32,7 @@ pub(super) enum State {
     ReadOnly,
     /// Closed cleanly: no more changes.
     Closed,
-    /// A sync failed: what is on the medium is unknown.
+    /// A sync failed: the state of the medium is unknown.
     Failed,
 }
 
@@ -42,7 +42,7 @@ impl State {
     }
 }
 
-/// What a cowfile did so far.
+/// Counters of a cowfile.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) reads: AtomicU64,
@@ -59,7 +59,7 @@ pub struct Cowfile {
     pub(super) doffset: u64,
     pub(super) blocks: u64,
     pub(super) bitmap: Bitmap,
-    /// The file is at least so long, or will be with the next sync.
+    /// The file is at least so long, or will be after the next sync.
     pub(super) length: AtomicU64,
     pub(super) ranges: RangeLocks,
     pub(super) head: Mutex<(Head, [u8; HEAD_SECTOR])>,
@@ -68,7 +68,7 @@ pub struct Cowfile {
     /// The head on the medium says that we have the file in use.
     pub(super) in_use: AtomicBool,
     pub(super) state: AtomicU8,
-    /// Changes that have come to their end, well or badly.
+    /// Changes that have ended, well or badly.
     pub(super) changes: AtomicU64,
     /// How many of them are durable.
     pub(super) durable: AtomicU64,
@@ -81,15 +81,15 @@ pub struct Cowfile {
     /// It had a name when it was opened for writing: without one, what is written here is
     /// lost when the file is closed.
     pub(super) has_a_name_to_lose: bool,
-    /// It has been said that it was lost.
+    /// The log has said that it was lost.
     pub(super) told_removed: AtomicBool,
-    /// The snapshot that changes have to save their blocks for.
+    /// The snapshot for which changes have to save their blocks.
     pub(super) copying: RwLock<Option<Arc<Snapshot>>>,
 }
 
 impl Cowfile {
-    /// The strong identity of the device that this cowfile makes of a base of
-    /// identity `base`: another one each time that the file is changed.
+    /// The strong identity of the device that this cowfile makes of a base of identity
+    /// `base`: a different one each time that the file has changed.
     pub fn identity(&self, base: [u8; 32]) -> Result<[u8; 32]> {
         let mut hash = Sha256::new();
         hash.update(b"cowcloop cowfile\n");
@@ -119,7 +119,7 @@ impl Cowfile {
         self.storage.abandon();
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         self.storage.name()
     }
@@ -150,12 +150,12 @@ impl Cowfile {
         }
     }
 
-    /// Refuses a file that was removed, or replaced by another, while we have it.
+    /// Refuses a file that was removed, or replaced by another, while it is open here.
     ///
     /// # Errors
-    /// `Damaged`: it ends when we let go of it, whatever was synced.
+    /// `Damaged`: the file ends when it is closed here, even if all of it was synced.
     pub fn check_kept(&self) -> Result<()> {
-        // Where that cannot be told there is no reason for an alarm.
+        // If that cannot be found out, there is no reason for an alarm.
         if !self.has_a_name_to_lose || self.storage.has_name().unwrap_or(true) {
             return Ok(());
         }
@@ -197,7 +197,7 @@ impl Cowfile {
         self.current() == State::ReadOnly
     }
 
-    /// Counts a read, through this cowfile, of what lies below it.
+    /// Counts a read of the layer below, through this cowfile.
     pub(crate) fn count_base_read(&self, bytes: usize) {
         self.counters.base_reads.fetch_add(1, Ordering::Relaxed);
         self.counters.base_read_bytes.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -12,12 +12,12 @@ use crate::{Error, Result};
 const PAGES_IN_ONE_GO: usize = 256;
 
 impl Cowfile {
-    /// Returns once every change that was finished before the call is durable,
-    /// and its blocks reachable. Calls at the same time share syncs.
+    /// Returns once every change that was finished before the call is durable, and its
+    /// blocks reachable. Calls at the same time share syncs.
     ///
     /// # Errors
-    /// The system's, and `Poisoned` after a failed sync. When writing the bitmap
-    /// fails, for want of space say, a later flush may succeed.
+    /// The system's, and `Poisoned` after a failed sync. When writing the bitmap fails, for
+    /// want of space for example, a later flush may succeed.
     pub fn flush(&self) -> Result<()> {
         match self.current() {
             State::ReadOnly | State::Closed => Ok(()),
@@ -48,7 +48,7 @@ impl Cowfile {
         Ok(())
     }
 
-    /// Once, when the file has no name any more to be found by.
+    /// Says so once, when the file has no name any more to be found by.
     fn tell_if_removed(&self) {
         if let Err(error) = self.check_kept() {
             if !self.told_removed.swap(true, Ordering::Relaxed) {
@@ -57,7 +57,7 @@ impl Cowfile {
         }
     }
 
-    /// Writes pages of the bitmap, neighbours in one go, up to some.
+    /// Writes pages of the bitmap, up to a number of neighbours at once.
     fn write_pages(&self, pages: &[PageCopy]) -> Result<()> {
         let neighbours = |a: &PageCopy, b: &PageCopy| a.offset + a.bytes.len() as u64 == b.offset;
         for run in pages.chunk_by(neighbours).flat_map(|run| run.chunks(PAGES_IN_ONE_GO)) {
@@ -100,8 +100,8 @@ impl Cowfile {
         self.flush()?;
         self.tell_if_removed();
         let mut head = self.head.lock().expect("no panic while locked");
-        // Even when writing the head fails it may be there: a later change says again,
-        // before anything else, that the file is in use.
+        // Even if writing the head fails it may be on the medium: a later change marks the
+        // file as in use again, before anything else.
         self.in_use.store(false, Ordering::Release);
         if head.0.version == VERSION_OPEN {
             let mut next = head.0.clone();

@@ -1,4 +1,4 @@
-//! Group commit: flushes that are asked for at the same time share one round.
+//! Group commit: flushes that are requested at the same time share one round.
 
 use std::sync::{Condvar, Mutex};
 
@@ -16,9 +16,9 @@ struct State {
     /// Rounds that have begun; the last of them may be under way.
     begun: u64,
     running: bool,
-    /// The newest round that went well.
+    /// The newest round that succeeded.
     good: u64,
-    /// The newest round that did not, and why.
+    /// The newest round that failed, and why.
     bad: Option<(u64, Error)>,
 }
 

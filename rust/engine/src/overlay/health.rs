@@ -1,7 +1,7 @@
-//! What becomes of writes: how many have failed, and whether the medium is about to be full.
+//! The fate of writes: how many have failed, and whether the medium is nearly full.
 //!
-//! A file system over a device hears of a failed write once, and tells it once, to whichever
-//! program syncs first. So the cowfile remembers.
+//! A file system over a device hears of a failed write once, and reports it once, to the
+//! program that syncs first. So the cowfile remembers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,19 +9,20 @@ use super::cowfile::Cowfile;
 use crate::format::cowfile::head::MAPUNIT;
 use crate::{ErrorKind, Result};
 
-/// Free bytes of a medium that are little: a warning comes before they are gone.
+/// With fewer free bytes than this a medium is nearly full: a warning comes before they are
+/// gone.
 const LITTLE: u64 = 256 << 20;
-/// Bytes that are written between two looks at the medium.
+/// Bytes that are written between two checks of the medium.
 const STEP: u64 = 16 << 20;
 
-/// What is remembered.
+/// The state that is remembered.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     /// Changes and flushes that have failed.
     failures: AtomicU64,
-    /// Bytes written since the medium was last looked at.
+    /// Bytes written since the medium was last checked.
     unseen: AtomicU64,
-    /// It has been said that there is little space.
+    /// The log has said that there is little space.
     told: AtomicBool,
 }
 
@@ -33,10 +34,10 @@ impl Health {
 }
 
 impl Cowfile {
-    /// Counts a request for a change, or for a flush, that has failed.
+    /// Counts a failed request for a change or a flush.
     pub(crate) fn noted(&self, done: Result<()>) -> Result<()> {
         if let Err(error) = &done {
-            // The first two have been refused before anything was begun, and the last is tried
+            // The first two were refused before any work began, and the last is tried
             // again.
             let harmless = [ErrorKind::Unsupported, ErrorKind::ReadOnly, ErrorKind::NoMedium];
             if !harmless.contains(&error.kind()) {
@@ -46,7 +47,7 @@ impl Cowfile {
         done
     }
 
-    /// Looks at the medium now and then, once so many bytes have been written.
+    /// Checks the medium now and then, after so many bytes written.
     pub(super) fn count_written(&self, bytes: u64) {
         if self.health.unseen.fetch_add(bytes, Ordering::Relaxed) + bytes >= STEP {
             self.warn_of_little_space();

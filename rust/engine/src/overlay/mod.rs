@@ -23,16 +23,16 @@ use change::Change;
 pub use cowfile::{Cowfile, CowfileStatus};
 pub use snapshot::{copy, SnapshotSummary};
 
-/// Bytes of a discard that are worked on under one lock.
+/// Bytes of a discard that are handled under one lock.
 const DISCARD_STEP: u64 = 128 << 20;
 
-/// How bytes are read of a layer.
+/// How a layer is read.
 type Read = fn(&dyn Layer, &mut [u8], u64) -> Result<()>;
 
-/// What a block device sees through a cowfile.
+/// A base as a block device shows it through a cowfile.
 ///
-/// Size: the cowfile's blocks, 1024 bytes each. Reads take no lock. A read that
-/// runs at the same time as a write of the same bytes may see either.
+/// Size: the cowfile's blocks, 1024 bytes each. Reads take no lock. A read that runs at the
+/// same time as a write of the same bytes may see either.
 pub struct Overlay {
     lower: Arc<dyn Layer>,
     cow: Cowfile,
@@ -99,7 +99,7 @@ impl Overlay {
         let block = offset / MAPUNIT;
         let start = block * MAPUNIT;
         let mut whole = [0; MAPUNIT as usize];
-        // Kept for good: damage below must not get a life of its own here.
+        // This copy stays: damage below must not become valid data here.
         self.read_lower(&mut whole, start, |lower, buf, at| lower.read_checked(buf, at))?;
         whole[(offset - start) as usize..][..bytes.len()].copy_from_slice(bytes);
         change.write(&whole, start)?;
@@ -157,7 +157,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// The runs of blocks that live in the cowfile, or below and hold data.
+    /// The runs of blocks that live in the cowfile, or that hold data below.
     fn not_yet_zero(&self, first: u64, end: u64) -> Result<Vec<(u64, u64)>> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let mut add = |start: u64, end: u64| match runs.last_mut() {
@@ -182,7 +182,7 @@ impl Overlay {
         Ok(runs)
     }
 
-    /// Reads what lives in the cowfile from there, and the rest by `read` below.
+    /// Reads the blocks of the cowfile from there, and the rest with `read` below.
     fn read(&self, buf: &mut [u8], offset: u64, read: Read) -> Result<()> {
         let end = offset + buf.len() as u64;
         let mut rest = buf;

@@ -13,15 +13,15 @@ use crate::storage::Storage;
 use crate::{Error, Layer, Result};
 
 impl Cowfile {
-    /// Opens the cowfile in `storage`: checks its head, that it belongs to
-    /// `base`, and its bitmap.
+    /// Opens the cowfile in `storage`: checks its head, that it belongs to `base`, and its
+    /// bitmap.
     ///
     /// # Errors
-    /// `Format` and `Unsupported` for what is no cowfile of ours or the original
-    /// driver's; `Mismatch` for one of another base; `Dirty` when the original
-    /// driver did not close it, or a merge of it was interrupted; `Damaged` when head,
-    /// bitmap and length contradict each other; `Io` when it was left in use and what was
-    /// written last did not reach its medium; and whatever reading the base brings.
+    /// `Format` and `Unsupported` for a file that is neither our cowfile nor the original
+    /// driver's; `Mismatch` for one of another base; `Dirty` when the original driver did
+    /// not close it, or a merge of it was interrupted; `Damaged` when head, bitmap and
+    /// length contradict each other; `Io` when it was left in use and its last writes did
+    /// not reach its medium; and those of reading the base.
     pub fn open(storage: Arc<dyn Storage>, base: &dyn Layer, access: Access) -> Result<Cowfile> {
         let cow = AtRest::check(storage, access)?;
         cow.refuse_merging()?;
@@ -34,8 +34,8 @@ impl Cowfile {
             Access::ReadOnly => State::ReadOnly,
             Access::Writable => State::Writable,
         };
-        // Where the cache could not be emptied, a bit may be missing on the medium that is set
-        // here, and a length that is seen may not be there: the first flush writes all bits.
+        // Where the cache could not be emptied, the medium may lack a bit that is set here,
+        // and a length that is seen: the first flush writes all bits.
         let inherited = head.version == VERSION_OPEN;
         let length = match inherited {
             true => head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT),

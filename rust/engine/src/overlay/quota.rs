@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::storage::Storage;
 
-/// Bytes in which file systems usually hand out space.
+/// The unit in which file systems usually allocate space, in bytes.
 const GRAIN: u64 = 4096;
 
-/// What a cowfile may take, and what writes under way may add to it.
+/// The space that a cowfile may take, and what writes under way may add to it.
 #[derive(Debug)]
 pub struct Quota {
     limit: u64,
@@ -33,9 +33,8 @@ impl Quota {
         self.limit
     }
 
-    /// Asks leave to write `length` bytes at `offset` of `storage`; `None` when
-    /// that may exceed the limit. What has its space already may always be
-    /// written again.
+    /// Asks to write `length` bytes at `offset` of `storage`; `None` when that may exceed
+    /// the limit. Ranges that have their space already may always be written again.
     pub fn admit(
         &self,
         storage: &dyn Storage,
@@ -45,7 +44,7 @@ impl Quota {
         let end = offset + length;
         let bytes = end.next_multiple_of(GRAIN) - offset / GRAIN * GRAIN;
         let promised = self.promised.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        // Returns what was promised on every way out that does not keep it.
+        // Returns the promised space on every way out that does not keep it.
         let promise = Promise { quota: self, bytes };
         let fits = storage.allocated()?.saturating_add(promised) <= self.limit;
         let overwrites = || -> io::Result<bool> {

@@ -1,8 +1,8 @@
-//! Exclusive ranges of blocks, granted in the order in which they were asked for.
+//! Exclusive ranges of blocks, granted in the order of the requests.
 //!
 //! Every change of an overlay holds the range of blocks that it touches. So a
-//! read-modify-write cannot undo a write that was acknowledged meanwhile, and
-//! the holder of the whole device's range knows that no change is under way.
+//! read-modify-write cannot undo a write that was acknowledged meanwhile, and the holder of
+//! the whole device's range knows that no change is under way.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,9 +1,9 @@
-//! Snapshots: a consistent copy of a cowfile that goes on being written.
+//! Snapshots: a consistent copy of a cowfile while it is written.
 //!
-//! At one moment no change is under way, and all before it is durable. Where the
-//! file system shares blocks between files, the copy is made in that moment.
-//! Elsewhere the bitmap of the moment is kept, writers go on, and a block that
-//! is about to be changed is copied before.
+//! At one moment no change is under way, and every earlier change is durable. Where the
+//! file system shares blocks between files, the copy is made at that moment. Elsewhere the
+//! bitmap of the moment is kept, writers go on, and each block is copied before it is
+//! changed.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// Blocks that are copied under one lock.
 const STEP: u64 = 1024;
 
-/// What a snapshot holds.
+/// A snapshot's figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SnapshotSummary {
     /// Blocks of 1 KiB that live in the snapshot.
@@ -40,9 +40,9 @@ pub(super) struct Snapshot {
     doffset: u64,
     /// The bitmap of the moment.
     taken: Bitmap,
-    /// The blocks that are in the target already.
+    /// The blocks that are already in the target.
     copied: Bitmap,
-    /// Why the copy is of no use.
+    /// The reason why the copy is of no use.
     failure: Mutex<Option<Error>>,
 }
 
@@ -53,8 +53,8 @@ impl Snapshot {
         Snapshot { source, target, doffset: head.doffset, taken, copied, failure }
     }
 
-    /// Copies what is wanted of the blocks from `first` up to `end` and not yet
-    /// copied. The caller is alone on them. A failure is the snapshot's alone.
+    /// Copies the wanted blocks from `first` up to `end` that are not yet copied. The
+    /// caller is alone on them. A failure concerns the snapshot only.
     pub(super) fn preserve(&self, first: u64, end: u64) {
         let mut failure = None;
         let mut block = first;
@@ -99,10 +99,10 @@ impl Snapshot {
         }
     }
 
-    /// Writes the rest, after which the target is a cowfile, closed cleanly.
+    /// Writes the rest, after which the target is a cleanly closed cowfile.
     fn complete(&self, head: &Head, mut sector: [u8; HEAD_SECTOR]) -> Result<()> {
         self.failed()?;
-        // Another file, with a life of its own from here on.
+        // Another file, which changes on its own from here on.
         let mark = match &head.mark {
             Some(mark) => Some(Mark::new(mark.base_size, mark.base_identity)?),
             None => None,
@@ -181,8 +181,8 @@ fn cannot_create(path: &Path, error: io::Error) -> Error {
 }
 
 impl Cowfile {
-    /// Makes a copy of the cowfile, as it is at one moment during the call, at
-    /// `path`, where no file may be. Changes wait only for that moment.
+    /// Makes a copy of the cowfile, as it is at one moment during the call, at `path`,
+    /// where no file may be. Changes wait only for that moment.
     ///
     /// # Errors
     /// The system's, and those of [`flush`](Self::flush); no file is left then.

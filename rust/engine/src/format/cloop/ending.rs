@@ -1,10 +1,10 @@
 //! Where the last block ends, which not every image says.
 //!
 //! `mkuzip` gives the last entry of the index to the padding that fills the file up to 512
-//! bytes, so the entry is never set when the blocks happen to end there: 0 in newer images,
-//! whatever the memory held in older ones. FreeBSD's reader counts the entry from version 4 on,
-//! unless it is 0, and takes the file's size in its place otherwise. `V2.0` is cloop's version
-//! as well, where an end beyond the file is how a cut download is noticed.
+//! bytes, so the entry is never set when the blocks happen to end there: it is 0 in newer
+//! images, and old memory content in older ones. FreeBSD's reader counts the entry from
+//! version 4 on, unless it is 0, and otherwise takes the file's size in its place. `V2.0`
+//! is cloop's version as well, where an end beyond the file reveals a truncated download.
 //!
 //! Source: FreeBSD's `mkuzip` and `g_uzip`, and images that they wrote.
 
@@ -14,13 +14,13 @@ use crate::{Error, ErrorKind, Result};
 use super::header::{Header, Kind};
 use super::index::max_compressed_length;
 
-/// Bytes that tell padding from a block: no stream of any codec begins with so many zeros.
+/// So many zeros are padding and not a block: no stream of any codec begins with them.
 const PADDING: u64 = 512;
 
-/// Where the last block ends, which begins at `last`; `entry` is what the index says.
+/// The end of the last block, which begins at `last`; `entry` is the index's last entry.
 ///
 /// # Errors
-/// `Format` for an end that cannot be and that the kind of image answers for; `Io`.
+/// `Format` for an impossible end that counts in this kind of image; `Io`.
 pub(super) fn end_of_data(
     storage: &dyn Storage,
     header: &Header,
@@ -43,7 +43,8 @@ pub(super) fn end_of_data(
     }
     // The rest of the file may be anything: no more of it than a block can take.
     let end = file.min(last + max_compressed_length(header.block_size));
-    // An entry that gives the last block bytes is not belied by zeros: they are damage.
+    // If the entry gives the last block bytes, zeros there are damage and no proof against
+    // it.
     let says_bytes = possible && entry > last;
     match !says_bytes && is_padding(storage, last..end)? {
         true => Ok(last),

@@ -1,8 +1,8 @@
-//! The first (or, in a footer image, last) 136 bytes: what kind of image, how
-//! many blocks of what size.
+//! The first (or, in a footer image, last) 136 bytes: the kind of image, its block size and
+//! its number of blocks.
 //!
-//! Source: the cloop kernel driver and `create_compressed_fs`, and FreeBSD's
-//! `mkuzip` and GEOM uzip. All integers are big-endian.
+//! Source: the cloop kernel driver and `create_compressed_fs`, and FreeBSD's `mkuzip` and
+//! GEOM uzip. All integers are big-endian.
 
 use std::fmt;
 
@@ -78,14 +78,14 @@ impl Kind {
         }
     }
 
-    /// Whether the last block may decode to fewer bytes, with zeros for the
-    /// rest, as `mkuzip` writes it. (A `V2.0` file may be of `mkuzip`.)
+    /// Whether the last block may decode to fewer bytes, with zeros for the rest, as
+    /// `mkuzip` writes it. (`mkuzip` may have written a `V2.0` file.)
     pub(crate) fn last_may_be_short(self) -> bool {
         self != Kind::V4
     }
 }
 
-/// Where header and index are.
+/// The place of header and index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Layout {
     /// Header, index, blocks.
@@ -161,8 +161,8 @@ impl Header {
         }
     }
 
-    /// A header without a script: the kernel driver asks for the four bytes alone. So few may
-    /// stand there in any disk, so all fields must be right, too.
+    /// A header without a script: the kernel driver checks the four bytes only. A disk may
+    /// have them there by chance, so all fields must be right, too.
     fn bare(layout: Layout, file_size: u64, bytes: [u8; HEADER_BYTES as usize]) -> Option<Header> {
         let kind = known(&bytes[SIGNATURE_AT..SIGNATURE_AT + 4])?;
         let sound = Self::parse("", kind, layout, file_size, bytes).ok()?;
@@ -203,8 +203,8 @@ impl Header {
         Ok(header)
     }
 
-    /// Whether it is one of FreeBSD's: by its version or, in a `V2.0` image, by the script of
-    /// `mkuzip`, which loads the kernel's `geom_uzip`.
+    /// Whether FreeBSD's programs made it: seen by its version or, in a `V2.0` image, by
+    /// the script of `mkuzip`, which loads the kernel's `geom_uzip`.
     pub fn is_uzip(&self) -> bool {
         match self.kind {
             Kind::V2 => self.bytes[..BLOCK_SIZE_AT].windows(4).any(|bytes| bytes == b"uzip"),

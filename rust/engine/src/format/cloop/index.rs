@@ -1,10 +1,9 @@
 //! Where each block lies in the file.
 //!
-//! One rule serves every kind. `stored` is the end of what is stored so far; an
-//! entry at or above it is the beginning of a block that reaches to the first
-//! later entry that is not below it (an empty one is a block of zeros); an
-//! entry below it refers back to an earlier block, which must begin right there,
-//! and is legal in the de-duplicated kinds alone.
+//! One rule serves every kind. `stored` is the end of what is stored so far. An entry at or
+//! above it is the beginning of a block that ends at the first later entry that is not
+//! below it (an empty one is a block of zeros). An entry below it refers back to an earlier
+//! block, which must begin exactly there, and is legal only in the de-duplicated kinds.
 
 use crate::codec::Codec;
 use crate::storage::Storage;
@@ -40,7 +39,7 @@ pub struct BlockLocation {
     pub offset: u64,
     /// Number of bytes; 0: a block of zeros.
     pub length: u32,
-    /// What compressed them.
+    /// The codec that compressed them.
     pub codec: Codec,
 }
 
@@ -126,8 +125,8 @@ impl Index {
     }
 }
 
-/// The entries. The header was checked, so the file has room for them; but a sparse
-/// file has room for any number, so what is wrong at first sight ends it at once.
+/// The entries. The header was checked, so the file has room for them; but a sparse file
+/// has room for any number, so an obvious error ends the reading at once.
 fn read_entries(storage: &dyn Storage, header: &Header) -> Result<Vec<u64>> {
     let blocks = header.num_blocks as usize;
     let count = blocks + 1;
@@ -157,9 +156,8 @@ fn read_entries(storage: &dyn Storage, header: &Header) -> Result<Vec<u64>> {
     Ok(entries)
 }
 
-/// Most indexes only rise, within their bounds: that is seen in a fraction of
-/// the time that a [`Checker`] takes, which has the last word on all others.
-/// Returns where the last block begins.
+/// Most indexes only rise, within their bounds. That is checked in a fraction of the time
+/// of a [`Checker`], which decides on all others. Returns where the last block begins.
 fn quick_look(header: &Header, blocks: &[u64]) -> Option<u64> {
     let kind = header.kind;
     let (mask, codecs) = match kind.codec() {
@@ -214,7 +212,7 @@ struct Open {
     block: u64,
     offset: u64,
     codec: Option<Codec>,
-    /// What names the codec in a V4.0 entry.
+    /// The codec flag of a V4.0 entry.
     flags: u64,
 }
 

@@ -1,4 +1,5 @@
-//! cloop images and their uzip relatives on the medium: header, index, and where the data end.
+//! cloop images and their uzip relatives on the medium: header, index, and the end of the
+//! data.
 
 mod ending;
 mod header;

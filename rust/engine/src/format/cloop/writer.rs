@@ -1,10 +1,11 @@
-//! What an image of ours looks like, from its first byte to its last, but for its blocks.
+//! The bytes of our own images, from first to last, but for the blocks.
 
 use super::header::{Kind, BLOCK_SIZE_AT, HEADER_BYTES, NUM_BLOCKS_AT};
 use super::index::OFFSET_BITS;
 use crate::codec::Codec;
 
-/// What qemu knows a V2.0 image by, to the last byte; `create_compressed_fs` writes it too.
+/// qemu recognizes a V2.0 image by these bytes, to the last; `create_compressed_fs` writes
+/// them too.
 const V2_SCRIPT: &str = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 \
                          /dev/cloop $1\n";
 
@@ -12,7 +13,7 @@ const V2_SCRIPT: &str = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && moun
 /// cannot read block 0 at offset 0.
 pub const FOOTER_PADDING: usize = 512;
 
-/// What a person sees who looks into a footer image.
+/// What a footer image shows in an editor or a pager.
 const FOOTER_TEXT: &[u8] = b"A cloop disk image whose index and header are at its end.\n";
 
 /// An image with its header first ends on such a boundary: FreeBSD's md(4) and Linux's loop
@@ -22,7 +23,7 @@ const SECTOR: u64 = 512;
 /// Which version of the format is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
-    /// V2.0: zlib; read by everything that knows cloop.
+    /// V2.0: zlib; every program that knows cloop reads it.
     #[default]
     V2,
     /// V4.0: any codec; read by cloop drivers 4 and 5, and by this program.
@@ -30,7 +31,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format in which an image is made anew out of one of `kind`.
+    /// The format of an image that is made anew from one of `kind`.
     pub(crate) fn of_kind(kind: Kind) -> Format {
         match kind {
             Kind::V4 => Format::V4,
@@ -61,9 +62,9 @@ impl Format {
 
     /// Preamble, block size and number of blocks.
     ///
-    /// The preamble has the CRC-32 of all compressed blocks: so two images differ in
-    /// their headers even where each block is as long in the one as in the other, and
-    /// a cowfile of the one is not taken for a cowfile of the other.
+    /// The preamble has the CRC-32 of all compressed blocks. So two images differ in their
+    /// headers even if all their blocks have the same lengths, and a cowfile of one is not
+    /// taken for a cowfile of the other.
     pub(crate) fn header(
         self,
         block_size: u32,
@@ -91,7 +92,7 @@ pub(crate) fn data_start(blocks: u64) -> u64 {
     HEADER_BYTES + 8 * (blocks + 1)
 }
 
-/// What a footer image begins with.
+/// The beginning of a footer image.
 pub(crate) fn footer_padding() -> [u8; FOOTER_PADDING] {
     let mut padding = [0; FOOTER_PADDING];
     padding[..FOOTER_TEXT.len()].copy_from_slice(FOOTER_TEXT);

@@ -1,5 +1,5 @@
-//! A cowfile at rest: opened, and checked before anything of it is believed. Every command that
-//! takes a cowfile begins here, but for a repair, whose files need not be sound.
+//! A cowfile at rest: opened, and checked before anything in it is believed. Every command
+//! that takes a cowfile begins here; the exception is a repair, whose files may be damaged.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use super::{files, fingerprint, Access};
 use crate::storage::{Rounded, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
-/// A cowfile whose head, bitmap and length agree, with nothing of it changed yet.
+/// A cowfile whose head, bitmap and length agree, with nothing in it changed yet.
 #[derive(Debug)]
 pub(crate) struct AtRest {
     pub storage: Arc<dyn Storage>,
     pub head: Head,
-    /// What the head was read from: what is no field of ours is kept.
+    /// The sector that the head was read from: bytes outside of the fields are kept.
     pub sector: [u8; HEAD_SECTOR],
     pub bitmap: Bitmap,
 }
@@ -33,9 +33,10 @@ impl AtRest {
     /// Checks the cowfile in `storage`.
     ///
     /// # Errors
-    /// `Format` and `Unsupported` for what is no cowfile or is packed; `Dirty` when the original
-    /// driver did not close it; `Damaged` when head, bitmap and length contradict each other;
-    /// `Io` when it was left in use and what was written last did not reach its medium.
+    /// `Format` and `Unsupported` for a file that is no cowfile or is packed; `Dirty` when
+    /// the original driver did not close it; `Damaged` when head, bitmap and length
+    /// contradict each other; `Io` when it was left in use and its last writes did not
+    /// reach its medium.
     pub fn check(storage: Arc<dyn Storage>, access: Access) -> Result<AtRest> {
         let (head, sector) = read_settled_head(&*storage, access)?;
         let name = storage.name();
@@ -50,7 +51,7 @@ impl AtRest {
         Ok(AtRest { storage, head, sector, bitmap })
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         self.storage.name()
     }
@@ -73,11 +74,11 @@ impl AtRest {
         Ok(())
     }
 
-    /// Checks that the cowfile was made for `base`, and returns that one's identity.
+    /// Checks that the cowfile was made for `base`, and returns the identity of `base`.
     ///
-    /// Our mark in the head knows the base by its strong identity: that of a lower cowfile is
-    /// part of it. A file without the mark is taken by the original driver's rule, size and
-    /// fingerprint.
+    /// Our mark in the head names the base by its strong identity, which includes that of a
+    /// lower cowfile. A file without the mark is checked by the original driver's rule,
+    /// size and fingerprint.
     ///
     /// # Errors
     /// `Mismatch`.
@@ -97,7 +98,7 @@ impl AtRest {
         Ok(identity)
     }
 
-    /// The error of a base that has the size, and is not the image that the mark knows.
+    /// The error for a base that has the right size, and is not the image in the mark.
     fn other_image(&self, base: &dyn Layer) -> Error {
         match fingerprint(base, self.head.rdoblocks) {
             Ok(found) if found == self.head.fingerprint => {
@@ -127,13 +128,13 @@ impl AtRest {
         Ok(())
     }
 
-    /// The error of a base that is not this cowfile's.
+    /// The error for a base that is not this cowfile's.
     pub fn mismatch(&self, how: &str) -> Error {
         let message = format!("this cowfile belongs to another base ({how}); use that one");
         Error::new(ErrorKind::Mismatch, self.name(), message)
     }
 
-    /// Writes a new head, durably. What follows it is as it was.
+    /// Writes a new head, durably. The rest of the file stays as it was.
     pub fn write_head(&mut self, head: Head) -> Result<()> {
         head.encode_into(&mut self.sector);
         self.storage
@@ -174,9 +175,9 @@ pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a cowfile whose head, bitmap and length contradict each other, and returns it with
-/// its last block whole: the original driver ends a file within that block after a request
-/// that did, and reads zeros from there on.
+/// Refuses a cowfile whose head, bitmap and length contradict each other. Returns it with
+/// its last block filled up: the original driver may end a file within that block, and
+/// reads zeros from there on.
 fn check_bitmap(
     storage: Arc<dyn Storage>,
     head: &Head,
@@ -215,7 +216,7 @@ pub(crate) fn missing_blocks(name: &str, head: &Head, length: u64, last: u64) ->
     Error::new(ErrorKind::Damaged, name, message)
 }
 
-/// Refuses a bitmap that is not the head's.
+/// Refuses a bitmap that does not fit the head.
 pub(crate) fn check_bits(name: &str, head: &Head, bitmap: &Bitmap) -> Result<()> {
     if let Some(last) = bitmap.last().filter(|last| *last >= head.rdoblocks) {
         let message = format!(

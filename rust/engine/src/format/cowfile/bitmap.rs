@@ -161,8 +161,8 @@ impl Bitmap {
         }
     }
 
-    /// Whether the block lives in the cowfile, and how many blocks from it on
-    /// do likewise, counting to `limit` blocks at most.
+    /// Whether the block lives in the cowfile, and for how many blocks from it on the
+    /// answer is the same, up to `limit` blocks.
     pub fn run(&self, block: u64, limit: u64) -> (bool, u64) {
         let start = block + FIRST_BIT;
         let end = start + limit;
@@ -239,7 +239,7 @@ impl Bitmap {
         self.changed[page / 64].fetch_or(1 << (page % 64), Ordering::AcqRel);
     }
 
-    /// Has each page that holds a bit count as changed.
+    /// Marks each page that holds a bit as changed.
     pub fn mark_all_changed(&self) {
         let used = self.pages.iter().enumerate().filter(|(_, page)| page.get().is_some());
         used.for_each(|(page, _)| self.mark_changed(page));
@@ -286,7 +286,7 @@ impl Bitmap {
         PageCopy { page, offset: start + from as u64, bytes }
     }
 
-    /// Takes back copies that could not be written: their pages are changed again.
+    /// Takes back copies that could not be written: their pages count as changed again.
     pub fn put_back(&self, copies: &[PageCopy]) {
         copies.iter().for_each(|copy| self.mark_changed(copy.page));
     }

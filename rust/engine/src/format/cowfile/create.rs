@@ -25,7 +25,7 @@ pub fn create(storage: &dyn Storage, base: &dyn Layer, size: u64) -> Result<()> 
     check_length(storage, &head)?;
     let mut sector = [0; HEAD_SECTOR];
     head.encode_into(&mut sector);
-    // The last byte before the data fixes the length; what lies between is a hole.
+    // The last byte before the data fixes the length; the bytes up to it are a hole.
     storage
         .write_all_at(&[0], head.doffset - 1)
         .and_then(|()| storage.write_all_at(&sector, 0))

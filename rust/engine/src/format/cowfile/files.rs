@@ -79,8 +79,8 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
     Ok(Arc::new(Exchange::new(storage, path)))
 }
 
-/// Makes a new cowfile of an empty file that is open and locked, as the original driver does.
-/// It stays the file that it is: its owner, its mode and other names of it.
+/// Makes a new cowfile of an empty file that is open and locked, as the original driver
+/// does. The file keeps its owner, its mode and its other names.
 ///
 /// # Errors
 /// The system's; the file may be a part of a cowfile then.
@@ -118,7 +118,7 @@ fn keeps_holes(path: &Path) -> io::Result<bool> {
     let (_trial, file) = begin(path)?;
     match file.write_all_at(&[0], HOLE - 1) {
         Ok(()) => Ok(file.allocated()? < HOLE),
-        // Writing will tell: about room, not about holes.
+        // No room for the trial: the first write to the cowfile will say so.
         Err(_) => Ok(true),
     }
 }

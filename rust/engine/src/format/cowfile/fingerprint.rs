@@ -20,7 +20,7 @@ pub fn fingerprint(base: &dyn Layer, blocks: u64) -> Result<u32> {
     let mut sums: Vec<u8> = Vec::with_capacity(SUMS);
     let mut chunk = FIRST_READ;
     let mut buf = Vec::new();
-    // Where the next block to be summed begins: extents need not end with blocks.
+    // The beginning of the next block to sum: extents need not end with blocks.
     let mut next = 0;
     let mut result = Ok(());
     base.extents(0, end, &mut |extent| {

@@ -21,8 +21,8 @@ pub(crate) const MAGIC: u32 = 0x574f_437f;
 /// claims more would only cost memory.
 const MAX_BLOCKS: u64 = 1 << 38;
 
-/// The widest gap between bitmap and data, in bytes. The reference rounds up to
-/// 4096; some room is left for others.
+/// The widest gap between bitmap and data, in bytes. The original driver rounds up to 4096;
+/// some room is left for other programs.
 const MAX_GAP: u64 = 1 << 20;
 
 const FLAG_DIRTY: u16 = 0x01;
@@ -62,7 +62,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// What a new cowfile gets.
+    /// The layout of a new cowfile.
     pub const NEW: Layout = Layout { order: ByteOrder::Little, word: WordSize::Bits64 };
 
     fn word_bytes(self) -> usize {
@@ -150,11 +150,11 @@ impl Head {
         }
     }
 
-    /// Reads a head and checks every field that anything is computed from.
+    /// Reads a head and checks every field that is used in a computation.
     ///
     /// # Errors
-    /// `Format` when this is no cowfile or a field makes no sense;
-    /// `Unsupported` for a version that is not known.
+    /// `Format` when this is no cowfile or a field makes no sense; `Unsupported` for an
+    /// unknown version.
     pub fn parse(name: &str, sector: &[u8; HEAD_SECTOR]) -> Result<Head> {
         let bad = |message: String| Err(Error::new(ErrorKind::Format, name, message));
         let magic = &sector[..4];

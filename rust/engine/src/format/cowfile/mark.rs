@@ -17,10 +17,10 @@
 use super::HEAD_SECTOR;
 use crate::{Error, Result};
 
-/// What we note in the head beside the original driver's fields.
+/// Our own fields in the head, beside the original driver's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// Random identity of the content, so that copies which go on apart are told apart.
+    /// Random identity of the content, so that copies that diverge are told apart.
     pub id: [u8; 16],
     /// How often the file went from clean to in use, or was repaired.
     pub generation: u64,
@@ -38,17 +38,17 @@ pub(crate) const MARK_AT: usize = 128;
 /// The byte after its last.
 pub(crate) const MARK_END: usize = 256;
 
-/// What the base of a merge under way is known by: the sizes of what is noted are those of the
-/// room that is left in the head.
+/// How the base of a merge under way is recognized. The head's free room gives the sizes of
+/// these fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Merging {
-    /// Hash of samples of what the merge leaves alone.
+    /// Hash of samples of the blocks that the merge leaves alone.
     pub untouched: [u8; 14],
     /// Checksums of some of the sectors that it replaces, as they were before.
     pub before: [u16; WITNESSES],
 }
 
-/// Sectors that a merge replaces and that are noted.
+/// Sectors that a merge replaces and whose checksums are kept.
 pub const WITNESSES: usize = 16;
 
 const MAGIC: &[u8; 8] = b"cowcloop";

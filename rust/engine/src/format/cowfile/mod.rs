@@ -1,5 +1,5 @@
 //! Cowfiles on the medium: the sparse files in which AT Computing's cowloop driver kept the
-//! blocks that were written. What is done to one in use is in [`overlay`](crate::overlay).
+//! blocks that were written. A cowfile in use is the matter of [`overlay`](crate::overlay).
 
 mod at_rest;
 pub mod bitmap;

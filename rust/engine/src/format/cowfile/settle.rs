@@ -1,5 +1,5 @@
-//! What a process left that did not close its cowfile: on the medium or given up, before
-//! anything of it is believed.
+//! The remains of a process that did not close its cowfile: brought to the medium or given
+//! up, before anything in the file is believed.
 
 use std::io;
 
@@ -30,17 +30,17 @@ pub(crate) fn read_settled_head(
 /// Makes durable what the system holds of a cowfile in memory and has not written yet, and
 /// has it forget the rest.
 ///
-/// What a killed process wrote may be in the system's cache alone: that is synced. And pages
-/// that could not be written back, earlier, count as clean and are still shown: no sync
-/// writes them again, and only when they are forgotten does the medium show through.
+/// Writes of a killed process may be in the system's cache only: those are synced. Pages
+/// whose write-back failed earlier count as clean and are still shown: no sync writes them
+/// again, and only when they are forgotten does the medium show through.
 ///
 /// # Errors
-/// The sync's, which may be that of an earlier write: then what was written since the last
-/// flush is lost.
+/// The sync's, which may be that of an earlier write: then the writes since the last flush
+/// are lost.
 pub(crate) fn settle(storage: &dyn Storage, access: Access) -> Result<()> {
     match storage.sync() {
-        // A medium that nothing can be written to has nothing to be synced: a cowfile in a
-        // squashfs, or on a disc.
+        // A read-only medium has nothing to be synced: a cowfile in a squashfs, or on a
+        // disc.
         Err(error) if access == Access::ReadOnly && knows_no_sync(&error) => {}
         other => other.map_err(|error| {
             let message = "what was written to this cowfile, and not flushed, before it was left \

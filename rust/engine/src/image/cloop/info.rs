@@ -30,15 +30,15 @@ pub struct CloopInfo {
     pub compressed_bytes: u64,
     /// Stored blocks of each codec.
     pub codecs: BTreeMap<Codec, u64>,
-    /// Blocks of zeros: those that take no bytes, and those whose stream is
-    /// that of a block of zeros.
+    /// Blocks of zeros: those that take no bytes, and those whose stream is known to be
+    /// zeros.
     pub zero_blocks: u64,
     /// Blocks whose bytes are those of an earlier block.
     pub shared_blocks: u64,
 }
 
 impl CloopInfo {
-    /// `cloop` or `uzip`; a `V2.0` image is of `mkuzip` when its script says so.
+    /// `cloop` or `uzip`; a `V2.0` image is `mkuzip`'s when its script says so.
     pub fn format(&self) -> &'static str {
         match self.uzip {
             true => "uzip",
@@ -56,8 +56,8 @@ impl CloopInfo {
 }
 
 impl CloopImage {
-    /// Figures about the image, from its header and index, and for the blocks of
-    /// zeros from the streams that are small enough to be theirs.
+    /// Figures about the image, from its header and index; blocks of zeros are counted by
+    /// their streams, where those are small enough.
     pub fn info(&self) -> CloopInfo {
         let mut codecs = BTreeMap::new();
         let mut zero_blocks = 0;
@@ -71,7 +71,7 @@ impl CloopImage {
                 continue;
             }
             *codecs.entry(location.codec).or_default() += 1;
-            // Blocks of their own follow each other; any other refers back.
+            // An image's own blocks follow each other; any other block refers back.
             if location.offset >= stored_end {
                 compressed_bytes += u64::from(location.length);
                 stored_end = location.end();

@@ -54,7 +54,7 @@ impl CloopImage {
         Ok(Arc::new(CloopImage { header, reader }))
     }
 
-    /// What messages call it.
+    /// Its name in messages.
     pub fn name(&self) -> &str {
         self.decoder().name()
     }
@@ -82,8 +82,8 @@ impl CloopImage {
         self.decoder().location(block)
     }
 
-    /// Reads a block and says what is wrong with it, past the cache and
-    /// whatever is known of it. `scratch` is working space, to be used again.
+    /// Reads a block and says what is wrong with it, past the cache and earlier findings.
+    /// `scratch` is working space that may be reused.
     ///
     /// # Errors
     /// What is wrong with the block.
@@ -154,8 +154,8 @@ impl Layer for CloopImage {
         u64::from(self.header.block_size)
     }
 
-    /// Has the blocks of the range decoded into the cache, as far as they fit it
-    /// well, by a worker. Does nothing before [`start`](Layer::start).
+    /// Has a worker decode the blocks of the range into the cache, as far as they fit it
+    /// well. Does nothing before [`start`](Layer::start).
     fn prefetch(&self, offset: u64, length: u64) {
         self.reader.prefetch(offset, length);
     }

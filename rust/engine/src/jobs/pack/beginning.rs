@@ -1,4 +1,4 @@
-//! The beginning of a stream, kept without its runs of zeros: a bitmap is most often that.
+//! The beginning of a stream, kept without its runs of zeros: most of a bitmap is zeros.
 
 use std::io::{self, Read};
 use std::ops::Range;

@@ -1,11 +1,11 @@
-//! gzip streams: one member after the other, up to the first bytes that are none.
+//! gzip streams: one member after the other, up to the first bytes that are no member.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 use flate2::GzHeader;
 
-/// What a member begins with.
+/// The beginning of a member.
 const MEMBER: u8 = 0x1f;
 
 /// The content of all members of a gzip stream.
@@ -23,7 +23,7 @@ impl<R: Read> Members<R> {
         Members { decoder: Some(decoder), first_header, something_behind: false }
     }
 
-    /// The header of the first member, when that has a sound one.
+    /// The header of the first member, if it is valid.
     pub(super) fn first_header(&self) -> Option<&GzHeader> {
         self.first_header.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Packing a cowfile: see `packed` for what comes of it.
+//! Packing a cowfile: see `packed` for the result.
 
 mod beginning;
 mod members;
@@ -21,10 +21,10 @@ use crate::{Error, Result};
 use packed::GZIP_SYSTEM;
 pub use unpack::{packed_head, unpack};
 
-/// Bytes of data that are moved in one go.
+/// Bytes of data that are moved at once.
 const CHUNK: u64 = 1 << 20;
 
-/// What was packed or unpacked.
+/// The outcome of packing or unpacking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackSummary {
     /// Blocks of 1 KiB that live in the cowfile.
@@ -33,12 +33,12 @@ pub struct PackSummary {
     pub bytes: u64,
 }
 
-/// Packs the cowfile `source` into `target` (`-`: standard output), which takes the place of
-/// what `replace` allows.
+/// Packs the cowfile `source` into `target` (`-`: standard output), which replaces what
+/// `replace` allows.
 ///
 /// # Errors
-/// `Busy`, `Dirty` or `Damaged` for a cowfile that is in use or not sound;
-/// `Unsupported` for one that is packed already.
+/// `Busy`, `Dirty` or `Damaged` for a cowfile that is in use or damaged; `Unsupported` for
+/// one that is packed already.
 pub fn pack(
     source: &Path,
     target: &Path,

@@ -3,14 +3,14 @@
 //! The original `cowpack` has two layouts, because its seeks do nothing in a gzip stream:
 //! - padded, without gzip: the head with its packed flag, the bitmap at 1024, and from
 //!   `doffset` on the used 1 KiB blocks in order, without gaps;
-//! - compact, with gzip: the fields of the head alone, at once followed by the bitmap, at once
-//!   followed by the blocks.
+//! - compact, with gzip: the fields of the head alone, immediately followed by the bitmap,
+//!   immediately followed by the blocks.
 //!
-//! Early versions of this program gzipped the padded layout. Which one a stream has is told by
-//! which bitmap has as many bits as the head counts.
+//! Early versions of this program gzipped the padded layout. A stream has the layout in
+//! which the bitmap has as many bits as the head counts.
 //!
-//! The compact layout has no room for our mark: it travels in an extra field of the gzip
-//! header, which `cowpack` passes over.
+//! The compact layout has no room for our mark: it is in an extra field of the gzip header,
+//! which `cowpack` ignores.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -29,15 +29,15 @@ use crate::format::detect::GZIP_MAGIC;
 use crate::storage::FileIdentity;
 use crate::{Error, ErrorKind, Result};
 
-/// What a gzip header calls a file of Unix.
+/// How a gzip header names Unix as the system.
 pub(super) const GZIP_SYSTEM: u8 = 3;
-/// What the headers of early versions of this program say: not known.
+/// The same field from early versions of this program: unknown.
 const EARLY_SYSTEM: u8 = 255;
 
-/// Names our part of a gzip header's extra field (RFC 1952, 2.3.1.1).
+/// The name of our part of a gzip header's extra field (RFC 1952, 2.3.1.1).
 const EXTRA_ID: [u8; 2] = *b"cC";
 
-/// Bytes that are read in one go.
+/// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 
 /// The largest head's fields.
@@ -64,7 +64,7 @@ fn mark_in(header: &GzHeader) -> Option<&[u8]> {
     None
 }
 
-/// Where bytes come from: a file or standard input, gzipped or not.
+/// The source of the bytes: a file or standard input, gzipped or not.
 enum Source {
     Plain(Box<dyn Read>),
     Gzip(Box<Members<Box<dyn Read>>>),
@@ -81,21 +81,21 @@ impl Read for Source {
 
 /// The beginning of a packed cowfile that was read and checked.
 pub(super) struct Opened {
-    /// What messages call it.
+    /// Its name in messages.
     pub(super) shown: String,
     source: Source,
-    /// The head's fields, and what was read behind them.
+    /// The head's fields, and the bytes read behind them.
     first: [u8; MOST_FIELDS],
     pub(super) head: Head,
-    /// A block device goes on with what it held before.
+    /// A block device goes on with its earlier content.
     has_end: bool,
-    /// What the output must not be.
+    /// The file that the output must not be.
     pub(super) inputs: Vec<FileIdentity>,
 }
 
 /// A packed cowfile whose head and bitmap were read.
 pub(super) struct Packed {
-    /// What the output must not be.
+    /// The file that the output must not be.
     pub(super) inputs: Vec<FileIdentity>,
     /// The first KiB of the unpacked file, but for the packed flag.
     pub(super) first: [u8; HEAD_BYTES as usize],
@@ -107,7 +107,7 @@ pub(super) struct Packed {
 /// The blocks of a packed cowfile, and what follows them.
 pub(super) struct Blocks {
     shown: String,
-    /// What was read beyond the bitmap.
+    /// The bytes read beyond the bitmap.
     ahead: io::Cursor<Vec<u8>>,
     source: Source,
     has_end: bool,
@@ -159,7 +159,7 @@ impl Opened {
         Ok(Opened { source, first, head, has_end, inputs, shown })
     }
 
-    /// Reads the bitmap, and finds out by it which layout this is.
+    /// Reads the bitmap, which decides which layout this is.
     ///
     /// # Errors
     /// `Damaged` when the stream ends too early or head and bitmap contradict each other.
@@ -208,8 +208,9 @@ impl Source {
     }
 }
 
-/// Whether the bitmap follows the head's fields at once: where it has the bits that the head
-/// counts, and none beyond the device. Where that is so in both places, the maker tells.
+/// Whether the bitmap immediately follows the head's fields: it does if it has the bits
+/// that the head counts there, and none beyond the device. If both places qualify, the
+/// maker in the gzip header decides.
 fn is_compact(head: &Head, beginning: &Beginning, padding: u64, header: Option<&GzHeader>) -> bool {
     let beyond = head.rdoblocks.div_ceil(8);
     let fits = |bitmap: Range<u64>| {
@@ -234,8 +235,8 @@ impl Blocks {
         reader.read_exact(buf).map_err(|error| read_failed(&self.shown, error))
     }
 
-    /// Checks the end of a gzip stream, and says what lies behind the last block: the original
-    /// never cuts a file that it packs into.
+    /// Checks the end of a gzip stream, and reports bytes behind the last block: the
+    /// original never truncates a file that it packs into.
     ///
     /// # Errors
     /// `Damaged` when the stream's checksum is wrong.

@@ -1,4 +1,4 @@
-//! Unpacking a cowfile: see `packed` for what it is read from.
+//! Unpacking a cowfile: see `packed` for the formats.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use crate::jobs::{Output, Replace};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
 
-/// Bytes of data that are moved in one go.
+/// Bytes of data that are moved at once.
 const CHUNK: u64 = 1 << 20;
 
 /// Reads the head of a packed cowfile, gzipped or not.
 ///
 /// # Errors
-/// `Format` for what is none; `Damaged` for a broken gzip stream.
+/// `Format` for a file that is none; `Damaged` for a broken gzip stream.
 pub fn packed_head(path: &Path) -> Result<Head> {
     Opened::open(path).map(|opened| opened.head)
 }
 
 /// Unpacks `source`, gzipped or not (`-`: standard input), into the cowfile `target`, which
-/// takes the place of what `replace` allows.
+/// replaces what `replace` allows.
 ///
 /// # Errors
-/// `Format` for what is no packed cowfile, `Damaged` for one that is cut short
-/// or contradicts itself; nothing is left at `target` then.
+/// `Format` for a file that is no packed cowfile, `Damaged` for one that is cut short or
+/// contradicts itself; nothing is left at `target` then.
 pub fn unpack(
     source: &Path,
     target: &Path,
