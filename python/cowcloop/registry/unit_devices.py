@@ -12,13 +12,14 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from cowcloop import registry
+from cowcloop.registry.entry import Entry, at
+from cowcloop.registry.record import Record
 
 _RUN = Path("/run")
 _MOST = 1000
 
 
-def entries() -> Iterator[registry.Entry]:
+def entries() -> Iterator[Entry]:
     """The devices of all units; none for another user than root."""
     if os.geteuid() != 0:
         return
@@ -31,12 +32,12 @@ def entries() -> Iterator[registry.Entry]:
         if not stat.S_ISDIR(status.st_mode) or status.st_uid == 0:
             continue
         for name in sorted(names):
-            entry = registry.at(folder / name, owner=status.st_uid)
+            entry = at(folder / name, owner=status.st_uid)
             if entry.record is not None and _is_plausible(entry.record, status.st_uid):
                 yield entry
 
 
-def _is_plausible(record: registry.Record, owner: int) -> bool:
+def _is_plausible(record: Record, owner: int) -> bool:
     """Whether it is of a server that runs as the unit's user, and holds nothing of the system's."""
     values: dict[str, object] = vars(record)
     cowfiles = values["cowfiles"]
