@@ -1,8 +1,8 @@
-//! What nbdkit's C interface looks like, as far as this plugin uses it.
+//! nbdkit's C interface, as far as this plugin uses it.
 //!
-//! The facts are those of `nbdkit-plugin.h` of nbdkit 1.32, API version 2.
-//! Fields are only ever added at the end, and nbdkit goes by `struct_size`, so
-//! that this table serves older and newer servers alike.
+//! The facts are those of `nbdkit-plugin.h` of nbdkit 1.32, API version 2. Fields are only
+//! ever added at the end, and nbdkit goes by `struct_size`, so this table serves older and
+//! newer servers alike.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -131,7 +131,7 @@ mod tests {
     use super::Plugin;
     use std::mem::{offset_of, size_of};
 
-    /// The numbers are what a C compiler says of the header (64-bit machine).
+    /// The numbers are those that a C compiler gives for the header (64-bit machine).
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn layout_is_that_of_the_c_header() {

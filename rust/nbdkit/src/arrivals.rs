@@ -1,6 +1,7 @@
-//! The room for connections, as nbdkit's threads come by it.
+//! The room for connections, as nbdkit's threads come for it.
 //!
-//! nbdkit serves each connection by a thread of its own, which asks us first whether to go on.
+//! nbdkit serves each connection with a thread of its own, which first asks the plugin
+//! whether to go on.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -10,22 +11,22 @@ use parking_lot::{Condvar, Mutex};
 
 /// Descriptors of a connection: its socket, and a pipe of nbdkit's.
 const CONNECTION: usize = 3;
-/// Connections beyond those that fit that are let in far enough to be told so.
+/// Connections without room that are let in far enough to be told so.
 const TOLD: usize = 8;
 
 thread_local! {
     /// The place of the connection that this thread of nbdkit's serves. It ends with the thread.
     static MINE: Cell<Option<Place>> = const { Cell::new(None) };
-    /// The same of one that has no place.
+    /// The same for a connection that has no place.
     static LEAVING: Cell<Option<Arrival>> = const { Cell::new(None) };
 }
 
 /// Connections that have been accepted and have no place yet, nor have been refused one.
 static ARRIVING: Mutex<usize> = Mutex::new(0);
 static ARRIVED: Condvar = Condvar::new();
-/// So many of these at most: their descriptors are of the reserve.
+/// The most of these; their descriptors are of the reserve.
 const MOST_ARRIVING: usize = 8;
-/// How long they are waited for: a thread of nbdkit's that cannot be made does not arrive.
+/// How long they are waited for: a thread that nbdkit could not start never arrives.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Waits until another connection may be accepted.

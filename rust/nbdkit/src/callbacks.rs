@@ -1,5 +1,5 @@
-//! The functions that nbdkit calls. Each hands its arguments on to safe code,
-//! and lets neither an error nor a panic get past.
+//! The functions that nbdkit calls. Each hands its arguments on to safe code, and stops
+//! both errors and panics.
 
 use std::ffi::{c_char, c_int, c_void, CStr, OsStr};
 use std::ops::ControlFlow;
@@ -14,9 +14,9 @@ use crate::host::{ExportList, ExtentList};
 use crate::report::{client_errno, Told};
 use crate::{config, host, lifecycle};
 
-/// What clients are told of block sizes, in bytes: any request is served; below
-/// a file system's usual block a write may have to read first; nbdkit itself
-/// takes no more than the maximum.
+/// Block sizes that clients are told, in bytes: any request is served; below a file
+/// system's usual block a write may have to read first; nbdkit itself takes no more than
+/// the maximum.
 const BLOCK_SIZES: (u32, u32, u32) = (1, 4096, 64 << 20);
 
 /// Extents that one answer may hold; the client asks again for what follows.
@@ -83,7 +83,7 @@ pub extern "C" fn plugin_init() -> *mut Plugin {
     ptr::from_ref(&PLUGIN).cast_mut()
 }
 
-/// 0, or -1 after the error was told.
+/// 0, or -1 after the error was reported.
 fn step(work: impl FnOnce() -> std::result::Result<(), String>) -> c_int {
     match guard(work) {
         Some(Ok(())) => 0,
@@ -298,7 +298,7 @@ unsafe extern "C" fn extents(
     let result = unsafe {
         request(handle, |connection| connection.extents(offset, count.into(), &mut sink))
     };
-    // What nbdkit refused, it has told itself.
+    // nbdkit has itself reported what it refused.
     if accepted {
         result
     } else {

@@ -1,8 +1,8 @@
 //! Sends the clients away when the server is to end.
 //!
-//! nbdkit waits for its clients to leave by themselves, however idle they are,
-//! before it closes the device. Here their connections are shut for reading:
-//! what a client has sent is still done and answered, then nbdkit sees it leave.
+//! nbdkit waits for its clients to leave by themselves, however idle they are, before it
+//! closes the device. This shuts their connections for reading: requests that a client has
+//! sent are still served and answered, then nbdkit sees the client leave.
 
 use std::fs;
 use std::io;
@@ -31,7 +31,7 @@ impl Listeners {
                 found.push(name);
             }
         };
-        // What cannot be told is as if there were none.
+        // A socket that cannot be examined counts as none.
         let _ = each_stream_socket(note);
         Listeners(found)
     }
@@ -39,7 +39,7 @@ impl Listeners {
     /// Ends every connection that was made to one of these addresses.
     ///
     /// # Errors
-    /// The system's, when it cannot be told which they are.
+    /// The system's, when the connections cannot be listed.
     pub fn send_clients_away(&self) -> io::Result<()> {
         each_stream_socket(|socket| {
             let Ok(name) = getsockname(&socket) else { return };
@@ -70,8 +70,8 @@ fn port(name: &SocketAddrAny) -> Option<u16> {
     }
 }
 
-/// Looks at the process's stream sockets, one after the other, each duplicated so that it is not
-/// closed meanwhile.
+/// Examines the process's stream sockets, one after the other, each duplicated so that it
+/// is not closed meanwhile.
 fn each_stream_socket(mut look: impl FnMut(OwnedFd)) -> io::Result<()> {
     let open = fs::read_dir("/proc/self/fd")?.collect::<io::Result<Vec<_>>>()?;
     for number in open.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {

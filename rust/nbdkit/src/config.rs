@@ -11,7 +11,7 @@ use cowcloop_server::{ServerOptions, SessionOptions};
 /// The name of an overlay that lives in memory.
 const MEMORY: &str = ":memory:";
 
-/// What `nbdkit cowcloop --help` shows.
+/// The text of `nbdkit cowcloop --help`.
 pub const HELP: &std::ffi::CStr = c"\
 [image=]<PATH>     (required) The cloop, uzip or raw image to serve.
 image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
@@ -65,11 +65,11 @@ pub struct Config {
     max_sessions: Option<usize>,
     session_quota: Option<u64>,
     control: Option<PathBuf>,
-    /// The descriptor that events are told by.
+    /// The descriptor for events.
     pub events: Option<i32>,
-    /// Whether what is told there is in nbdkit's log too.
+    /// Whether these events are in nbdkit's log too.
     pub log: Option<bool>,
-    /// The descriptor whose end is ours.
+    /// The descriptor whose end ends the server.
     pub lifeline: Option<i32>,
 }
 
@@ -111,7 +111,7 @@ impl Config {
         }
     }
 
-    /// Checks what only the whole of the parameters can tell.
+    /// Checks what only all parameters together show.
     pub fn check(&self) -> Result<(), String> {
         self.image()?;
         if self.image_name.is_some() && self.image_ranges.is_empty() {
@@ -158,7 +158,7 @@ impl Config {
         })
     }
 
-    /// How the engine is to open it all.
+    /// The engine's options for it.
     fn device_options(&self) -> DeviceOptions {
         let default = ImageOptions::default();
         DeviceOptions {

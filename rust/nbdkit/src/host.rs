@@ -1,6 +1,6 @@
-//! What the plugin asks of nbdkit, behind safe functions.
+//! Requests from the plugin to nbdkit, behind safe functions.
 //!
-//! In this crate's own tests there is no nbdkit: a stand-in notes what it was told.
+//! This crate's own tests run without nbdkit: a stand-in records the calls.
 
 use std::ffi::CString;
 use std::io;
@@ -16,8 +16,8 @@ fn one_line(text: &str) -> CString {
 /// # Errors
 /// When it is not open.
 pub fn duplicate_fd(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: borrowed for the system call that duplicates it alone, which
-    // says so when it is not open.
+    // SAFETY: borrowed only for the system call that duplicates it, which fails when it is
+    // not open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     borrowed.try_clone_to_owned()
 }
@@ -62,7 +62,7 @@ mod real {
         unsafe { nbdkit_error(c"%s".as_ptr(), text.as_ptr()) }
     }
 
-    /// A line that is shown under `nbdkit -v` only.
+    /// A line that only `nbdkit -v` shows.
     pub fn debug(text: &str) {
         let text = one_line(text);
         // SAFETY: the format takes one string, and `text` is one.
@@ -77,8 +77,8 @@ mod real {
 
     /// Asks nbdkit to end in an orderly way; returns at once.
     pub fn shutdown() {
-        // SAFETY: may be called from any thread once the server serves, which
-        // is when the threads that call it are started.
+        // SAFETY: may be called from any thread once the server serves; the threads that
+        // call it start only then.
         unsafe { nbdkit_shutdown() }
     }
 
@@ -98,14 +98,14 @@ mod real {
         unsafe { nbdkit_strdup_intern(text.as_ptr()) }
     }
 
-    /// A line on standard output, through C's buffer as nbdkit's own.
+    /// A line on standard output, through C's buffer, which nbdkit uses as well.
     pub fn print_line(text: &str) {
         let text = one_line(text);
         // SAFETY: `text` is a C string.
         unsafe { puts(text.as_ptr()) };
     }
 
-    /// Where an extents request's answer goes.
+    /// The destination of the answer to an extents request.
     pub struct ExtentList(*mut abi::Extents);
 
     impl ExtentList {
@@ -123,7 +123,7 @@ mod real {
         }
     }
 
-    /// Where a listing's answer goes.
+    /// The destination of the answer to a listing.
     pub struct ExportList(*mut abi::Exports);
 
     impl ExportList {
@@ -151,10 +151,10 @@ mod real {
         if number <= 2 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // SAFETY: only asks whether the number is that of an open file.
+        // SAFETY: only asks whether the number belongs to an open file.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         rustix::io::fcntl_setfd(borrowed.as_fd(), rustix::io::FdFlags::CLOEXEC)?;
-        // SAFETY: open, as was just seen, and by the parameter's meaning ours:
+        // SAFETY: it was just seen to be open, and by the parameter's meaning it is ours:
         // the program that started the server handed it over.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
@@ -176,7 +176,7 @@ mod stand_in {
         static TOLD: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// What this thread's test has told nbdkit since it last asked.
+    /// The calls of this thread's test to nbdkit since it last asked.
     pub fn told() -> Vec<String> {
         TOLD.with_borrow_mut(std::mem::take)
     }

@@ -15,7 +15,7 @@ use crate::mend;
 use crate::report::{self, Told};
 use crate::service::Service;
 
-/// Each step leaves it whole, so a panic in one harms no other.
+/// Each step leaves the state whole, so a panic in one harms no other.
 static STATE: Mutex<State> = Mutex::new(State::new());
 
 struct State {
@@ -40,7 +40,7 @@ pub fn configure(key: &str, value: &std::ffi::OsStr) -> Result<(), String> {
     let mut state = STATE.lock();
     let config = state.config();
     config.set(key, value)?;
-    // At once, so that what is wrong with the next parameter is told there.
+    // At once, so that an error in the next parameter is already reported there.
     match (key, config.events, config.log) {
         ("events", Some(fd), _) => {
             let lines = host::adopt_fd(fd).and_then(JsonLines::new);
@@ -57,8 +57,8 @@ pub fn check_config() -> Result<(), String> {
     STATE.lock().config().check()
 }
 
-/// Opens everything that may fail, while the user still reads our errors.
-/// Starts no thread: a fork may follow.
+/// Opens everything that may fail, while the user still reads our errors. Starts no thread:
+/// a fork may follow.
 pub fn get_ready() -> Result<(), String> {
     let mut state = STATE.lock();
     mend::nbdkit().map_err(|error| reason(&error))?;
@@ -70,10 +70,10 @@ pub fn get_ready() -> Result<(), String> {
     Ok(())
 }
 
-/// Takes over the descriptor that holds us to the process that started us.
+/// Takes over the descriptor that ties the server to the process that started it.
 fn take_lifeline(fd: RawFd) -> Result<OwnedFd, String> {
     let failed = |error| format!("lifeline: {fd}: {}", reason(&error));
-    // In the foreground nbdkit ends with the thread that started it, which this replaces.
+    // In the foreground nbdkit ends with the thread that started it; this replaces that.
     set_parent_process_death_signal(None).map_err(|error| failed(error.into()))?;
     host::adopt_fd(fd).map_err(failed)
 }
@@ -81,7 +81,7 @@ fn take_lifeline(fd: RawFd) -> Result<OwnedFd, String> {
 /// Starts what must not be started before the fork.
 pub fn after_fork() -> Result<(), String> {
     let mut state = STATE.lock();
-    // Before the control socket is made, which is not theirs.
+    // Before the control socket is made, which is none of theirs.
     let listeners = Listeners::find();
     let lifeline = state.lifeline.take();
     let Some(server) = state.server.clone() else {
@@ -101,7 +101,7 @@ pub fn enter() -> bool {
     arrivals::enter(server.as_deref())
 }
 
-/// The client says what it wants. `None`: it was refused, and that was told.
+/// The client has named its export. `None`: it was refused, and the reason was reported.
 pub fn open(read_only: bool) -> Option<Connection> {
     let Some(server) = STATE.lock().server.clone() else {
         Told.tell(Event::Error { text: "the server is not ready" });
@@ -114,13 +114,13 @@ pub fn open(read_only: bool) -> Option<Connection> {
     connected.inspect_err(|line| server.client_refused(line)).ok()
 }
 
-/// What a client that lists the exports is told: names and descriptions.
+/// The names and descriptions for a client that lists the exports.
 pub fn exports() -> Vec<(String, String)> {
     let server = STATE.lock().server.clone();
     server.map_or_else(Vec::new, |server| server.exports())
 }
 
-/// Ends it all: threads, then the device. May be called again, and then does nothing.
+/// Ends everything: the threads, then the device. Further calls do nothing.
 pub fn end() -> Result<(), String> {
     let (service, server) = {
         let mut state = STATE.lock();

@@ -1,4 +1,4 @@
-//! How failures and other events reach the client, the user or the log.
+//! The ways of failures and other events to the client, the user or the log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,17 +9,17 @@ use rustix::io::Errno;
 
 use crate::host;
 
-/// What the parameter `events` leads to.
+/// The destination that the parameter `events` names.
 static LINES: Mutex<Option<JsonLines>> = Mutex::new(None);
-/// What is told there is told to nbdkit's log as well.
+/// Whether these events go to nbdkit's log as well.
 static LOGGED_AS_WELL: AtomicBool = AtomicBool::new(true);
 
-/// From now on events are told by `lines`.
+/// From now on events go to `lines`.
 pub fn tell_by(lines: JsonLines) {
     *LINES.lock() = Some(lines);
 }
 
-/// Whether what is told there is to be in nbdkit's log too.
+/// Whether these events are to be in nbdkit's log too.
 pub fn log_as_well(wanted: bool) {
     LOGGED_AS_WELL.store(wanted, Ordering::Release);
 }
@@ -29,7 +29,7 @@ pub struct Told;
 
 impl Events for Told {
     fn tell(&self, event: Event<'_>) {
-        // What is not sure to be read elsewhere is told in the log after all.
+        // An event that is not sure to be read elsewhere goes to the log after all.
         if !by_lines(&event) || LOGGED_AS_WELL.load(Ordering::Acquire) {
             log(event);
         }
@@ -37,7 +37,7 @@ impl Events for Told {
 }
 
 fn by_lines(event: &Event<'_>) -> bool {
-    // These are part of what nbdkit says under -v, in their order with its own.
+    // These are part of the output of `nbdkit -v`, in their order with its own.
     if matches!(event, Event::Debug { .. }) {
         return false;
     }
@@ -61,10 +61,10 @@ fn log(event: Event<'_>) {
     }
 }
 
-/// The errno that says most to an NBD client.
+/// The errno that tells an NBD client most.
 ///
-/// The protocol knows a handful, and nbdkit turns the others into `EINVAL`,
-/// which would blame the client for what the medium did.
+/// The protocol knows a handful, and nbdkit turns the others into `EINVAL`, which would
+/// blame the client for a fault of the medium.
 pub fn client_errno(error: &Error) -> i32 {
     let errno = Errno::from_raw_os_error(error.errno());
     let known = [

@@ -1,4 +1,4 @@
-//! The thread that waits for what ends the server: a signal, or the end of the process that
+//! The thread that waits for the server's end: a signal, or the end of the process that
 //! started it.
 
 use std::io;
@@ -16,7 +16,7 @@ use crate::clients::Listeners;
 use crate::report::Told;
 use crate::{host, mend};
 
-/// How often clients are looked for while the server ends.
+/// Pause between two searches for clients while the server ends.
 const SWEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// The running thread.
@@ -68,7 +68,7 @@ fn run(
             mend::end();
             // nbdkit would wait for good for reads that wait for a suspended image.
             server.give_up();
-            // Where it fails, nbdkit waits for them by itself.
+            // If it fails, nbdkit waits for the clients by itself.
             let _ = listeners.send_clients_away();
         }
         let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
@@ -117,12 +117,12 @@ fn end_signals() -> io::Result<OwnedFd> {
     Ok(reader.into())
 }
 
-/// What becomes of the server with the process that started it.
+/// The effect on the server of the process that started it.
 #[derive(Debug, PartialEq, Eq)]
 enum Lifeline {
     /// It ends with that process.
     Holds,
-    /// It lives on: the process said something.
+    /// It lives on: the process sent a word.
     Released,
     /// The process has ended.
     Cut,

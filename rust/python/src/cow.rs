@@ -1,5 +1,6 @@
-//! What the original tools did with cowfiles: `cow_repair`, `cow_merge`, `cow_pack`,
-//! `cow_unpack`; and what they did not: `cow_rebase`, `cow_snapshot`. Blocks are of 1 KiB; `progress` is called as for `extract`.
+//! The original tools' work on cowfiles: `cow_repair`, `cow_merge`, `cow_pack`,
+//! `cow_unpack`; and work that they did not do: `cow_rebase`, `cow_snapshot`. Blocks are of
+//! 1 KiB; `progress` is called as for `extract`.
 
 use std::path::PathBuf;
 

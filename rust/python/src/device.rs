@@ -18,7 +18,7 @@ use crate::buffer::Buffer;
 use crate::errors::to_python;
 use crate::source::Source;
 
-/// An image with cowfiles on it. Any number of threads may use it at a time.
+/// An image with cowfiles on it. Any number of threads may use it at once.
 #[pyclass(frozen, module = "cowcloop._core")]
 pub struct Device {
     /// `None` once it is closed: what still holds the object, such as the frames of an error,
@@ -59,7 +59,7 @@ impl Device {
     #[pyo3(signature = (image, cows = Vec::new(), *, read_only = false, create = false,
         repair = false, cache = None, threads = 0, memory_limit = None, strict = false,
         size = None))]
-    // One argument an option of the engine: they are keywords on the Python side.
+    // One argument per option of the engine: they are keywords on the Python side.
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -105,7 +105,7 @@ impl Device {
         Ok(self.engine()?.read_only())
     }
 
-    /// One line for people: image, cowfiles and size.
+    /// One line for users: image, cowfiles and size.
     #[getter]
     fn description(&self) -> PyResult<String> {
         Ok(self.engine()?.description())
@@ -128,8 +128,8 @@ impl Device {
         })
     }
 
-    /// Fills a writable buffer with the bytes from `offset` on and returns how many there
-    /// were: fewer than it holds only at the end of the device.
+    /// Fills a writable buffer with the bytes from `offset` on and returns their number:
+    /// fewer than it holds only at the end of the device.
     fn pread_into(
         &self,
         py: Python<'_>,
@@ -192,7 +192,7 @@ impl Device {
         Ok(())
     }
 
-    /// What the range is made of: (offset, length, known to be zeros), in order, without
+    /// The content of the range: (offset, length, known to be zeros), in order, without
     /// gaps, neighbours of one kind joined.
     fn extents(&self, py: Python<'_>, offset: u64, length: u64) -> PyResult<Vec<(u64, u64, bool)>> {
         let engine = self.engine()?;
@@ -223,7 +223,7 @@ impl Device {
 
     /// Forgets the device in a forked process: the parent goes on with it.
     fn abandon(&self) {
-        // Held at the fork by another thread of the parent, it is held for good.
+        // If another thread of the parent held it at the fork, it is held for good.
         let Ok(mut engine) = self.engine.try_write() else { return };
         if let Some(engine) = engine.take() {
             if let Some(device) = &engine.0 {

@@ -1,7 +1,7 @@
 //! Engine errors as Python exceptions.
 //!
-//! The classes themselves are Python, in `cowcloop/errors.py`: several have two
-//! bases (`CowcloopError` and `OSError`), and there they can be read.
+//! The classes themselves are Python, in `cowcloop/errors.py`: several have two bases
+//! (`CowcloopError` and `OSError`), and are easier to read there.
 
 use cowcloop_engine::{Error, ErrorKind};
 use pyo3::exceptions::PyRuntimeError;
@@ -27,7 +27,8 @@ pub fn to_python(error: Error) -> PyErr {
     Python::attach(|py| {
         let exception = match RAISE.get(py) {
             Some(raise) => {
-                // The engine's names are for people: one that is no text has lost its bytes.
+                // The engine's names are for display: a name that is not UTF-8 has lost its
+                // bytes.
                 let name = Some(error.subject()).filter(|name| !name.contains('\u{fffd}'));
                 let (kind, errno) = (kind(error.kind()), error.errno());
                 raise.call1(py, (kind, errno, error.to_string(), name))

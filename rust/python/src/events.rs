@@ -1,5 +1,5 @@
-//! The engine's log events in Python's `logging`, under the name `cowcloop`; the command
-//! line, which does without that, takes the warnings itself.
+//! The engine's log events in Python's `logging`, under the name `cowcloop`. The command
+//! line, which does without `logging`, takes the warnings itself.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 struct Events;
 
-/// What takes the warnings instead.
+/// The function that takes the warnings instead.
 static ON_WARNING: Mutex<Option<Py<PyAny>>> = Mutex::new(None);
 
 /// Gives the engine's warnings, as lines, to a function from now on; None: to `logging`.
@@ -19,8 +19,8 @@ fn on_warning(function: Option<Py<PyAny>>) {
 
 /// Sends the engine's events on from now on.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    // Only the first logger of a process is taken: where there is one, the module was
-    // imported before, and it stays.
+    // A process takes only its first logger: if there is one, the module was imported
+    // before, and that one stays.
     if log::set_logger(&Events).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
@@ -48,7 +48,7 @@ fn send(py: Python<'_>, record: &Record<'_>) -> PyResult<()> {
     if record.level() == Level::Warn {
         let set = ON_WARNING.lock().unwrap_or_else(PoisonError::into_inner);
         let function = set.as_ref().map(|function| function.clone_ref(py));
-        // It may do anything, this included.
+        // The function may do anything, even this.
         drop(set);
         if let Some(function) = function {
             return function.call1(py, (record.args().to_string(),)).map(drop);

@@ -1,5 +1,5 @@
-//! What a file is: `sniff`, `image_info`, `cow_info`. Nothing is locked, so files in use
-//! can be asked about too.
+//! The kind and content of a file: `sniff`, `image_info`, `cow_info`. Nothing is locked, so
+//! files in use can be asked about too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,13 +26,13 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cow_info, module)?)
 }
 
-/// What kind of file it is: "cloop" (uzip too), "cowfile" or, failing these, "raw".
+/// The kind of the file: "cloop" (uzip too), "cowfile" or, if neither, "raw".
 #[pyfunction]
 fn sniff(py: Python<'_>, path: Source) -> PyResult<&'static str> {
     py.detach(|| kind_of(&path)).map_err(to_python)
 }
 
-/// What an image holds, as a dict whose "type" is "cloop" or "raw". Sizes in bytes.
+/// The content of an image, as a dict whose "type" is "cloop" or "raw". Sizes in bytes.
 #[pyfunction]
 fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyDict>> {
     let (storage, image) = py
@@ -54,7 +54,8 @@ fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyDict>> {
     }
 }
 
-/// What a cowfile holds, as a dict whose "type" is "cowfile". Sizes in bytes, blocks of 1 KiB.
+/// The content of a cowfile, as a dict whose "type" is "cowfile". Sizes in bytes, blocks of
+/// 1 KiB.
 #[pyfunction]
 fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     let cow = py.detach(|| CowInfo::read(&path)).map_err(to_python)?;

@@ -40,7 +40,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (image, cows, out, *, threads = None, sparse = true, force = false,
     progress = None))]
-// One argument an option of the engine: they are keywords on the Python side.
+// One argument per option of the engine: they are keywords on the Python side.
 #[allow(clippy::too_many_arguments)]
 fn extract<'py>(
     py: Python<'py>,
@@ -81,7 +81,7 @@ enum LevelName {
 #[pyfunction]
 #[pyo3(signature = (source, out, *, block_size = 65536, level = None, format = "v2",
     codec = "zlib", footer = false, threads = None, force = false, progress = None))]
-// One argument an option of the engine: they are keywords on the Python side.
+// One argument per option of the engine: they are keywords on the Python side.
 #[allow(clippy::too_many_arguments)]
 fn create<'py>(
     py: Python<'py>,
@@ -125,7 +125,7 @@ fn create<'py>(
 #[pyfunction]
 #[pyo3(signature = (image, cows, out, *, level = None, block_size = 65536, threads = None,
     force = false, progress = None))]
-// One argument an option of the engine: they are keywords on the Python side.
+// One argument per option of the engine: they are keywords on the Python side.
 #[allow(clippy::too_many_arguments)]
 fn commit<'py>(
     py: Python<'py>,
@@ -232,7 +232,8 @@ fn check_output(py: Python<'_>, out: PathBuf, image: bool, force: bool) -> PyRes
     py.detach(|| Output::open(&out, &[], replace)).map(drop).map_err(to_python)
 }
 
-/// Whether a file is one that no output replaces unasked: "cowfile", "compressed image" or None.
+/// The kind of a file that no output replaces unasked: "cowfile", "compressed image" or
+/// None.
 #[pyfunction]
 fn kept(py: Python<'_>, path: PathBuf) -> Option<&'static str> {
     py.detach(|| Replace::Plain.refuses_path(&path))
@@ -268,7 +269,7 @@ fn read_only() -> DeviceOptions {
     DeviceOptions { read_only: true, ..DeviceOptions::default() }
 }
 
-/// What the output must not be; `:memory:` and the like are no files.
+/// The file that the output must not be; `:memory:` and the like are no files.
 fn identities(image: &Path, cows: &[PathBuf]) -> Vec<FileIdentity> {
     let paths = cows.iter().map(PathBuf::as_path).chain([image]);
     paths.filter_map(|path| FileIdentity::of_path(path).ok()).collect()

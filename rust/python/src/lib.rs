@@ -1,8 +1,8 @@
 //! `cowcloop._core`: the engine as a Python module, and nothing besides.
 //!
-//! Every file holds one class or one group of functions with its own
-//! `register`. The GIL is released around all work; what Python adds to the
-//! engine (a file object, dataclasses, defaults) is in `python/cowcloop/`.
+//! Every file holds one class or one group of functions with its own `register`. The GIL is
+//! released around all work; what Python adds to the engine (a file object, dataclasses,
+//! defaults) is in `python/cowcloop/`.
 
 mod buffer;
 mod cow;

@@ -15,7 +15,7 @@ pub struct Source {
     path: PathBuf,
     /// Empty: the whole file.
     ranges: Vec<(u64, u64)>,
-    /// What messages call it.
+    /// Its name in messages.
     name: String,
 }
 
@@ -52,7 +52,7 @@ impl Source {
         self.ranges.is_empty()
     }
 
-    /// What messages call the image.
+    /// The image's name in messages.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// The same options, with where the image lies.
+    /// The same options, with the place of the image.
     pub fn options(&self, options: DeviceOptions) -> DeviceOptions {
         DeviceOptions {
             image_ranges: self.ranges.clone(),

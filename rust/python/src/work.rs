@@ -1,5 +1,5 @@
-//! Long work on a thread of its own, while the calling one reports progress and
-//! lets Python see to its signals.
+//! Long work on a thread of its own, while the calling thread reports progress and lets
+//! Python handle its signals.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{sync_channel, RecvTimeoutError};
@@ -14,10 +14,10 @@ use pyo3::prelude::*;
 
 use crate::errors::to_python;
 
-/// How often the caller's function is called and Ctrl-C is looked for.
+/// Pause between two calls of the caller's function, with a check for Ctrl-C.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How far the work is, shared between the two threads.
+/// The progress of the work, shared between the two threads.
 #[derive(Default)]
 struct Meter {
     done: AtomicU64,
@@ -44,8 +44,8 @@ impl Progress for Meter {
 /// `progress(done, total)` is called, `total` being `None` while it is not known.
 ///
 /// # Errors
-/// The work's own. What a signal handler or `progress` raises ends the work early, and
-/// cleanly, and is what the caller sees.
+/// The work's own. An exception from a signal handler or from `progress` ends the work
+/// early, and cleanly, and reaches the caller.
 pub fn run<T: Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -59,7 +59,7 @@ pub fn run<T: Send>(
         let total = Some(meter.total.load(Ordering::Relaxed)).filter(|total| *total != 0);
         progress.call1((meter.done.load(Ordering::Relaxed), total)).map(drop)
     };
-    // Taken by the thread that does it.
+    // Taken by the thread that does the work.
     let work = Mutex::new(Some(work));
     let held = &work;
     let done = thread::scope(|scope| {
@@ -75,7 +75,7 @@ pub fn run<T: Send>(
         let mut interrupted = None;
         loop {
             let state;
-            // A receiver may be lent to no other thread, but it may be given.
+            // A receiver may not be lent to another thread, but it may be given.
             (state, end) = py.detach(move || (end.recv_timeout(TICK), end));
             if state != Err(RecvTimeoutError::Timeout) {
                 break;
@@ -105,8 +105,8 @@ pub fn run<T: Send>(
     Ok(value)
 }
 
-/// Does the work on the calling thread, where the system gives no other: signals are seen to
-/// in between.
+/// Does the work on the calling thread, where the system starts no other, and handles
+/// signals in between.
 fn alone<T: Send>(
     py: Python<'_>,
     meter: &Meter,
@@ -120,7 +120,7 @@ fn alone<T: Send>(
     }
 }
 
-/// A meter that looks for signals whenever the work asks whether to go on.
+/// A meter that handles signals whenever the work asks whether to go on.
 struct Watched<'a> {
     meter: &'a Meter,
     raised: Mutex<Option<PyErr>>,

@@ -26,9 +26,11 @@ pub struct ZeroFlags {
     pub fua: Fua,
 }
 
-/// A client's export, open until this is dropped. Any thread may make any request at any time.
+/// A client's export, open until this is dropped. Any thread may make any request at any
+/// time.
 ///
-/// A request that fails is told as an event as well, unless it was told before or is no fault.
+/// A failed request is reported as an event as well, unless it was reported before or is no
+/// fault.
 pub struct Connection {
     export: Export,
     read_only: bool,
@@ -56,7 +58,7 @@ impl Connection {
         self.writable
     }
 
-    /// One line for people.
+    /// One line for users.
     pub fn description(&self) -> String {
         self.export.description()
     }
@@ -96,11 +98,11 @@ impl Connection {
         self.told(zeroed)
     }
 
-    /// Reports which parts of a range are zeros, in order, each as long as it can be.
+    /// Reports the parts of a range that are zeros, in order, each as long as possible.
     pub fn extents(&self, offset: u64, length: u64, sink: ExtentSink<'_>) -> Result<()> {
         let reader = self.export.reader();
         let end = offset.saturating_add(length);
-        // Tried again, a walk goes on from where it had come to.
+        // When it is repeated, a walk goes on from where it stopped.
         let at = Cell::new(offset);
         let mut note = |extent: Extent| {
             at.set(extent.end());

@@ -1,10 +1,10 @@
-//! What a server tells of itself, and to whom.
+//! The events of a server, and their receiver.
 
 use serde::{Serialize, Serializer};
 
 use crate::words::one_line;
 
-/// Something that happened.
+/// An event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
@@ -13,13 +13,13 @@ pub enum Event<'a> {
         /// The server's process.
         pid: u32,
     },
-    /// Something failed that the server's owner should know of.
+    /// A failure that the server's owner should know of.
     Error {
         /// One line.
         #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
-    /// Something may come to fail.
+    /// A warning of a possible failure.
     Warning {
         /// One line.
         #[serde(serialize_with = "harmless")]
@@ -31,13 +31,13 @@ pub enum Event<'a> {
         #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
-    /// A client was not let in.
+    /// A client was turned away.
     ClientRefused {
         /// One line.
         #[serde(serialize_with = "harmless")]
         text: &'a str,
     },
-    /// Of interest when the server itself is looked into.
+    /// For a close look at the server itself.
     Debug {
         /// One line.
         #[serde(serialize_with = "harmless")]
@@ -51,19 +51,19 @@ fn harmless<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error>
     serializer.serialize_str(&one_line(text))
 }
 
-/// Takes the events: from any thread, and without holding it up for long.
+/// Receives events from any thread, and must not hold it up for long.
 pub trait Events: Send + Sync {
-    /// Takes one.
+    /// Receives one event.
     fn tell(&self, event: Event<'_>);
 }
 
 impl dyn Events + '_ {
-    /// Tells an [`Event::Error`].
+    /// Sends an [`Event::Error`].
     pub fn error(&self, text: &str) {
         self.tell(Event::Error { text });
     }
 
-    /// Tells an [`Event::Debug`].
+    /// Sends an [`Event::Debug`].
     pub fn debug(&self, text: &str) {
         self.tell(Event::Debug { text });
     }
@@ -74,12 +74,12 @@ pub(crate) mod tests {
     use super::*;
     use parking_lot::Mutex;
 
-    /// Keeps the events as the lines of JSON that they are written as.
+    /// Keeps the events, as the lines of JSON that they are written as.
     #[derive(Debug, Default)]
     pub struct Kept(Mutex<Vec<String>>);
 
     impl Kept {
-        /// Those since it was last asked.
+        /// The events since the last call.
         pub fn take(&self) -> Vec<String> {
             std::mem::take(&mut self.0.lock())
         }

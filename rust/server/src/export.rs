@@ -1,4 +1,4 @@
-//! What an export name leads to.
+//! The device behind an export name.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub enum Export {
 }
 
 impl Export {
-    /// Where reads go that nothing counts.
+    /// Where reads go that are not counted.
     pub fn reader(&self) -> &Device {
         match self {
             Export::Device(device) => device,
@@ -48,7 +48,7 @@ impl Export {
         }
     }
 
-    /// One line for people.
+    /// One line for users.
     pub fn description(&self) -> String {
         match self {
             Export::Device(device) => device.description(),

@@ -1,16 +1,18 @@
-//! Where panics stop, and how the engine's messages become events.
+//! Panics stop here, and the engine's messages become events.
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use crate::events::{Event, Events};
 
-/// Runs some work; a panic ends here, told as an error by the hook of [`forward`], and yields `None`.
+/// Runs some work. A panic ends here: the hook of [`forward`] reports it as an error, and
+/// the result is `None`.
 pub fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // Each step of the work leaves what other threads see whole, so a panic in one harms no other.
+    // Each step of the work leaves the state that other threads see whole, so a panic in
+    // one harms no other.
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// Has the engine's messages, and what a panic says, told as events, for the whole process.
+/// Sends the engine's messages, and the text of a panic, as events, for the whole process.
 pub fn forward(events: &'static dyn Events) {
     struct Forward(&'static dyn Events);
     impl log::Log for Forward {

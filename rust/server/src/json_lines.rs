@@ -8,14 +8,15 @@ use rustix::io::{write, Errno};
 
 use crate::events::Event;
 
-/// Bytes that a pipe of Linux takes as a whole or not at all (`PIPE_BUF`), so that no line is torn.
+/// Bytes that a Linux pipe takes as a whole or not at all (`PIPE_BUF`), so that no line is
+/// torn.
 const WHOLE: usize = 4096;
 
 /// A pipe that events are written to.
 #[derive(Debug)]
 pub struct JsonLines(OwnedFd);
 
-/// What became of an event.
+/// The fate of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// It will be read.
@@ -27,7 +28,7 @@ pub enum Delivery {
 }
 
 impl JsonLines {
-    /// Events will be written to `fd`, which then makes no writer wait.
+    /// Events will be written to `fd`, which never makes a writer wait.
     ///
     /// # Errors
     /// The system's, when `fd` cannot be written to.

@@ -1,22 +1,22 @@
-//! What is to be served.
+//! The options of a server.
 
 use std::path::PathBuf;
 
 use cowcloop_engine::device::DeviceOptions;
 
-/// Sessions when no limit is given.
+/// Sessions if no limit is given.
 const MAX_SESSIONS: usize = 1000;
 
-/// An image, what lies on it, and how the server's owner reaches the server.
+/// An image, the cowfiles on it, and the way of the server's owner to the server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     /// The image's file.
     pub image: PathBuf,
     /// Cowfiles of the one device, lowest first; none with sessions.
     pub cows: Vec<PathBuf>,
-    /// How the engine opens it all.
+    /// The engine's options for all of it.
     pub device: DeviceOptions,
-    /// Where each export name is a device of its own.
+    /// Each export name is then a device of its own.
     pub sessions: Option<SessionOptions>,
     /// Blocks of the image to read into the cache at the start.
     pub preload: Option<u64>,
@@ -30,14 +30,14 @@ pub struct ServerOptions {
 /// The sessions over an image.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
-    /// Where their cowfiles are.
+    /// The folder of their cowfiles.
     pub folder: PathBuf,
     /// How many there may be, open or not.
     pub limit: usize,
 }
 
 impl SessionOptions {
-    /// Sessions with their cowfiles in `folder`, as many as usual.
+    /// Sessions with their cowfiles in `folder`, up to the usual number.
     pub fn new(folder: PathBuf) -> SessionOptions {
         SessionOptions { folder, limit: MAX_SESSIONS }
     }

@@ -1,7 +1,8 @@
-//! How many clients there is room for: each costs descriptors, and the process may have so many.
+//! The number of clients that fit: each costs descriptors, and the process has a limited
+//! number.
 //!
-//! A client that does not fit is told so at once. A server without descriptors would fail the
-//! first write of a session that it has let in, and leave new clients waiting.
+//! A client that does not fit is told so at once. A server without descriptors would fail
+//! the first write of a session that it has let in, and leave new clients waiting.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -12,18 +13,19 @@ use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 
 use crate::events::Events;
 
-/// Kept for all else: control clients, cowfiles in the making, connections that come and go.
+/// Kept for everything else: control clients, cowfiles in the making, connections that come
+/// and go.
 const RESERVE: usize = 96;
-/// Cowfiles that are made or opened at one time.
+/// Cowfiles that are made or opened at a time.
 const MAKERS: usize = 8;
 
 /// The descriptors that clients may have. Until they have been counted there is no limit.
 pub struct Places {
-    /// What the process may have open in all.
+    /// The most descriptors that the process may have open.
     limit: AtomicU64,
     room: AtomicUsize,
     taken: AtomicUsize,
-    /// That there is no room has been said, and it has not been otherwise for long.
+    /// The lack of room was reported, and there has been none for long since.
     told: AtomicBool,
     turn: AtomicUsize,
     makers: [Mutex<()>; MAKERS],
@@ -43,16 +45,16 @@ impl Places {
         }
     }
 
-    /// Raises the limit of open files as far as it may be raised.
+    /// Raises the limit of open files as far as the system allows.
     pub(crate) fn raise_limit() {
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
         if current != maximum {
-            // Where that fails, fewer clients fit.
+            // If that fails, fewer clients fit.
             let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         }
     }
 
-    /// Counts what is open before the first client comes: the rest is for clients.
+    /// Counts the open descriptors before the first client comes: the rest is for clients.
     pub(crate) fn count(&self) {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let open = fs::read_dir("/proc/self/fd").map_or(RESERVE, Iterator::count);
@@ -65,7 +67,7 @@ impl Places {
         self.room.store(left - RESERVE.min(left / 2), Ordering::Release);
     }
 
-    /// Takes so many descriptors, `over` the room at most.
+    /// Takes so many descriptors, at most `over` beyond the room.
     pub fn take(self: &Arc<Self>, cost: usize, over: usize) -> Option<Place> {
         let room = self.room.load(Ordering::Acquire);
         let most = room.saturating_add(over);
@@ -74,7 +76,7 @@ impl Places {
         Some(Place { places: self.clone(), cost, beyond: before + cost > room })
     }
 
-    /// What a client is told that there is no room for.
+    /// The message to a client that does not fit.
     pub fn refusal(&self) -> String {
         format!(
             "no room for another client: this process may have {} files open; raise the limit \
@@ -83,7 +85,7 @@ impl Places {
         )
     }
 
-    /// Says that there is no room, once.
+    /// Reports once that there is no room.
     pub fn tell_full(&self) {
         if !self.told.swap(true, Ordering::AcqRel) {
             self.events.error(&self.refusal());
@@ -104,7 +106,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether it lies beyond those that there is room for.
+    /// Whether it is beyond the room.
     pub fn is_beyond(&self) -> bool {
         self.beyond
     }
@@ -131,7 +133,7 @@ mod tests {
         let early = places.take(3, 0).unwrap();
         assert!(!early.is_beyond());
         places.set(200, 10);
-        // 190 are left, of which 96 are kept: 94, of which 3 are taken.
+        // 190 are left, 96 of which are kept: of the other 94, 3 are taken.
         let taken: Vec<_> = std::iter::from_fn(|| places.take(3, 0)).collect();
         assert_eq!(taken.len(), 30);
         assert!(places.take(3, 3).unwrap().is_beyond());

@@ -1,4 +1,4 @@
-//! The first blocks of the image, read into the cache at the start: what boots
+//! The first blocks of the image, read into the cache at the start: a system that boots
 //! from it reads them first.
 
 use std::io;
@@ -33,7 +33,7 @@ impl Preload {
         Ok(Preload { stop, thread })
     }
 
-    /// Ends the thread after the block that it is at.
+    /// Ends the thread after its current block.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.join();

@@ -1,4 +1,4 @@
-//! The failures that clients bring about: told, but not so that they flood the log.
+//! Reports of failures that clients cause, limited so that they do not flood the log.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use parking_lot::Mutex;
 
 use crate::events::{Event, Events};
 
-/// Lines about failed requests that may be written in one go.
+/// Lines about failed requests that may be written at once.
 const BURST: u32 = 20;
-/// How long it takes until one more may be written.
+/// The time until one more may be written.
 const REFILL: Duration = Duration::from_secs(1);
 
-/// Tells them.
+/// Writes the reports.
 pub struct Reports {
     events: Arc<dyn Events>,
     limit: Mutex<Limit>,
 }
 
 impl Reports {
-    /// None told yet.
+    /// With no report yet.
     pub fn new(events: Arc<dyn Events>) -> Reports {
         Reports { events, limit: Mutex::new(Limit::new()) }
     }
 
-    /// Tells why a client's request failed.
+    /// Reports why a client's request failed.
     pub fn request_failed(&self, error: &Error) {
         let text = &error.to_string();
         if deserves_a_line(error) {
@@ -35,7 +35,7 @@ impl Reports {
         }
     }
 
-    /// Tells why a client was not let in.
+    /// Reports why a client was turned away.
     pub fn client_refused(&self, text: &str) {
         self.limited(text, |text| self.events.tell(Event::ClientRefused { text }));
     }
@@ -50,7 +50,7 @@ impl Reports {
     }
 }
 
-/// Whether a failed request is told to the server's owner.
+/// Whether a failed request is reported to the server's owner.
 fn deserves_a_line(error: &Error) -> bool {
     // The engine writes a damaged block and a failed sync into the log once,
     // when it finds them; `Unsupported` is the expected answer to a fast zero.
@@ -69,7 +69,7 @@ impl Limit {
         Limit { left: BURST, held_back: 0, since: None }
     }
 
-    /// `Some(n)`: write the line, `n` were held back since the last one.
+    /// `Some(n)`: write the line; `n` lines were held back since the last one.
     fn take(&mut self, now: Instant) -> Option<u64> {
         let since = *self.since.get_or_insert(now);
         let earned = now.saturating_duration_since(since).as_secs() / REFILL.as_secs();

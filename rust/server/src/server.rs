@@ -1,4 +1,4 @@
-//! What is served, from the start of the server to its end.
+//! A server, from its start to its end.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +19,10 @@ use crate::sessions::Sessions;
 use crate::status::{SnapshotReply, Status};
 use crate::words::reason;
 
-/// The open device, and what is known of its users.
+/// The open device, and its users.
 pub struct Server {
     options: ServerOptions,
-    /// What a client gets that names no session.
+    /// The export of a client that names no session.
     device: Arc<Device>,
     sessions: Option<Arc<Sessions>>,
     connections: AtomicU64,
@@ -112,7 +112,7 @@ impl Server {
         &self.places
     }
 
-    /// Tells why a client was not let in, which must not flood the log.
+    /// Reports why a client was turned away, without flooding the log.
     pub fn client_refused(&self, line: &str) {
         self.reports.client_refused(line);
     }
@@ -144,8 +144,8 @@ impl Server {
         Status::new(self.device.status(), sessions, self.device.is_suspended(), connections)
     }
 
-    /// Brings everything acknowledged to the medium, to stay there. The error is a line for
-    /// the user.
+    /// Brings everything acknowledged to the medium, durably. The error is a line for the
+    /// user.
     pub(crate) fn sync(&self) -> Result<(), String> {
         let result = self.device.flush().and_then(|()| self.device.check_kept());
         let sessions = self.sessions.as_ref().map_or(Ok(()), |sessions| sessions.sync());
@@ -202,7 +202,7 @@ impl Server {
         self.device.resume().map_err(|error| error.to_string())
     }
 
-    /// Lets the reads fail that wait for a suspended image: the server is about to end.
+    /// Fails the reads that wait for a suspended image: the server is about to end.
     pub fn give_up(&self) {
         self.device.give_up();
     }

@@ -58,7 +58,7 @@ pub struct SessionStatus {
     pub name: String,
     /// Clients that have it open.
     pub connections: usize,
-    /// What there is of it.
+    /// Its state.
     #[serde(flatten)]
     pub cowfile: SessionCowfile,
 }
@@ -78,7 +78,7 @@ pub enum SessionCowfile {
     },
     /// Nothing has been written yet.
     NotCreated {
-        /// Where the cowfile will be.
+        /// The future path of the cowfile.
         path: String,
         /// In words.
         state: &'static str,
@@ -121,7 +121,7 @@ impl Status {
 }
 
 impl CowStatus {
-    /// The same with the reads of the base added that were made before there was a cowfile.
+    /// The same, plus the reads of the base from before there was a cowfile.
     pub fn with_earlier_reads(mut self, reads: u64, bytes: u64) -> CowStatus {
         self.base_reads += reads;
         self.base_read_bytes += bytes;

@@ -1,12 +1,13 @@
 //! Requests that wait for the medium of a suspended image.
 //!
-//! The engine lets nothing wait: it answers that the medium is out, and tells when it is back. A
-//! door that can keep a request aside without a thread does so. nbdkit cannot: a request that
-//! waits keeps the thread that took it, and a connection has a fixed number of them. When all of
-//! them wait nobody is left to take a flush, or a read of what lies in the cowfile, and a file
-//! system that cannot end its transaction hangs as a whole, programs that have no use for the
-//! image included. So only so many requests of a connection wait, and leave threads over. Those
-//! that come beyond fail at once, which a single program hears, and may try again.
+//! The engine never waits: it answers that the medium is out, and says when it is back. A
+//! door that can keep a request aside without a thread does so. nbdkit cannot: a waiting
+//! request keeps the thread that took it, and a connection has a fixed number of them. When
+//! all of them wait, no thread is left to take a flush, or a read of data in the cowfile,
+//! and a file system that cannot end its transaction hangs as a whole, even for programs
+//! that have no use for the image. So only a limited number of a connection's requests
+//! wait, and leave threads over. Requests beyond that number fail at once, which concerns a
+//! single program, and that program may try again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -14,7 +15,8 @@ use std::sync::mpsc;
 use cowcloop_engine::device::Device;
 use cowcloop_engine::{ErrorKind, Result};
 
-/// Requests that may wait unless another number is given: nbdkit gives a connection 16 threads.
+/// Requests that may wait unless another number is given: nbdkit gives a connection 16
+/// threads.
 const MOST_WAITING: usize = 12;
 
 /// The requests of one connection that wait.
@@ -29,8 +31,8 @@ impl Waiting {
         Waiting { most: most.unwrap_or(MOST_WAITING), now: AtomicUsize::new(0) }
     }
 
-    /// Makes a request, and makes it again each time that the medium of the image was out and is
-    /// back. `device` is any on that image.
+    /// Makes a request, and repeats it each time that the medium of the image was out and
+    /// is back. `device` is any device on that image.
     ///
     /// # Errors
     /// Those of the request: `NoMedium` when too many wait, or the server is about to end.
@@ -47,7 +49,7 @@ impl Waiting {
         }
     }
 
-    /// Waits, where there is room, until it is worth trying again. `false`: it is not.
+    /// Waits, if there is room, until it is worth trying again. `false`: it is not.
     fn wait(&self, device: &Device) -> bool {
         let more = |now: usize| (now < self.most).then_some(now + 1);
         if self.now.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
@@ -55,7 +57,7 @@ impl Waiting {
         }
         let (sender, receiver) = mpsc::channel();
         device.when_back(move |back| {
-            // Fails for a receiver that is gone, and this one waits for as long as it takes.
+            // Fails for a receiver that is gone; this one waits as long as it takes.
             let _ = sender.send(back);
         });
         let back = receiver.recv() == Ok(true);

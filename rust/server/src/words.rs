@@ -1,4 +1,4 @@
-//! Text for the people who read messages.
+//! Text for the readers of messages.
 
 use std::io;
 

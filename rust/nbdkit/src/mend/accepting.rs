@@ -1,12 +1,11 @@
-//! Descriptors that run out all the same.
+//! Descriptors that run out even so.
 //!
-//! The plugin lets in no more clients than it has descriptors for, but is asked only when nbdkit has
-//! accepted a connection: so no more of them are accepted at one time than the plugin keeps
-//! descriptors for.
-//!
-//! Where they run out even so (the whole system may have no more), nbdkit's `accept4` fails at once
-//! and for as long as that lasts; nbdkit says so each time and tries again, as fast as it can. Here
-//! it waits a little in between, and says so once.
+//! The plugin lets in no more clients than it has descriptors for, but nbdkit asks it only
+//! after it has accepted a connection. So no more connections are accepted at one time than
+//! the plugin keeps descriptors for. Where they run out even so (the whole system may have
+//! no more), nbdkit's `accept4` fails at once, as long as that lasts; nbdkit reports it
+//! each time and tries again at full speed. Here it waits a little in between, and reports
+//! it once.
 
 use std::ffi::c_int;
 use std::io;
@@ -42,7 +41,7 @@ pub fn end() {
     ENDING.store(true, Ordering::Release);
 }
 
-/// Called by nbdkit in the place of `accept4`.
+/// nbdkit calls this in the place of `accept4`.
 unsafe extern "C" fn accept(
     listener: c_int,
     address: *mut sockaddr,
@@ -70,7 +69,7 @@ unsafe extern "C" fn accept(
             thread::sleep(A_WHILE);
         });
     }
-    // nbdkit tries again at once after the first, and says what the others are.
+    // nbdkit tries again at once after the first error, and reports the others.
     let told = if again { libc::EAGAIN } else { number };
     // SAFETY: a variable of this thread.
     unsafe { *libc::__errno_location() = told };

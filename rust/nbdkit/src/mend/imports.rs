@@ -1,7 +1,7 @@
-//! Puts functions of ours in the place of some that nbdkit calls in the C library.
+//! Replaces some functions that nbdkit calls in the C library with ours.
 //!
-//! A program finds the functions of a shared library by a table of addresses that the loader fills
-//! in for it, by their names. Those of nbdkit's table are exchanged here, and no other's, while no
+//! A program finds the functions of a shared library in a table of addresses, which the
+//! loader fills in by name. Only entries of nbdkit's table are exchanged here, while no
 //! other thread runs.
 
 use std::ffi::{c_int, c_void, CStr};
@@ -21,7 +21,7 @@ const DT_RELA: i64 = 7;
 const DT_RELASZ: i64 = 8;
 const DT_JMPREL: i64 = 23;
 
-/// Relocations whose place holds the address of a function that is imported.
+/// Relocations whose place holds the address of an imported function.
 #[cfg(target_arch = "x86_64")]
 const ADDRESSES: [u32; 2] = [6, 7];
 #[cfg(target_arch = "aarch64")]
@@ -50,16 +50,16 @@ struct Symbol {
     size: u64,
 }
 
-/// The program that loaded us, nbdkit, as it lies in memory.
+/// The program that loaded this library, nbdkit, as it lies in memory.
 #[derive(Debug, Default)]
 pub struct Program {
     base: usize,
     code: Vec<Range<usize>>,
-    /// What the loader has made read-only once it was filled in.
+    /// The part that the loader made read-only after filling it in.
     sealed: Range<usize>,
     strings: usize,
     symbols: usize,
-    /// Tables of relocations: where they lie, and how many each has.
+    /// Tables of relocations: their places, and their numbers of entries.
     tables: [(usize, usize); 2],
 }
 
@@ -67,21 +67,23 @@ impl Program {
     /// The program of this process.
     pub fn find() -> Option<Program> {
         let mut found = None;
-        // SAFETY: the callback takes the pointer as what it is, and keeps nothing of the others.
+        // SAFETY: the callback takes the pointer as what it is, and keeps nothing of the
+        // others.
         unsafe { libc::dl_iterate_phdr(Some(first), ptr::from_mut(&mut found).cast()) };
         found
     }
 
-    /// Whether `address` is one of the program's code.
+    /// Whether `address` is in the program's code.
     pub fn has_code_at(&self, address: usize) -> bool {
         self.code.iter().any(|range| range.contains(&address))
     }
 
-    /// Has the program call `ours` where it called the function `name`. False: it does not.
+    /// Makes the program call `ours` where it called the function `name`. False: it does
+    /// not call that.
     ///
     /// # Safety
-    /// `ours` is a function that may be called as that one is, and no other thread of the
-    /// process runs.
+    /// `ours` is a function that may be called like the original, and no other thread of
+    /// the process runs.
     pub unsafe fn replace(&self, name: &CStr, ours: *const ()) -> io::Result<bool> {
         let mut replaced = false;
         for (table, count) in self.tables {
@@ -128,16 +130,17 @@ impl Program {
         Ok(())
     }
 
-    /// Notes where the dynamic section says that everything is.
+    /// Records the addresses that the dynamic section gives.
     ///
     /// # Safety
     /// `entry` is the first of a dynamic section.
     unsafe fn read_dynamic(&mut self, mut entry: *const Dynamic) {
         let mut sizes = [0, 0];
         loop {
-            // SAFETY: the section goes on up to DT_NULL, which is the last that is looked at.
+            // SAFETY: the section goes on up to DT_NULL, which is the last entry that is
+            // read.
             let Dynamic { tag, value } = unsafe { entry.read() };
-            // The C library has put addresses in the place of offsets; others leave them.
+            // The C library has replaced offsets with addresses; others leave them.
             let address = if value < self.base { self.base + value } else { value };
             match tag {
                 DT_NULL => break,
@@ -158,9 +161,9 @@ impl Program {
     }
 }
 
-/// Takes the first, which is the program, and asks for no more.
+/// Takes the first object, which is the program, and asks for no more.
 unsafe extern "C" fn first(info: *mut dl_phdr_info, _size: usize, found: *mut c_void) -> c_int {
-    // SAFETY: `find` passes this, and the loader what it knows of the program.
+    // SAFETY: `find` passes the first pointer, and the loader its facts about the program.
     let (found, info) = unsafe { (&mut *found.cast::<Option<Program>>(), &*info) };
     // SAFETY: as above.
     let headers: &[Elf64_Phdr] =
@@ -178,7 +181,7 @@ unsafe extern "C" fn first(info: *mut dl_phdr_info, _size: usize, found: *mut c_
         }
     }
     if let Some(dynamic) = dynamic {
-        // SAFETY: the header of this type says that it lies there.
+        // SAFETY: a header of this type says that the section lies there.
         unsafe { program.read_dynamic(dynamic) };
         *found = Some(program);
     }
@@ -197,7 +200,7 @@ mod tests {
         -7
     }
 
-    /// The test program is one that loads us, as nbdkit is.
+    /// The test program loads this library, as nbdkit does.
     #[test]
     fn the_programs_calls_of_one_function_come_to_us() {
         let program = Program::find().unwrap();

@@ -1,8 +1,9 @@
-//! What nbdkit leaves to chance, and a plugin cannot change by its callbacks.
+//! Faults of nbdkit that a plugin cannot mend by its callbacks.
 
 use std::io;
 
-/// Where it is known how: the tables of 64-bit programs of the GNU C library, and two processors.
+/// Only where the way is known: the tables of 64-bit programs of the GNU C library, and two
+/// processors.
 macro_rules! where_known {
     ($($item:item)*) => { $(
         #[cfg(all(target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -18,8 +19,8 @@ where_known! {
     #[allow(unsafe_code)]
     mod vanished;
 
-    /// Has nbdkit call us where it would end, or spin. To be called once, while there is no
-    /// other thread.
+    /// Makes nbdkit call the plugin where it would abort, or spin. To be called once, while
+    /// there is no other thread.
     pub fn nbdkit() -> io::Result<()> {
         match imports::Program::find() {
             Some(program) => {

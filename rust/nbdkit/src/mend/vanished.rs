@@ -92,7 +92,7 @@ pub fn let_go(program: Program) -> io::Result<()> {
 type AssertFail =
     unsafe extern "C" fn(*const c_char, *const c_char, c_uint, *const c_char) -> c_int;
 
-/// Called by nbdkit in the place of `__assert_fail`.
+/// nbdkit calls this in the place of `__assert_fail`.
 unsafe extern "C" fn assertion_failed(
     text: *const c_char,
     file: *const c_char,

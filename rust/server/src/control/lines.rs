@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a request.
 const MAX_LINE: usize = 64 << 10;
-/// How long a client may take over a request, waiting for it included.
+/// The time that a client has for a request, including the wait for it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The next line; `None` once the client has hung up.
@@ -53,7 +53,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let sent = sent.to_vec();
         let writer = std::thread::spawn(move || {
-            // Fails once the reader has had enough.
+            // Fails once the reader has stopped.
             let _ = (&theirs).write_all(&sent);
         });
         let mut lines = Vec::new();

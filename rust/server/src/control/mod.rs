@@ -1,8 +1,8 @@
-//! The control channel: a Unix socket on which the server's owner, and no other user but root,
-//! asks for the server's state and has it do things.
+//! The control channel: a Unix socket on which the server's owner and root, and no other
+//! user, ask for the server's state and give it commands.
 //!
-//! Its clients cannot hold up the server that it belongs to: they have threads
-//! of their own, of a bounded number, and each must send its line in time.
+//! Its clients cannot hold up the server: they have threads of their own, of a bounded
+//! number, and each must send its line in time.
 
 mod lines;
 mod protocol;
@@ -25,11 +25,11 @@ use crate::server::Server;
 
 pub use socket::{check, Socket};
 
-/// Clients at one time.
+/// Clients at a time.
 const MAX_CLIENTS: usize = 16;
-/// How long a client may take to accept some of the reply.
+/// The time that a client has to accept some of the reply.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait before accepting again when the system is short of descriptors.
+/// The pause before accepting again when the system is short of descriptors.
 const SHORTAGE: Duration = Duration::from_millis(200);
 
 /// The thread that waits for clients.
@@ -57,9 +57,9 @@ impl Control {
         Ok(Control { stop, thread })
     }
 
-    /// Removes the socket, hangs up on every client, and waits for the requests that run.
+    /// Removes the socket, hangs up on every client, and waits for the running requests.
     pub fn stop(self) {
-        // Fails only when the counter is at its end, and then the thread wakes too.
+        // Fails only when the counter is full, and then the thread wakes too.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
         let _ = self.thread.join();
     }
@@ -78,7 +78,7 @@ struct Client {
 }
 
 impl Clients {
-    /// Takes the clients that come, until `stop` can be read.
+    /// Accepts clients until `stop` can be read.
     fn take_from(&mut self, socket: &Socket, stop: &OwnedFd) -> io::Result<()> {
         loop {
             let mut watched =

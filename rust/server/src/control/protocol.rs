@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::server::Server;
 use crate::status::{SnapshotReply, Status};
 
-/// What a client may ask for.
+/// The requests of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// State and counters.
@@ -26,12 +26,12 @@ pub enum Command {
     Snapshot {
         /// The absolute path of the copy.
         path: PathBuf,
-        /// The session whose cowfile is meant.
+        /// The session whose cowfile is copied.
         session: Option<String>,
     },
     /// The cowfile closed cleanly, and the device read-only from then on.
     ReopenReadOnly {
-        /// The session that is meant: read-only until its last client leaves.
+        /// The session that becomes read-only until its last client leaves.
         session: Option<String>,
     },
     /// The image's file let go of, so that its medium can be taken out.
@@ -54,7 +54,7 @@ impl Command {
             Some("status") => Ok(Command::Status),
             Some("sync") => Ok(Command::Sync),
             Some("snapshot") => {
-                // A relative path would be one from the server's folder, not the client's.
+                // A relative path would start from the server's folder, not the client's.
                 let path = request.get("path").and_then(Value::as_str).map(PathBuf::from);
                 let path = path.filter(|path| path.is_absolute());
                 let path = path.ok_or("snapshot: the request names no absolute path")?;
@@ -85,7 +85,7 @@ impl Command {
     }
 }
 
-/// What a request that was done is answered with, besides `"ok":true`.
+/// The answer to a successful request, besides `"ok":true`.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
@@ -114,7 +114,7 @@ pub fn answer(line: &[u8], server: &Server) -> String {
     reply(Command::parse(line).and_then(|command| command.run(server)))
 }
 
-/// The reply to a client that is not let in, with its line end.
+/// The reply to a client that is turned away, with its line end.
 pub fn refusal(error: String) -> String {
     reply::<Answer>(Err(error))
 }

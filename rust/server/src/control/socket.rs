@@ -35,7 +35,7 @@ pub fn check(path: &Path) -> Result<(), String> {
 }
 
 impl Socket {
-    /// Makes the socket, for the server's user alone from its first moment on.
+    /// Makes the socket, open only to the server's user from its first moment on.
     pub fn bind(path: &Path) -> Result<Socket, String> {
         Self::try_bind(path).map_err(|error| {
             format!("control: {}: cannot make the socket: {}", path.display(), reason(&error))
@@ -60,7 +60,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The next client that waits; `None` when there is none.
+    /// The next waiting client; `None` when there is none.
     pub fn accept(&self) -> io::Result<Option<UnixStream>> {
         loop {
             match self.listener.accept() {

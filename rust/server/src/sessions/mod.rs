@@ -1,8 +1,8 @@
 //! Sessions: many cowfiles over one base, each picked by its export name.
 //!
-//! A session is open while clients are connected to it, and its cowfile is
-//! closed cleanly with the last of them, or when the server ends. The cowfile is
-//! made by the session's first write, so that to look costs nothing.
+//! A session is open while clients are connected to it, and its cowfile is closed cleanly
+//! when the last of them leaves, or when the server ends. The session's first write makes
+//! the cowfile, so that reading alone costs no space.
 
 mod session;
 
@@ -28,7 +28,7 @@ pub use session::Session;
 const DESCRIPTORS: usize = 1;
 /// Bytes of the longest session name.
 const MAX_NAME: usize = 200;
-/// What follows a session's name in its cowfile's.
+/// The end of a cowfile's name, after the session's name.
 const SUFFIX: &str = ".cow";
 /// Sessions that one listing shows; nbdkit takes 10000 exports at most.
 const MAX_LISTED: usize = 9999;
@@ -48,7 +48,7 @@ pub struct Sessions {
 /// The sessions that have clients, by name.
 #[derive(Default)]
 struct OpenSessions {
-    /// One that cannot be upgraded is just being closed.
+    /// A reference that cannot be upgraded is to a session that is being closed.
     by_name: BTreeMap<String, Weak<Session>>,
     /// The server ends: no client joins any more.
     ended: bool,
@@ -172,11 +172,11 @@ impl Sessions {
 
     /// The sessions that clients have open now.
     fn all_in_use(&self) -> Vec<Arc<Session>> {
-        // Let go of by the caller, outside of the lock: the last one closes.
+        // The caller lets go of them outside of the lock: the last one closes.
         self.open.lock().by_name.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Every session, open or not, in the order of the names, with a line for people.
+    /// Every session, open or not, in the order of the names, with a line for users.
     pub fn list(&self) -> Vec<(String, String)> {
         let base = self.base.description();
         let mut names = self.stored();
@@ -196,14 +196,14 @@ impl Sessions {
         let at_rest = |name: String| (name.clone(), self.at_rest(name));
         let mut sessions: BTreeMap<_, _> = self.stored().into_iter().map(at_rest).collect();
         for session in self.all_in_use() {
-            // One hold is ours.
+            // One reference is ours.
             let status = session.status(Arc::strong_count(&session) - 1);
             sessions.insert(status.name.clone(), status);
         }
         sessions.into_values().collect()
     }
 
-    /// What can be said of a session that no client has open.
+    /// The status of a session that no client has open.
     fn at_rest(&self, name: String) -> SessionStatus {
         let path = self.path(&name);
         let allocated = path.metadata().map_or(0, |metadata| metadata.blocks() * 512);
@@ -212,16 +212,16 @@ impl Sessions {
         SessionStatus { name, connections: 0, cowfile }
     }
 
-    /// Brings everything that is open to the medium, to stay there. All are tried; the first
-    /// error is told.
+    /// Brings everything that is open to the medium, durably. All are tried; the first
+    /// error is reported.
     pub fn sync(&self) -> Result<()> {
         self.all_in_use().iter().map(|session| session.sync()).fold(Ok(()), Result::and)
     }
 
-    /// Closes every session cleanly, with or without clients; returns when all
-    /// are closed. Errors are told to the log.
+    /// Closes every session cleanly, with or without clients; returns when all are closed.
+    /// Errors go to the log.
     ///
-    /// A door may end without closing the connections that it has, as nbdkit does.
+    /// A door may end without closing its connections, as nbdkit does.
     pub fn close(&self) {
         self.open.lock().ended = true;
         for session in self.all_in_use() {

@@ -33,7 +33,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// One that clients are about to open; its cowfile is, or will be, at `path`.
+    /// A session that clients are about to open; its cowfile is, or will be, at `path`.
     pub fn new(name: &str, path: PathBuf, sessions: Arc<Sessions>, place: Place) -> Session {
         Session {
             name: name.to_string(),
@@ -46,7 +46,7 @@ impl Session {
         }
     }
 
-    /// The cowfile's path, whether it is there or not.
+    /// The cowfile's path, whether the file exists or not.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -75,7 +75,7 @@ impl Session {
         SessionStatus { name: self.name.clone(), connections, cowfile }
     }
 
-    /// Brings what was written to the medium, to stay there.
+    /// Brings the writes to the medium, durably.
     pub fn sync(&self) -> Result<()> {
         self.flush()?;
         self.device.get().map_or(Ok(()), Device::check_kept)
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// The device with the cowfile, which is there.
+    /// The device with the cowfile, which exists.
     pub fn existing(&self) -> Result<&Device> {
         self.make()
     }
@@ -121,12 +121,12 @@ impl Session {
         self.sessions.options.read_only
     }
 
-    /// One line for people.
+    /// One line for users.
     pub fn description(&self) -> String {
         format!("{} + {}", self.sessions.base.description(), self.path.display())
     }
 
-    /// Makes what was written durable; there may have been nothing.
+    /// Makes the writes durable; there may have been none.
     pub fn flush(&self) -> Result<()> {
         self.device.get().map_or(Ok(()), Device::flush)
     }
@@ -162,7 +162,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.end();
-        // Gone with its lock on the cowfile before the name may be used again.
+        // Dropped with its lock on the cowfile before the name may be used again.
         drop(self.device.take());
         self.sessions.forget(&self.name);
     }
