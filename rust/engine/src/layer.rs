@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use serde::Serialize;
+
 use crate::Result;
 
 /// What is known of a range of a device without reading it.
@@ -63,7 +65,8 @@ pub fn join_extents(
 }
 
 /// Counters of a layer since it was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "Parts")]
 pub struct LayerCounters {
     /// Read requests to the storage below.
     pub base_reads: u64,
@@ -77,6 +80,44 @@ pub struct LayerCounters {
     pub cache_bytes: u64,
     /// Bytes that the cache may hold.
     pub cache_limit: u64,
+}
+
+/// The counters as they are written: those of the storage, and those of the cache.
+#[derive(Serialize)]
+struct Parts {
+    base: StorageCounters,
+    cache: CacheCounters,
+}
+
+#[derive(Serialize)]
+struct StorageCounters {
+    reads: u64,
+    read_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct CacheCounters {
+    hits: u64,
+    misses: u64,
+    bytes: u64,
+    limit: u64,
+}
+
+impl From<LayerCounters> for Parts {
+    fn from(counters: LayerCounters) -> Parts {
+        Parts {
+            base: StorageCounters {
+                reads: counters.base_reads,
+                read_bytes: counters.base_read_bytes,
+            },
+            cache: CacheCounters {
+                hits: counters.cache_hits,
+                misses: counters.cache_misses,
+                bytes: counters.cache_bytes,
+                limit: counters.cache_limit,
+            },
+        }
+    }
 }
 
 /// A readable device of fixed size: an image, or an overlay on another layer.

@@ -4,15 +4,15 @@ use std::ops::{ControlFlow, Deref};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use cowcloop_engine::device::{Device as Engine, DeviceOptions, DeviceStatus, Prepare};
+use cowcloop_engine::device::{Device as Engine, DeviceOptions, Prepare};
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs;
 use cowcloop_engine::layer::{join_extents, Extent, ExtentKind};
-use cowcloop_engine::overlay::CowfileStatus;
 use cowcloop_engine::{Error, ErrorKind};
 use pyo3::exceptions::{PyBufferError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
+use pythonize::pythonize;
 
 use crate::buffer::Buffer;
 use crate::errors::to_python;
@@ -207,9 +207,9 @@ impl Device {
     }
 
     /// State and counters.
-    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let engine = self.engine()?;
-        status_dict(py, &py.detach(|| engine.status()))
+        Ok(pythonize(py, &py.detach(|| engine.status()))?)
     }
 
     /// Flushes and closes the cowfile cleanly; later calls are refused. May be repeated.
@@ -263,45 +263,4 @@ fn end_of_device(engine: &Engine, offset: u64) -> Error {
         engine.status().image,
         format!("no room at offset {offset}: the device ends at {}", engine.size()),
     )
-}
-
-fn status_dict<'py>(py: Python<'py>, status: &DeviceStatus) -> PyResult<Bound<'py, PyDict>> {
-    let base = PyDict::new(py);
-    base.set_item("reads", status.base.base_reads)?;
-    base.set_item("read_bytes", status.base.base_read_bytes)?;
-    let cache = PyDict::new(py);
-    cache.set_item("hits", status.base.cache_hits)?;
-    cache.set_item("misses", status.base.cache_misses)?;
-    cache.set_item("bytes", status.base.cache_bytes)?;
-    cache.set_item("limit", status.base.cache_limit)?;
-    let cowfiles = status
-        .cowfiles
-        .iter()
-        .map(|cowfile| cowfile_dict(py, cowfile))
-        .collect::<PyResult<Vec<_>>>()?;
-    let dict = PyDict::new(py);
-    dict.set_item("image", &status.image)?;
-    dict.set_item("size", status.size)?;
-    dict.set_item("read_only", status.read_only)?;
-    dict.set_item("base", base)?;
-    dict.set_item("cache", cache)?;
-    dict.set_item("cowfiles", cowfiles)?;
-    Ok(dict)
-}
-
-fn cowfile_dict<'py>(py: Python<'py>, status: &CowfileStatus) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("path", &status.path)?;
-    dict.set_item("state", status.state)?;
-    dict.set_item("blocks_used", status.blocks_used)?;
-    dict.set_item("blocks_total", status.blocks_total)?;
-    dict.set_item("bitmap_bytes", status.bitmap_bytes)?;
-    dict.set_item("allocated", status.allocated)?;
-    dict.set_item("reads", status.reads)?;
-    dict.set_item("writes", status.writes)?;
-    dict.set_item("flushes", status.flushes)?;
-    dict.set_item("base_reads", status.base_reads)?;
-    dict.set_item("base_read_bytes", status.base_read_bytes)?;
-    dict.set_item("failures", status.failures)?;
-    Ok(dict)
 }

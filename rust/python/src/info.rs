@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cowcloop_engine::format::cowfile;
 use cowcloop_engine::format::cowfile::bitmap::Bitmap;
 use cowcloop_engine::format::cowfile::head::{ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED};
+use cowcloop_engine::format::cowfile::CowState;
 use cowcloop_engine::format::detect::{detect, FileKind, GZIP_MAGIC};
 use cowcloop_engine::image::cloop::CloopInfo;
 use cowcloop_engine::image::{Image, ImageOptions};
@@ -63,7 +64,7 @@ fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     let dict = PyDict::new(py);
     dict.set_item("type", "cowfile")?;
     dict.set_item("path", &cow.path)?;
-    dict.set_item("state", cow.state())?;
+    dict.set_item("state", cow.state().word())?;
     dict.set_item("gzip", cow.gzip)?;
     dict.set_item("version", head.version)?;
     dict.set_item(
@@ -120,12 +121,12 @@ impl CowInfo {
         Ok(CowInfo { path: storage.name().to_string(), head, gzip, blocks_used, allocated })
     }
 
-    fn state(&self) -> &'static str {
+    fn state(&self) -> CowState {
         match &self.head {
-            head if head.packed => "packed",
-            head if head.version != VERSION_CLOSED => "in use or crashed",
-            head if head.dirty => "dirty",
-            _ => "clean",
+            head if head.packed => CowState::Packed,
+            head if head.version != VERSION_CLOSED => CowState::InUseOrCrashed,
+            head if head.dirty => CowState::Dirty,
+            _ => CowState::Clean,
         }
     }
 }

@@ -139,9 +139,13 @@ impl Server {
 
     /// State and counters.
     pub(crate) fn status(&self) -> Status {
-        let sessions = self.sessions.as_ref().map(|sessions| sessions.status());
-        let connections = self.connections.load(Ordering::Relaxed);
-        Status::new(self.device.status(), sessions, self.device.is_suspended(), connections)
+        Status {
+            pid: std::process::id(),
+            device: self.device.status(),
+            suspended: self.device.is_suspended(),
+            connections: self.connections.load(Ordering::Relaxed),
+            sessions: self.sessions.as_ref().map(|sessions| sessions.status()),
+        }
     }
 
     /// Brings everything acknowledged to the medium, durably. The error is a line for the

@@ -7,6 +7,8 @@ mod open;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::image::Image;
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::{CowfileStatus, Overlay, SnapshotSummary};
@@ -204,7 +206,7 @@ impl Device {
 }
 
 /// A snapshot of a device's state and counters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DeviceStatus {
     /// The image's name.
     pub image: String,
@@ -213,6 +215,7 @@ pub struct DeviceStatus {
     /// Whether writes are refused.
     pub read_only: bool,
     /// What the base did.
+    #[serde(flatten)]
     pub base: LayerCounters,
     /// The cowfiles, lowest first.
     pub cowfiles: Vec<CowfileStatus>,

@@ -12,6 +12,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::group_commit::Rounds;
@@ -21,6 +22,7 @@ use super::range_lock::RangeLocks;
 use super::snapshot::Snapshot;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{mapsize, Head, HEAD_SECTOR, VERSION_OPEN};
+use crate::format::cowfile::CowState;
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
@@ -139,14 +141,14 @@ impl Cowfile {
         self.head.lock().expect("no panic while locked").0.clone()
     }
 
-    fn state(&self) -> &'static str {
+    fn state(&self) -> CowState {
         match self.current() {
-            State::Closed => "closed",
-            _ if self.check_kept().is_err() => "removed",
-            State::ReadOnly => "read-only",
-            State::Failed => "failed",
-            State::Writable if self.head().version == VERSION_OPEN => "dirty",
-            State::Writable => "clean",
+            State::Closed => CowState::Closed,
+            _ if self.check_kept().is_err() => CowState::Removed,
+            State::ReadOnly => CowState::ReadOnly,
+            State::Failed => CowState::Failed,
+            State::Writable if self.head().version == VERSION_OPEN => CowState::Dirty,
+            State::Writable => CowState::Clean,
         }
     }
 
@@ -252,12 +254,12 @@ impl Cowfile {
 }
 
 /// A cowfile's state and counters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CowfileStatus {
     /// Its name.
     pub path: String,
-    /// `clean`, `dirty`, `read-only`, `closed`, `failed`, or `removed`: it has no name any more.
-    pub state: &'static str,
+    /// Clean, dirty, read-only, closed, failed or removed.
+    pub state: CowState,
     /// Blocks of 1 KiB that live in the cowfile.
     pub blocks_used: u64,
     /// Blocks of 1 KiB of the device.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::format::cowfile::CowState;
 use cowcloop_engine::Result;
 use parking_lot::{Condvar, Mutex};
 
@@ -208,7 +209,7 @@ impl Sessions {
         let path = self.path(&name);
         let allocated = path.metadata().map_or(0, |metadata| metadata.blocks() * 512);
         let path = path.display().to_string();
-        let cowfile = SessionCowfile::Closed { path, state: "closed", allocated };
+        let cowfile = SessionCowfile::Closed { path, state: CowState::Closed, allocated };
         SessionStatus { name, connections: 0, cowfile }
     }
 

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cowcloop_engine::device::Device;
+use cowcloop_engine::format::cowfile::CowState;
 use cowcloop_engine::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::Sessions;
 use crate::guard::guard;
 use crate::places::Place;
-use crate::status::{CowStatus, SessionCowfile, SessionStatus};
+use crate::status::{SessionCowfile, SessionStatus};
 
 /// Bytes of the unit that cowfiles map; a device with a cowfile is whole units.
 const MAPUNIT: u64 = 1024;
@@ -62,12 +63,14 @@ impl Session {
         let bytes = self.before.1.load(Ordering::Relaxed);
         let cow = self.device.get().and_then(|device| device.status().cowfiles.pop());
         let cowfile = match cow {
-            Some(cow) => {
-                SessionCowfile::Open(CowStatus::from(cow).with_earlier_reads(reads, bytes))
+            Some(mut cow) => {
+                cow.base_reads += reads;
+                cow.base_read_bytes += bytes;
+                SessionCowfile::Open(cow)
             }
             None => SessionCowfile::NotCreated {
                 path: self.path.display().to_string(),
-                state: "not created",
+                state: CowState::NotCreated,
                 base_reads: reads,
                 base_read_bytes: bytes,
             },

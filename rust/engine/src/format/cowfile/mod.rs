@@ -9,6 +9,7 @@ mod fingerprint;
 pub mod head;
 pub mod mark;
 mod settle;
+mod state;
 
 pub use at_rest::read_head;
 pub(crate) use at_rest::{check_bits, missing_blocks, refuse_dirty, AtRest};
@@ -16,6 +17,7 @@ pub(crate) use create::check_length;
 pub use create::create;
 pub use fingerprint::fingerprint;
 pub(crate) use settle::settle;
+pub use state::CowState;
 
 /// Bytes of the sector that holds every field of a head, and our mark.
 pub const HEAD_SECTOR: usize = 512;
