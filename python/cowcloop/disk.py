@@ -40,14 +40,14 @@ class Disk(_File):
     """An image with its cowfiles as a seekable binary file of fixed size.
 
     Several threads may use one ``Disk``. ``pread``, ``pread_into``, ``pwrite``,
-    ``write_zeroes``, ``trim``, ``flush`` and ``extents`` know no position, so they run side
+    ``write_zeroes``, ``trim``, ``flush`` and ``extents`` use no position, so they run side
     by side. ``read``, ``readinto``, ``write`` and ``seek`` share one position and take
-    turns; a ``seek`` and the ``read`` after it are still two calls, so threads that read
-    from places of their own use ``pread``. A buffer that is being read into or written
-    from must not be changed by another thread meanwhile.
+    turns; a ``seek`` and the ``read`` after it are two calls, so threads that read from
+    different places use ``pread``. No thread may change a buffer while another reads into
+    it or writes from it.
 
-    What was written is durable once ``flush`` returns. Offsets and lengths are in bytes,
-    and need no alignment.
+    Writes are durable once ``flush`` returns. Offsets and lengths are in bytes, and need
+    no alignment.
     """
 
     _device: _core.Device | None = None
@@ -164,7 +164,7 @@ class Disk(_File):
             try:
                 count = device.pread_into(buffer, self._position)
             except BufferError as error:
-                # What Python's own files raise for it.
+                # As Python's own files do.
                 raise TypeError(f"readinto needs a writable, contiguous buffer: {error}") from None
             self._position += count
             return count
@@ -206,7 +206,7 @@ class Disk(_File):
         self._writable("trim").trim(_natural("offset", offset), _natural("length", length))
 
     def extents(self, offset: int = 0, length: int | None = None) -> list[Extent]:
-        """What a range is made of, in order, without gaps and without reading it."""
+        """The parts of a range, in order and without gaps; nothing is read."""
         device = self._open()
         offset = _natural("offset", offset)
         rest = max(0, device.size - offset)

@@ -1,4 +1,4 @@
-"""What can go wrong: :class:`CowcloopError` and its subclasses.
+"""The errors of this package: :class:`CowcloopError` and its subclasses.
 
 ``str(error)`` is always one line that says what failed, where, and what to do. Where an
 error is also an ``OSError`` its ``errno`` says the same to programs, and ``filename`` is the file
@@ -58,11 +58,11 @@ class AccessError(StorageError, PermissionError):
 
 
 class ExistsError(StorageError, FileExistsError):
-    """What lies where a file is to be made would be lost: a cowfile, or a compressed image."""
+    """The file in the place of a new one would be lost: a cowfile, or a compressed image."""
 
 
 class ImageFormatError(CowcloopError, ValueError):
-    """The file is not of the format that it should be."""
+    """The file does not have the format that it should have."""
 
 
 class UnsupportedError(_SystemError, _io.UnsupportedOperation):
@@ -70,7 +70,7 @@ class UnsupportedError(_SystemError, _io.UnsupportedOperation):
 
 
 class DamagedError(_SystemError):
-    """Stored data does not decode to what was stored, or is missing."""
+    """Stored data does not decode to its original, or is missing."""
 
 
 class MismatchError(CowcloopError, ValueError):
@@ -98,7 +98,7 @@ class InvalidInputError(CowcloopError, ValueError):
 
 
 class PoisonedError(_SystemError):
-    """A sync failed earlier, so what is on the medium is unknown: attach again."""
+    """A sync failed earlier, so the state of the medium is unknown: attach again."""
 
 
 class CancelledError(CowcloopError):
@@ -131,7 +131,7 @@ _BY_ERRNO: dict[int, type[StorageError]] = {
 
 
 def limit_reached(errno: int | None) -> str:
-    """What to add to a message where a limit of this process has been reached."""
+    """The addition to a message where a limit of this process has been reached."""
     if errno == _errno.EMFILE:
         return ": raise the limit (ulimit -n)"
     limit = _resource.getrlimit(_resource.RLIMIT_FSIZE)[0]

@@ -1,4 +1,4 @@
-"""What a file holds, without opening it as a device."""
+"""The content of a file, without opening it as a device."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class BadBlock:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What :meth:`CloopImage.verify` found."""
+    """The findings of :meth:`CloopImage.verify`."""
 
     blocks: int
     bad_blocks: int
@@ -116,7 +116,7 @@ class CloopImage:
         self.path = os.fsdecode(path)
 
     def info(self) -> ImageInfo:
-        """What the header and the index say.
+        """The figures in the header and the index.
 
         Raises :class:`ImageFormatError` when the file is not such an image.
         """
@@ -139,7 +139,7 @@ class CloopImage:
 
 
 def cow_info(path: StrOrBytesPath) -> CowfileInfo:
-    """What a cowfile's head and bitmap say; a file in use can be asked about too."""
+    """The figures in a cowfile's head and bitmap; the file may be in use."""
     name = os.fsdecode(path)
     info: dict[str, Any] = _core.cow_info(name)
     del info["type"]

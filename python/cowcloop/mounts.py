@@ -1,4 +1,4 @@
-"""What is mounted, and on which loop device: the kernel's own tables."""
+"""The mounts, and the files of loop devices, from the kernel's own tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Mount:
     point: str
     device: str
     kind: str
-    #: what was mounted: a device's path, or another word
+    #: the source of the mount: a device's path, or another word
     source: str
 
 

@@ -1,4 +1,4 @@
-"""Addresses of NBD servers, in all the ways that people write them."""
+"""Addresses of NBD servers, in all the ways that users write them."""
 
 from __future__ import annotations
 

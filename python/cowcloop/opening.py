@@ -29,7 +29,7 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
 
     ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
     many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one per
-    core). ``strict`` checks a whole block before any byte of it is given out. ``size`` makes
+    core). ``strict`` checks a whole block before any byte of it is returned. ``size`` makes
     a new cowfile's device larger than its base. Sizes are bytes, or text such as ``"64M"``.
     """
     refuse_mode(cows)

@@ -13,5 +13,5 @@ class Part:
     path: str
     #: offset and length of each piece, in bytes
     ranges: tuple[tuple[int, int], ...]
-    #: what the user called it
+    #: the name that the user gave it
     name: str

@@ -1,7 +1,7 @@
 """Run by systemd for each device in the background when the system goes down (server/units.py).
 
-Unmounts what lies on the device and ends it. What cannot be ended is brought to disk and left to
-go on until systemd's last kill, which comes after all unmounts.
+Unmounts the device's file systems and ends it. A device that cannot be ended is brought to disk and
+runs until systemd's last kill, which comes after all unmounts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cowcloop.server import units
 _PATIENCE = 20.0
 _PAUSE = 0.5
 
-# What the kernel says in /proc/net/unix of a socket that has a peer.
+# The state in /proc/net/unix of a socket that has a peer.
 _CONNECTED = "03"
 
 

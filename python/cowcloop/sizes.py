@@ -1,4 +1,4 @@
-"""Sizes in bytes, as people write and read them."""
+"""Sizes in bytes, as users write and read them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def size_of(value: int | str | None) -> int | None:
 
 
 def format_size(size: int) -> str:
-    """A size for people: ``512 bytes``, ``64.0 KiB``, ``1.5 GiB``."""
+    """A size for display: ``512 bytes``, ``64.0 KiB``, ``1.5 GiB``."""
     if size < 1024:
         return f"{size} byte" if size == 1 else f"{size} bytes"
     value, unit = float(size), _UNITS[0]
@@ -45,5 +45,5 @@ def format_size(size: int) -> str:
 
 
 def size_in_full(size: int) -> str:
-    """A size for people, with all its digits: ``64.0 KiB (65536 bytes)``."""
+    """A size for display, with all its digits: ``64.0 KiB (65536 bytes)``."""
     return f"{format_size(size)} ({size} bytes)" if size >= 1024 else format_size(size)

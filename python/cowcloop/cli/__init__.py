@@ -6,7 +6,7 @@ functions, so that a command starts quickly.
 
 from __future__ import annotations
 
-# Little is loaded here: see main().
+# This module loads little: see main().
 import sys
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ def _run(arguments: Sequence[str]) -> int:
     import gc
     import os
 
-    # What a command imports stays in use until it ends. Looking for garbage in that, now and
+    # A command's imports stay in use until it ends. Looking for garbage among them, now and
     # when Python ends, would take an eighth of a short command's time.
     gc.disable()
     from cowcloop import _core, signals

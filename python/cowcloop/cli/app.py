@@ -34,7 +34,7 @@ COMMANDS = {
     "bench": "bench",
 }
 
-# Commands that hand what follows a bare `--` to nbdkit.
+# Commands that hand the arguments after a bare `--` to nbdkit.
 _WITH_NBDKIT_ARGS = ("serve", "attach")
 
 
@@ -58,7 +58,7 @@ class Program(CommonOptions, click.RichGroup):  # type: ignore[misc]
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, with the nearest names in the error."""
+        """As click does it, with the nearest names in the error."""
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = get_close_matches(name, COMMANDS, n=2, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""What all commands share: their class, common options, and the types of their arguments."""
+"""The parts that all commands share: their class, common options, and types of arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands say: results to standard output, everything else to standard error."""
+"""The output of commands: results to standard output, everything else to standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Levels:
-    """How much is said: set once by the options that every command has."""
+    """How much the program prints: set once by the options that every command has."""
 
     verbose: int = 0
     quiet: bool = False
@@ -27,7 +27,7 @@ class Levels:
 
 @dataclass
 class State:
-    """What the main program hands to the commands."""
+    """The settings that the main program hands to the commands."""
 
     nbdkit_args: tuple[str, ...] = field(default=())
 
@@ -113,7 +113,7 @@ def result(text: str) -> None:
 
 
 def line(text: str) -> None:
-    """A result for people, which is one line whatever names are in it."""
+    """A result for readers, which is one line whatever names are in it."""
     result(printable(text))
 
 
@@ -123,7 +123,7 @@ def result_json(document: Any) -> None:
 
 
 def outcome(as_json: bool, path: str, done: dict[str, Any], text: str) -> None:
-    """What was made at a path: a document, or with --verbose a line."""
+    """Report of a file made at a path: a document, or with --verbose a line."""
     if as_json:
         result_json({"path": path, **done})
     else:
@@ -148,7 +148,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> None:
-    """Names and values, one pair a line."""
+    """Names and values, one pair per line."""
     width = max(len(name) for name, _ in pairs) + 1
     for name, value in pairs:
         line(f"{name + ':':<{width}} {value}")

@@ -85,8 +85,8 @@ def create_command(
     filesystem is made first. The same input and options give the same bytes. OUT is complete or
     not there; - is standard output.
 
-    A last block that SRC does not fill is filled with zeros, and a warning says so: the digest
-    is another one then, and the backup of a GPT is no longer at the end. --exact prevents it.
+    A last block that SRC does not fill is filled up with zeros, and a warning says so: they change
+    the digest, and the backup of a GPT is no longer at the end. --exact adds none.
 
     \b
     Examples:

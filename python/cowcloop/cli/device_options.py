@@ -85,7 +85,7 @@ def _made(option: options.Option) -> Callable[[Callable[..., None]], Callable[..
 
 
 def check_device(values: dict[str, Any]) -> None:
-    """Refuse what would have no effect without a cowfile to write, and warn of too much memory."""
+    """Refuse options without effect where no cowfile is written, and warn of too much memory."""
     written = None if values["read_only"] or not values["cows"] else values["cows"][-1]
     if values["repair"] and written is None:
         raise click.UsageError("--repair needs a COW that may be written")

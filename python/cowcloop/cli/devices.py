@@ -33,7 +33,7 @@ _ALL = click.option("--all", "every", is_flag=True, help="All devices that this 
 def detach_command(target: str | None, every: bool, discard: bool) -> None:
     """Stop a served device; returns when everything is on disk.
 
-    One that "cowcloop mount" has mounted is refused: "cowcloop umount" ends it.
+    A device that "cowcloop mount" has mounted is refused: end it with "cowcloop umount".
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def detach_command(target: str | None, every: bool, discard: bool) -> None:
 def sync_command(target: str | None, every: bool) -> None:
     """Bring everything that clients have written to disk now.
 
-    Through a mount as well. Without a device it does so for all.
+    It works through a mount as well, and without a device for all of them.
 
     \b
     Examples:
@@ -153,7 +153,7 @@ def _for_each(entries: list[Entry], action: Any, done: str) -> None:
 
 
 def _failed(entry: Entry, failures: int) -> str:
-    """The warning about a device that could not write everything it was given."""
+    """The warning about a device that could not write all of its data."""
     assert entry.record is not None
     return (
         f"{entry.record.uri}: {failures} writes or flushes failed while it was served: what they "

@@ -11,7 +11,7 @@ import rich_click as click
 if TYPE_CHECKING:
     from rich.text import Text
 
-# Options and commands that --help alone shows, besides the rare options of a device.
+# Options and commands that only --help shows, besides the rare options of a device.
 _RARE = {
     "exit_with_parent",
     "print_command",

@@ -18,7 +18,7 @@ from cowcloop.sizes import format_size, size_in_full
 def info_command(file: str, as_json: bool) -> None:
     """Show what a cloop image or a cowfile holds.
 
-    Of an ISO 9660 image it lists the cloop images that are files in it.
+    For an ISO 9660 image it lists the cloop images in it.
 
     \b
     Examples:

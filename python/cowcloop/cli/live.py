@@ -1,4 +1,4 @@
-"""suspend, resume and reopen: what is done to a device while it is served."""
+"""suspend, resume and reopen: commands on a device while it is served."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def resume_command(target: str) -> None:
 def reopen_command(target: str, read_only: bool, session: str | None) -> None:
     """Close the cowfile of a served device cleanly, and go on read-only.
 
-    A machine can be shut down then with the device still mounted: its cowfile is clean. The device
-    is writable again when it is attached anew (a session: when its last client has left).
+    The machine can then be shut down with the device still mounted: its cowfile is clean. The
+    device is writable again when it is attached anew (a session: when its last client has left).
 
     \b
     Examples:

@@ -50,7 +50,7 @@ class Rates:
         self._last: dict[tuple[str, ...], tuple[float, float]] = {}
 
     def of(self, key: tuple[str, ...], value: float, now: float) -> float | None:
-        """None at the first look, and where a counter has started again."""
+        """None at the first look, and when a counter has started again."""
         before = self._last.get(key)
         self._last[key] = (value, now)
         if before is None or value < before[0] or now <= before[1]:

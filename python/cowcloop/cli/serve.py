@@ -56,7 +56,7 @@ def serve_command(
 
     Prints one line, the NBD URI, when clients can connect. The last COW is written, and created
     when it is missing; :memory: keeps the changes in memory and forgets them. Without COW the
-    device is read-only. What follows -- goes to nbdkit as it is.
+    device is read-only. Arguments after -- go to nbdkit unchanged.
 
     \b
     Examples:
@@ -101,7 +101,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
 
     Prints the NBD URI (or the device, with --device) and returns as soon as clients can connect.
     "cowcloop list" shows it, "cowcloop detach" ends it. Its messages go to the system log, or to
-    the file of --log. What follows -- goes to nbdkit as it is.
+    the file of --log. Arguments after -- go to nbdkit unchanged.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""What `list` and `list --watch` both show of a served device, given as in --json."""
+"""The parts of a served device that both `list` and `list --watch` show, given as in --json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def cowfiles(device: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def own_states(device: dict[str, Any]) -> list[str]:
-    """How the device itself is, whatever its cowfiles are."""
+    """The state of the device itself, whatever its cowfiles are."""
     found = [] if cowfiles(device) or "sessions" in device else [states.READ_ONLY]
     if device.get("suspended"):
         found.append(states.SUSPENDED)

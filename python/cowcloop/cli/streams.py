@@ -1,4 +1,4 @@
-"""The three standard streams, each of which may have been closed (`>&-`) before we began."""
+"""The three standard streams, each of which may have been closed (`>&-`) at the start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 def open_missing() -> None:
     """Open those that are closed, so that no other file gets their numbers.
 
-    Else messages, or the input of another program, would be read from and written to that file.
+    Otherwise input could come from that file, and messages go to it.
     """
     # The wrong way round, so that using one is still an error.
     for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
@@ -48,7 +48,7 @@ def _written_otherwise(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def drop_unwritten() -> None:
-    """Drop what cannot be written: Python would try again at its end, and complain."""
+    """Drop output that cannot be written: Python would try again at its end, and complain."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -69,7 +69,7 @@ def check_output() -> None:
 
 
 def closed(name: str) -> OSError:
-    """What using a closed stream leads to."""
+    """The error of using a closed stream."""
     import errno
 
     return OSError(errno.EBADF, "it is closed", name)

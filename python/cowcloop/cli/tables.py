@@ -1,4 +1,4 @@
-"""Tables on a terminal; where one is too wide for it, a paragraph for each row."""
+"""Tables on a terminal; where a table is too wide, a paragraph for each row."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from cowcloop.cli.progress import progress
 def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int | None) -> None:
     """Check the index and every block of IMAGE, and list what is bad.
 
-    The exit code is 1 when something is.
+    The exit code is 1 if there are bad blocks.
 
     \b
     Examples:

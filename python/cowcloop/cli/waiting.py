@@ -10,7 +10,7 @@ from pathlib import Path
 from cowcloop.cli import console
 from cowcloop.registry import Entry
 
-# Seconds that a server may take before something is said. It may have much to write.
+# Seconds that a server may take before the user is told. It may have much to write.
 _PATIENCE = 5.0
 
 
@@ -45,5 +45,5 @@ def _stopped(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return False
-    # The name before it may hold anything.
+    # The name before it may contain any character.
     return stat.rpartition(")")[2].split()[0] in "Tt"

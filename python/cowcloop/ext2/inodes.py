@@ -24,8 +24,8 @@ _LEVELS = 3
 def settle(file: BinaryIO, directory: str, *, odd_times: bool) -> None:
     """Give every inode its time of modification in place of the others, and the root its own.
 
-    When a file was read or its inode changed is no property of its content, and changes by the
-    copying itself. With `odd_times` the times are taken from the directory once more: mke2fs
+    The times of reading and of changing an inode are no property of a file's content, and copying
+    changes them. With `odd_times` the times are taken from the directory once more: mke2fs
     up to 1.47.0 cuts off what is beyond 32 bits, and from 1.47.1 on what is in the future.
     """
     volume = _Volume(file)

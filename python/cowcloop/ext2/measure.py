@@ -1,4 +1,4 @@
-"""What a directory takes as a filesystem."""
+"""The space that a directory takes as a filesystem."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Needs:
     crowded: bool = False
     #: bytes, and the file
     most_attributes: tuple[int, str] = (0, "")
-    #: what the filesystem cannot hold, in words
+    #: the properties that the filesystem cannot hold, in words
     lost: list[str] = field(default_factory=list)
 
     def size(self) -> int:
@@ -67,7 +67,7 @@ class Needs:
 
 
 def needs_of(root: str) -> Needs:
-    """Look at all of a directory; AccessError where that is not allowed."""
+    """Measure all of a directory; AccessError where that is not allowed."""
     measuring = _Measuring()
     measuring.count(root, os.stat(root))
     folders = [root]

@@ -125,7 +125,7 @@ class Disc:
 
     @property
     def best(self) -> Entry:
-        """The root of the tree with the names that people gave."""
+        """The root of the tree with the names that users gave."""
         rock_ridge = any(each.rock_ridge for each in self.roots[0].records[0].children)
         return self.roots[0] if rock_ridge else self.roots[-1]
 
@@ -136,7 +136,7 @@ class Disc:
 
 @contextmanager
 def open_disc(path: str) -> Iterator[Disc]:
-    """Read a disc's directories; all that goes wrong then and later is told as our error."""
+    """Read a disc's directories; every failure, then and later, becomes one of our errors."""
     with open_medium(path) as medium:
         if not medium.is_iso9660():
             message = "not an ISO 9660 image: only in one can a path be named"
@@ -194,7 +194,7 @@ def _is_hidden(record: DirectoryRecord) -> bool:
 
 
 def without_version(name: str) -> str:
-    """A plain name as people write it: `KNOPPIX.;1` is KNOPPIX."""
+    """A plain name as users write it: `KNOPPIX.;1` is KNOPPIX."""
     stem, semicolon, version = name.rpartition(";")
     if semicolon and version.isdigit():
         name = stem

@@ -9,7 +9,7 @@ from __future__ import annotations
 #: The entry of a file that zisofs has compressed; padding in its place begins with it.
 ZISOFS = b"ZF"
 
-# What pycdlib knows in every version that we take.
+# The entries that pycdlib knows in every supported version.
 _KNOWN = frozenset(b"SP RR CE PX ER ES PN SL NM CL PL TF SF RE".split())
 # Padding, the end of the area, and what the reader looks at itself: not worth a message.
 _SILENT = frozenset((b"PD", b"ST", ZISOFS))

@@ -1,6 +1,6 @@
-"""umount: everything to disk, then undo all that mount did, in reverse.
+"""umount: brings everything to disk, then undoes each step of mount, in reverse.
 
-Each step looks at what is there, so it also cleans up after a crash, and can be repeated.
+Each step looks for what there is, so it also cleans up after a crash, and can be repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cowcloop.server import nbd_client
 _PATIENCE = 15.0
 _PAUSE = 0.02
 
-# What nbdfuse says when a write did not reach the server.
+# The message of nbdfuse when a write did not reach the server.
 _LOST_WRITE = re.compile(r": (?:write|write-zeroes|trim|flush): (.*)")
 
 
@@ -76,7 +76,7 @@ def check_unmounted(entry: registry.Entry) -> None:
 
 
 def sync(entry: registry.Entry) -> None:
-    """Bring what was written to a mount to disk."""
+    """Bring all writes to a mount to disk."""
     record = entry.record
     if record is None or record.mount is None or not record.is_mounted():
         return

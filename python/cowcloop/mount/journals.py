@@ -1,7 +1,7 @@
-"""File systems that write before they can be read, or cannot be written at all: what to do.
+"""File systems that write before they can be read, or cannot be written at all: the remedies.
 
-After a crash most file systems put changes in place that lie in a journal or log, also where they
-are mounted read-only. A device without a cowfile does not let them.
+After a crash most file systems put the changes in a journal or log in place, even when they are
+mounted read-only. A device without a cowfile does not let them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from cowcloop.files import MEMORY
 from cowcloop.mount.probe import Volume
 
-#: How to mount one without that, where the kernel has an option for it.
+#: The option to mount one without that, where the kernel has it.
 WITHOUT_REPLAY = {
     "ext3": "noload",
     "ext4": "noload",
@@ -21,12 +21,12 @@ WITHOUT_REPLAY = {
 # Those without such an option, or, as bcachefs, with one that is not for this.
 _REPLAYING = ("bcachefs", "hfsplus", "jfs", "ntfs", "reiser4", "reiserfs")
 
-# What mends one that its driver does not mount writable as it was left.
+# Repairs for a file system that its driver does not mount writable as it was left.
 _CHECKS = {"hfsplus": "fsck.hfsplus", "jfs": "fsck.jfs", "ntfs": "ntfsfix", "exfat": "fsck.exfat"}
 
 
 def remedy(kind: str, read_only: bool) -> str:
-    """What to do where the kernel does not mount a file system of this kind; "" if not known."""
+    """The remedy where the kernel does not mount a file system of this kind; "" if not known."""
     if read_only and kind in (*WITHOUT_REPLAY, *_REPLAYING):
         return (
             f"; a {kind} may have changes in its journal that have to be put in place first: give "

@@ -227,7 +227,7 @@ def _mount_by_fuse2fs(
 
 
 def _warnings(record: registry.Record, volume: probe.Volume, wanted: MountOptions) -> Iterator[str]:
-    """What may surprise the user about a mount that has been made."""
+    """Warn of what may surprise the user about a new mount."""
     if record.read_only:
         return
     if not record.never_written:

@@ -1,4 +1,4 @@
-"""What mounting keeps in the registry's entry of a device."""
+"""The files that mounting keeps in a device's entry in the registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 #: The name of the file that is the device.
 DISK = "device"
-#: What fuse2fs says.
+#: The messages of fuse2fs.
 FILESYSTEM_FIFO = "filesystem.fifo"
 
 
@@ -21,5 +21,5 @@ def disk_file(entry: Path) -> Path:
 
 
 def disk_fifo(entry: Path) -> Path:
-    """What nbdfuse says."""
+    """The messages of nbdfuse."""
     return entry / "disk.fifo"

@@ -1,4 +1,4 @@
-"""What a device holds: a file system or partitions, as blkid and partx know them."""
+"""The content of a device: a file system or partitions, as blkid and partx find them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cowcloop.sizes import format_size
 
 _SECTOR = 512
 _LARGE_SECTOR = 4096
-# How a GUID partition table begins.
+# The beginning of a GUID partition table.
 _GPT = b"EFI PART"
 
 # Of the ext2 superblock: its place, the place of s_feature_compat in it, and the bit has_journal.
@@ -99,7 +99,7 @@ def _has_large_sectors(path: str) -> bool:
 
 
 def _list(path: str, known: list[Partition]) -> str:
-    """For a person: numbers, with what is in them."""
+    """For the user: numbers, with the content of each."""
     words = []
     for each in known:
         kind = _blkid(path, each.start, each.size).get("TYPE", "unknown")

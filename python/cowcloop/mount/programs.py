@@ -1,4 +1,4 @@
-"""The system's programs that mounting runs, and what they say."""
+"""The system's programs that mounting runs, and their messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Done:
-    """What a program that has ended left: its exit code and what it printed."""
+    """The result of a program that has ended: its exit code and its output."""
 
     program: str
     code: int
@@ -18,7 +18,7 @@ class Done:
     errors: str
 
     def reason(self, place: str) -> str:
-        """The first line that it said, without the names of program and place before it."""
+        """The first line of its output, without the names of program and place before it."""
         text = self.errors.strip()
         for prefix in (f"{self.program}: ", f"{place}: "):
             text = text.removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""How the kernel gets at a device: its own NBD, or FUSE."""
+"""The kernel's ways to a device: its own NBD, or FUSE."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def choose(via: str | None) -> str:
 
 
 def check(way: str, *, writes: bool) -> None:
-    """Refuse, before anything is started, what lacks a program, may not use FUSE, or is unsafe."""
+    """Refuse, before the start, a way that lacks a program, may not use FUSE, or is unsafe."""
     programs = [("nbdkit", "nbdkit"), ("blkid", "util-linux"), *_PROGRAMS[way]]
     check_programs(*programs)
     if way == "nbd":

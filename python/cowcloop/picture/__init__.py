@@ -95,7 +95,7 @@ class Picture:
 
     @property
     def scale(self) -> str:
-        """What one cell stands for."""
+        """The bytes that one cell stands for."""
         return format_size(math.ceil(self.size / len(self.cells))) if self.cells else "nothing"
 
     def lines(self) -> Iterator[tuple[int, ...]]:
@@ -108,7 +108,7 @@ class Picture:
         return _cell_of(self.size, len(self.cells), offset) // self.columns
 
     def legend(self) -> list[tuple[int, str]]:
-        """What each kind of cell means, with its total."""
+        """The meaning of each kind of cell, with its total."""
         return [
             (kind, f"{name}: {format_size(size)} ({_percent(size, self.size)})")
             for kind, (name, size) in enumerate(zip(NAMES, self.totals))

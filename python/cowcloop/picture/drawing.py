@@ -1,4 +1,4 @@
-"""What a picture in a file looks like, in pixels, for SVG and PNG alike."""
+"""The layout of a picture in a file, in pixels, for SVG and PNG alike."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ WIDTH = 8
 HEIGHT = 13
 
 _FIRST = " "
-# One byte a row, 13 rows a letter, from the space to the tilde.
+# One byte per row, 13 rows per letter, from the space to the tilde.
 _ROWS = bytes.fromhex(
     "000000000000000000000000000000101010101010100010000000002424240000000000000000"
     "00000024247e247e2424000000000000103c50381478100000000000225224080810242a440000"

@@ -30,7 +30,7 @@ def png(picture: Picture) -> bytes:
 
 
 def _pixels(drawing: Drawing) -> list[bytearray]:
-    """Rows of a byte a pixel: numbers of colours."""
+    """Rows of a byte per pixel: numbers of colours."""
     rows = [bytearray([BEYOND]) * drawing.width for _ in range(drawing.height)]
     for one in drawing.rectangles:
         if one.outlined:

@@ -1,4 +1,4 @@
-"""The end of a server: is everything on disk, and the cowfile closed and still there?"""
+"""The end of a server: whether everything is on disk, and the cowfile closed and still there."""
 
 from __future__ import annotations
 

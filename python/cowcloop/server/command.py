@@ -19,7 +19,7 @@ from cowcloop.source import file_of
 
 # Threads per connection on a single processor: more of them would only have to be woken.
 _FEW_THREADS = 4
-# How many of these may wait while the image is suspended: one is left for all else.
+# How many of these may wait while the image is suspended: one is left for other requests.
 _FEW_WAITING = 3
 
 _PLUGIN = "lib/nbdkit-cowcloop-plugin.so"
@@ -62,7 +62,7 @@ def nbdkit_command(
     command += _tls_args(options)
     command.append(plugin_path())
     if events is not None:
-        # First, so that what is wrong with another parameter is told there.
+        # First, so that errors in other parameters are reported there.
         command += [f"events={events}"] if log else [f"events={events}", "log=false"]
     command += _image_args(options)
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]

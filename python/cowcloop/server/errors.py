@@ -46,12 +46,12 @@ _KINDS: dict[type[CowcloopError], type[ServerError]] = {
     )
 }
 
-# What the system says at the end of a line, and its number.
+# The system's words at the end of a line, and its error number.
 _REASONS = {os.strerror(number): number for number in _errno.errorcode}
 
 
 def of_kind(error: CowcloopError) -> CowcloopError:
-    """A ServerError that is what `error` is, and says what it says."""
+    """A ServerError of the same kind as `error`, with its message."""
     kind = _KINDS.get(type(error))
     if kind is None:
         return error

@@ -1,4 +1,4 @@
-"""The plugin's events: what it tells of itself, by lines of JSON on a descriptor of its own."""
+"""The plugin's events: lines of JSON on a descriptor of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cowcloop.server.messages import Message, as_typed
 
-# What the user reads of an event that has a text.
+# The form in which the user reads an event that has a text.
 _LEVELS = {
     "error": "error",
     "request-failed": "error",

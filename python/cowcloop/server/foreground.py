@@ -21,7 +21,7 @@ from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Nbdkit, Report
 from cowcloop.server.start import started
 
-# Seconds for a server that is to end to tell its state.
+# Seconds in which a server that is to end must report its state.
 _STATUS_TIMEOUT = 5.0
 
 _logger = logging.getLogger("cowcloop.server")
@@ -124,7 +124,7 @@ class Server:
         check_closed(self.options.writable_cow)
 
     def _lost(self) -> str | None:
-        """What would be lost if the server ended now, in one line."""
+        """The changes that would be lost if the server ended now, in one line."""
         if self.options.writable_cow is None and self.options.sessions is None:
             return None
         with contextlib.suppress(CowcloopError):

@@ -25,7 +25,7 @@ pub struct Places {
     limit: AtomicU64,
     room: AtomicUsize,
     taken: AtomicUsize,
-    /// The lack of room was reported, and there has been none for long since.
+    /// The lack of room was reported, and room has not been back for long.
     told: AtomicBool,
     turn: AtomicUsize,
     makers: [Mutex<()>; MAKERS],

@@ -1,4 +1,4 @@
-"""cow: what can be done with a cowfile by itself, one file per command."""
+"""cow: commands on a cowfile by itself, one file per command."""
 
 from __future__ import annotations
 

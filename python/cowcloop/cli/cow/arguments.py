@@ -1,4 +1,4 @@
-"""What the commands on cowfiles have in common."""
+"""The parts that the commands on cowfiles share."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from cowcloop.cli.base import JSON, SIZE, command
 from cowcloop.cli.cow.arguments import TARGET
 from cowcloop.sizes import size_in_full
 
-# Seconds between two looks at a filesystem whose free space is watched.
+# Seconds between two checks of the free space.
 _INTERVAL = 1.0
 
 

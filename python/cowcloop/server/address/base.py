@@ -1,4 +1,4 @@
-"""What all addresses have in common."""
+"""The interface of all addresses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Address(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The address as people write it."""
+        """The address as users write it."""
 
     @property
     def unix(self) -> str | None:
