@@ -53,7 +53,7 @@ def test_a_result_that_cannot_be_written(
         done = closing(redirection, *words)
         one_line(done.stderr.decode(), ("standard output: ", says))
         assert done.returncode == 1
-        # Nor is there anybody to tell.
+        # Standard error has no reader either.
         assert closing(f"{redirection} 2{redirection}", *words).returncode == 1
     assert listed() == []
     assert sorted(tmp_path.iterdir()) == files

@@ -1,4 +1,4 @@
-"""Block sizes that do not divide the source, that do, and that not everybody reads."""
+"""Block sizes that do not divide the source, that do, and that not every program reads."""
 
 from __future__ import annotations
 

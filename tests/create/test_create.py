@@ -1,4 +1,4 @@
-"""create: what it writes, who reads it, and that it is the same every time."""
+"""create: what it writes, which programs read it, and that it is the same every time."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from cowcloop.server.command import plugin_path
 from support.programs import ROOT, cowcloop_path, program, run
 
 UNITS = ROOT / "contrib/systemd"
-# Hands the socket on as systemd does: descriptor 3, and the process number of who takes it.
+# Hands the socket on as systemd does: descriptor 3, and the number of the process that takes it.
 _ACTIVATE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)

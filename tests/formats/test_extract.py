@@ -88,7 +88,7 @@ def test_a_reader_that_goes_away(image: Path) -> None:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
 )
 def test_stopped_half_way_leaves_nothing(tmp_path: Path, how: signal.Signals, code: int) -> None:
-    """No file under the final name, nor any other; also when nobody is left to remove one."""
+    """No file under the final name, nor any other; even if no process is left to remove one."""
     image = tmp_path / "i.img"
     stream = cloop.encode("zlib", b"\x55" * BLOCK)
     image.write_bytes(cloop.assemble("V2.0", BLOCK, [stream] * 100_000))
@@ -115,7 +115,7 @@ def test_progress_on_a_terminal_has_rate_and_time_left(image: Path) -> None:
     shown = bytearray()
 
     def watch() -> None:
-        # A terminal that nobody holds any more is an error.
+        # A terminal whose other end is closed is an error.
         with contextlib.suppress(OSError):
             while part := os.read(ours, 4096):
                 shown.extend(part)

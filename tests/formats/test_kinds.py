@@ -122,7 +122,7 @@ def test_a_raw_file_is_an_image_too(ext2: Path, tmp_path: Path) -> None:
 
 
 def test_the_image_of_a_filesystem(chicken: Path, ext2: Path, tmp_path: Path) -> None:
-    """The main job: everybody reads the same from an image of Debian's compressor."""
+    """The main job: every program reads the same from an image of Debian's compressor."""
     plain, ours = ext2.read_bytes(), tmp_path / "ours"
     cowcloop("extract", chicken, ours)
     assert ours.read_bytes() == plain

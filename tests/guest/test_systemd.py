@@ -147,7 +147,7 @@ def test_root_finds_the_device_of_a_unit(done: Done) -> None:
     code, _, said = done.told["unit snapshot elsewhere"]
     assert code == 1
     assert said.endswith(": name a file beside the cowfile\n")
-    # Who started the unit ends it, but by name it can be ended here.
+    # systemd ends the unit that it started, but by name it can be ended here.
     assert done.told["unit after detach --all"] == [0, "active\n", ""]
     assert done.told["unit detached"] == [0, "", ""]
     assert "ActiveState=inactive" in done.told["unit after detach"][1]

@@ -354,7 +354,7 @@ def test_what_is_refused(
 
 
 def test_permission(disc: Path, tmp_path: Path, root: None) -> None:
-    """One who may not read the ISO is told so."""
+    """A user that may not read the ISO gets an error that says so."""
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o700)
     shutil.copy(disc, folder / "cd.iso")

@@ -38,7 +38,7 @@ def squashfs(tmp_path: Path) -> Path:
 def test_one_that_is_never_written(
     squashfs: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
 ) -> None:
-    """A user who gives a cowfile means to write: that this is in vain is said."""
+    """A cowfile means that the user wants to write: a warning says that this is in vain."""
     cow = tmp_path / "cow"
     for options in ((), ("-o", "rw")):
         done = cowcloop("mount", squashfs, cow, place, *options)

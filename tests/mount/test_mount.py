@@ -261,7 +261,7 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
     (home / "zeros").write_bytes(bytes(1 << 20))
     for path in (runtime, home, *home.iterdir()):
         os.chown(path, users.NOBODY, users.NOBODY)
-    # Everybody's /dev/fuse, as on most machines, in a mount namespace of its own.
+    # A /dev/fuse for every user, as on most machines, in a mount namespace of its own.
     as_root = (
         'mkdir "$1/dev" && mount -t tmpfs tmpfs "$1/dev" && mknod -m 666 "$1/dev/fuse" c 10 229 && '
         'mount --bind "$1/dev/fuse" /dev/fuse && cd "$1/home" && shift && '

@@ -50,7 +50,7 @@ def test_detach_leaves_a_mount_alone(
     (place / "x").write_text("x")
     for target in (uri, str(place), "--all"):
         cowcloop("sync", target)
-    # Somebody unmounts it by hand: then it is as any other device.
+    # Unmounted by hand, it is a device like any other.
     run("umount", place)
     cowcloop("detach", uri)
     assert left() == []

@@ -1,4 +1,4 @@
-"""Block devices that somebody has mounted or serves are no place for an output."""
+"""Block devices that are mounted or served are no place for an output."""
 
 from __future__ import annotations
 

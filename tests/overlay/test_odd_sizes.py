@@ -1,4 +1,4 @@
-"""Bases that end within a KiB: a cowfile leaves that end out, and everybody is told."""
+"""Bases that end within a KiB: a cowfile leaves that end out, and every command says so."""
 
 from __future__ import annotations
 

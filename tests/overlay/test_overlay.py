@@ -71,7 +71,7 @@ def test_a_read_only_server_leaves_the_cowfile_alone(image: Path, tmp_path: Path
         assert handle.is_read_only()
         assert handle.pread(UNIT, 3 * UNIT) == b"q" * UNIT
         handle.shutdown()
-        # Any number may read it, as long as nobody writes.
+        # Any number of programs may read it, as long as none writes.
         with serving("--read-only", image, cow):
             assert b"q" * UNIT in cowcloop("extract", image, cow, "-").stdout
         refused("serve", image, cow, says=("c: ", "in use"))

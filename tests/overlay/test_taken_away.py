@@ -168,7 +168,7 @@ def test_what_is_only_read_may_go(image: Path, tmp_path: Path) -> None:
 
 
 def test_detach_waits_for_no_word_of_a_crowded_server(image: Path, tmp_path: Path) -> None:
-    """Who cannot ask must not take the cowfile for kept."""
+    """A command that gets no answer must not take the cowfile for kept."""
     cow = tmp_path / "c"
     uri = _attached(image, cow, b"kept")
     channel = socket_of(uri).with_name("control.sock")

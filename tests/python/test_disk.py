@@ -124,7 +124,7 @@ def test_a_buffer_is_given_back(image: Path) -> None:
         disk.pread_into(buffer, 0)
         with pytest.raises(ValueError, match="negative"):
             disk.pread_into(buffer, -1)
-    # A bytearray refuses to grow while anybody holds a view of it.
+    # A bytearray refuses to grow while a view of it exists.
     buffer.extend(b"more")
 
 
@@ -280,7 +280,7 @@ def test_an_unclosed_disk_is_closed_with_a_warning(image: Path, cow: Path) -> No
 
 
 def test_a_closed_disk_has_let_go_of_its_cowfile(image: Path, cow: Path) -> None:
-    """Whoever still holds what was in use: here the frames of an error, as a debugger does."""
+    """An object may outlive its use: here the frames of an error hold it, as in a debugger."""
     disk = cowcloop.open(image, cow)
     with pytest.raises(ValueError, match="negative") as kept:
         disk.seek(-1)

@@ -213,7 +213,7 @@ def test_two_race_for_one_cowfile(image: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["detach", "sync"])
 def test_a_stopped_server_is_named(image: Path, command: str) -> None:
-    """Whoever waits for it knows at once, and it is done when the server goes on."""
+    """A command that waits for it says so at once, and ends when the server goes on."""
     uri = attach(image, ":memory:")
     (pid,) = [device["pid"] for device in listed()]
     os.kill(pid, signal.SIGSTOP)
@@ -276,7 +276,7 @@ def test_detach_ends_a_served_device(image: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "open to all"])
 def test_a_hostile_runtime_directory(image: Path, tmp_path: Path, runtime: Path, kind: str) -> None:
-    """Somebody else's directory, or a link to one, is not used."""
+    """Another user's directory, or a link to one, is not used."""
     folder = runtime / "cowcloop"
     if kind == "symlink":
         elsewhere = tmp_path / "elsewhere"
@@ -364,7 +364,7 @@ def test_names_cannot_draw_on_the_terminal(image: Path, tmp_path: Path) -> None:
 
 
 def test_an_address_that_cannot_be_printed(image: Path, tmp_path: Path) -> None:
-    """A device whose address nobody got to know is not left behind."""
+    """A device whose address could not be printed is not left behind."""
     socket = tmp_path / "s"
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
@@ -392,7 +392,7 @@ def test_completion_knows_the_served_devices(image: Path, tmp_path: Path, runtim
 
 @pytest.mark.parametrize("limit", [8, 11, 14, 16, 18, 20, 33, 40])
 def test_few_files_may_be_open(image: Path, tmp_path: Path, limit: int) -> None:
-    """It works, or the limit is named at once; a server that starts and answers nobody is worse."""
+    """It works, or the limit is named at once; a server that never answers is worse."""
 
     def limited(*words: Path | str, expect: int) -> str:
         script = f'ulimit -n {limit}; exec "$@"'

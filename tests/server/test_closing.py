@@ -32,7 +32,7 @@ def test_a_cowfile_left_open(tmp_path: Path) -> None:
     cow.write_bytes(cowfile.build(PLAIN, {}, flags=cowfile.DIRTY))
     with pytest.raises(ServerError, match="c was not closed cleanly"):
         check_closed(str(cow))
-    # Whoever has it open now answers for it.
+    # The program that has it open now answers for it.
     with cow.open("rb") as user:
         fcntl.flock(user, fcntl.LOCK_EX)
         check_closed(str(cow))

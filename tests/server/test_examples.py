@@ -93,7 +93,7 @@ def test_a_compressed_cd_becomes_writable(chicken: Path, ext2: Path, tmp_path: P
 
 @pytest.mark.usefixtures("fuse", "loop")
 def test_a_mounted_classroom(chicken: Path, tmp_path: Path) -> None:
-    """Everybody has the same base mounted, at the same time, and changes it for themselves."""
+    """Each user has the same base mounted, at the same time, and sees only their own changes."""
     pupils = ["anna", "bob", "carl"]
     for day in range(2):
         for name in pupils:
@@ -111,7 +111,7 @@ def test_a_mounted_classroom(chicken: Path, tmp_path: Path) -> None:
 
 
 def test_several_sessions_over_one_base(chicken: Path, ext2: Path, tmp_path: Path) -> None:
-    """A classroom: everybody has the same base, and changes of their own."""
+    """A classroom: each pupil has the same base, and changes of their own."""
     plain = ext2.read_bytes()
     pupils = ["anna", "bob", "carl"]
     uris = {name: attach(chicken, tmp_path / f"{name}.cow") for name in pupils}

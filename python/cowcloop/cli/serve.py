@@ -121,7 +121,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     try:
         console.result(entry.record.device or entry.record.uri)
     except OSError:
-        # Its address is not known to the user, who could not end it.
+        # The user does not know its address, and could not end it.
         server.detach(entry)
         raise
 

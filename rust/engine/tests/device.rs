@@ -116,7 +116,7 @@ fn a_cowfile_made_read_only_is_closed_and_still_read() {
     assert!(device.read_only());
     assert_eq!(device.write_at(b"y", 100).unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(fs::read(&files.cow).unwrap()[4..8], [1, 0, 0, 0], "version 1, clean");
-    // Others may read it too, but nobody may write.
+    // Others may read it too, but none may write.
     let reader = DeviceOptions { read_only: true, ..options() };
     let second = Device::open(&files.base, std::slice::from_ref(&files.cow), &reader).unwrap();
     assert_eq!(byte(&second, 100), b'x');
@@ -270,7 +270,7 @@ impl Layer for Watcher {
     }
 }
 
-/// Whoever ends the process in the middle of it, by Ctrl-C say, leaves nothing behind.
+/// A process that is ended in the middle of it, by Ctrl-C for example, leaves nothing behind.
 #[test]
 fn a_cowfile_has_no_name_until_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
@@ -281,7 +281,7 @@ fn a_cowfile_has_no_name_until_it_is_whole() {
     assert_eq!(base.found.load(Ordering::Relaxed), u64::from(!unnamed));
     let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["c"]);
-    // It takes nobody's place: theirs is the cowfile then.
+    // It replaces no other file: that one is the cowfile then.
     fs::write(dir.path().join("other"), b"theirs").unwrap();
     let opened = create(&dir.path().join("other"), &base, base.size()).unwrap();
     assert_eq!(opened.len().unwrap(), 6);

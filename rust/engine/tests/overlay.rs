@@ -354,7 +354,7 @@ fn overlapping_requests_take_effect_in_some_order() {
         ((state >> 33) % bound as u64) as usize
     };
     for round in 0..500_usize {
-        // Blocks that nobody wrote to yet, for most of the rounds.
+        // Blocks that were not written yet, for most of the rounds.
         let area = round * 1024 % (SIZE - AREA);
         let mut requests: Vec<(usize, Vec<u8>)> = (0..3_u8)
             .map(|thread| {

@@ -71,7 +71,7 @@ impl Pending {
         let mode = Mode::from(if replaced.is_some() { 0o600 } else { mode });
         let unpublished = Unpublished::create(place, mode)?;
         if let Some(old) = replaced {
-            // For root, whom the file would belong to otherwise; others may not.
+            // For root, to whom the file would belong otherwise; other users may not.
             let (owner, group) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
             let _ = rustix::fs::fchown(unpublished.file(), Some(owner), Some(group));
         }

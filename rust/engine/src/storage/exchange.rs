@@ -1,4 +1,4 @@
-//! A file that can be exchanged under those who use it.
+//! A file that can be exchanged while it is in use.
 
 use std::io;
 use std::path::{Path, PathBuf};

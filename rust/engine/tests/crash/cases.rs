@@ -31,7 +31,7 @@ pub enum Op {
     /// Closed, and gone on with read-only; then opened again.
     ReadOnly,
     Snapshot,
-    /// The system fails to write some of what waits; nobody is told before the next sync.
+    /// The system fails to write some of what waits; no sync has reported it yet.
     WriteBackFails,
     /// The system forgets some of what it has in memory.
     Pressure,

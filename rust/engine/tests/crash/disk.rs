@@ -138,7 +138,7 @@ impl SimDisk {
         state.forget(|page| Numbers(lottery ^ page).below(2) == 0);
     }
 
-    /// Nobody has the file open, and the system forgets all of it, if nothing waits.
+    /// No process has the file open, and the system forgets all of it, if nothing waits.
     pub fn forget(&self) {
         let mut state = self.state.lock().unwrap();
         if state.pending.sectors.is_empty() {

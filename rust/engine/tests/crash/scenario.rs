@@ -219,7 +219,7 @@ impl Life<'_> {
         let mut model = session.model.clone();
         let read = |at, buf: &mut [u8]| session.read(at, buf);
         let wrong = match session.lossy {
-            // Nobody was told yet, or all is refused: a block that was new may show anything.
+            // No sync has reported it yet, or all is refused: a block that was new may show anything.
             true => Arc::make_mut(&mut model).adopt(read).and(None),
             false => model.difference(read),
         };

@@ -47,7 +47,7 @@ enum Step {
     Closed,
 }
 
-/// Who alone writes a sector: owners change with each sector in one half of the
+/// The only writer of a sector: owners change with each sector in one half of the
 /// windows, so that they share blocks, and with each block in the other.
 fn owner(position: u64) -> usize {
     let unit = if (position / WINDOW).is_multiple_of(2) { SECTOR } else { 2 * SECTOR };

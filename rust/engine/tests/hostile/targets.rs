@@ -1,4 +1,4 @@
-//! What is done with bytes that nobody vouches for. Each function takes any
+//! What is done with hostile bytes. Each function takes any
 //! bytes and must neither panic nor take more memory than they warrant; what
 //! can be opened must behave. Used by the tests here and by the fuzzers.
 
@@ -177,7 +177,7 @@ pub fn cowfile(data: &[u8]) {
     }
 }
 
-/// A base of any size, without a byte in it: all zeros, and nobody knows it.
+/// A base of any size, without a byte in it: all zeros, and not known to be.
 struct Base(u64, [u8; 32]);
 
 impl Layer for Base {

@@ -73,7 +73,7 @@ impl Format {
     ) -> [u8; HEADER_BYTES as usize] {
         let script = match self {
             Format::V2 => format!("{V2_SCRIPT}exit $?\n# CRC-32 {sum:08x}\n"),
-            // A user who runs the image as a program is told what it is.
+            // If the image is run as a program, it says what it is.
             Format::V4 => format!(
                 "#!/bin/sh\n#V4.0 Format\n# CRC-32 {sum:08x}\necho \"$0: a cloop disk image, for \
                  cowcloop or cloop\" >&2\nexit 1\n"

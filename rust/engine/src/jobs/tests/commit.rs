@@ -193,7 +193,7 @@ fn damage_is_found_where_it_matters() {
     case.change(&[(10 * BLOCK, b"part of a block")], None);
     let base = cloop(&case.base);
     let file = File::options().write(true).open(&case.base).unwrap();
-    // A block that nobody changed keeps its damage.
+    // An unchanged block keeps its damage.
     file.write_all_at(&[0xff; 4], base.location(20).end() - 4).unwrap();
     let path = case.directory.path().join("new");
     case.commit(open(&path), 0).unwrap();

@@ -83,7 +83,7 @@ fn a_cowfile_in_use_keeps_its_place() {
     let error = Output::open(&path, &[], Replace::Plain).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy);
     drop(user);
-    // Nobody begins to use what is about to be replaced.
+    // No other process begins to use a file that is about to be replaced.
     let output = open(&path);
     assert!(!used().try_lock(false).unwrap());
     drop(output);
@@ -173,7 +173,7 @@ fn a_stream_is_written_in_order_only() {
 fn a_pipe_that_nobody_empties_can_be_given_up() {
     use std::os::fd::AsRawFd;
     let stop = || Err(crate::Error::new(ErrorKind::Cancelled, "test", "stop"));
-    // A FIFO that nobody reads.
+    // A FIFO without a reader.
     let directory = directory();
     let path = make_fifo(&directory);
     let error = open(&path).append(b"data", &stop).unwrap_err();

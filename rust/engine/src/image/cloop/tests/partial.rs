@@ -38,7 +38,7 @@ fn a_small_read_decodes_a_part_and_a_second_one_the_rest() {
     assert!(read(&image, BLOCK + 5000, 100).unwrap() == bytes[BLOCK + 5000..][..100]);
     let part = image.reader.cached(1).unwrap();
     assert!(matches!(part.data, crate::read::Data::Prefix(_, 8192)), "{part:?}");
-    // With nobody to check it later, the second read does.
+    // Without a checker, the second read checks it.
     assert!(read(&image, BLOCK + 10, 100).unwrap() == bytes[BLOCK + 10..][..100]);
     let whole = image.counters();
     assert!(whole.cache_bytes >= BLOCK as u64 && whole.cache_misses == 2, "{whole:?}");

@@ -48,7 +48,7 @@ fn of_readers_who_want_one_block_one_decodes_it() {
         let growing: Vec<_> = (0..8).map(|i| (5000 * i, 100)).collect();
         let reads = at_once(&image, &slow, &bytes, &growing);
         assert!(reads <= 3, "{reads} reads for eight pieces of one block");
-        // The first of those who read a block whole keeps nothing for the others.
+        // The first reader of a whole block keeps nothing for the others.
         let whole: Vec<_> = (0..8).map(|_| (BLOCK, BLOCK)).collect();
         let reads = at_once(&image, &slow, &bytes, &whole);
         assert!(reads <= 3, "{reads} reads for one block");
