@@ -47,7 +47,7 @@ def exact(source: str, shown: str) -> int:
     """The block size that adds nothing to ``source``, which messages call ``shown``."""
     size = size_of(source)
     if size is None:
-        raise InvalidInputError(f"{shown}: --exact wants a file or block device, to know its size")
+        raise InvalidInputError(f"{shown}: --exact needs a file or block device, to know its size")
     found = dividing(size)
     if found is None:
         message = f"{shown}: no block size divides its {size} bytes: leave out --exact"
@@ -64,8 +64,8 @@ def padding_warning(shown: str, size: int, block_size: int, remedy: str = "") ->
     if not added:
         return None
     text = (
-        f"{shown}: its {size} bytes are no multiple of the block size {block_size}:"
-        f" {added} bytes of zeros were added, which makes another digest and another end"
+        f"{shown}: its {size} bytes are not a multiple of the block size {block_size}:"
+        f" {added} bytes of zeros were added, so its digest and its end differ"
     )
     found = dividing(size)
     if not remedy:
@@ -80,11 +80,11 @@ def unusual(shown: str, block_size: int, exact: bool) -> str | None:
     if block_size > MOST_FOR_KERNEL:
         return (
             f"the kernel's cloop driver refuses blocks above {format_size(MOST_FOR_KERNEL)}, and so"
-            f" an image with these of {format_size(block_size)}"
+            f" an image with blocks of {format_size(block_size)}"
         )
     if exact and block_size < _SMALL:
         return (
-            f"{shown}: none but small blocks divide it, and these of {block_size} bytes compress"
+            f"{shown}: only small blocks divide it, and blocks of {block_size} bytes compress"
             " badly; without --exact zeros would be added"
         )
     return None

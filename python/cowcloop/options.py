@@ -87,12 +87,12 @@ class Option:
 class DeviceKeywords(TypedDict, total=False):
     """Options of a device, opened in this process or served."""
 
-    read_only: Annotated[bool, Option(CHANGES, FLAG, "Refuse writes, also with a COW.")]
+    read_only: Annotated[bool, Option(CHANGES, FLAG, "Refuse writes, even with a COW.")]
     repair: Annotated[
         bool, Option(CHANGES, FLAG, "Take a COW that the old kernel driver left dirty.")
     ]
     memory_limit: Annotated[
-        Optional[Size], Option(CHANGES, SIZE, "Most that a :memory: overlay may take.", rare=True)
+        Optional[Size], Option(CHANGES, SIZE, "Limit of a :memory: overlay.", rare=True)
     ]
     size: Annotated[
         Optional[Size],

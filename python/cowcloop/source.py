@@ -27,7 +27,7 @@ def locate(image: StrPath) -> Source:
     """
     text = os.fsdecode(image)
     if _is_stream(text):
-        message = "an image is read from any place in it, and a pipe cannot be sought"
+        message = "an image is read in any order, which a pipe does not allow"
         raise InvalidInputError(f"{text}: {message}: save it in a file first")
     # Most names are not of this form, and are done with here.
     if ":/" not in text or os.path.lexists(text):

@@ -107,7 +107,7 @@ def test_fish_shows_whole_descriptions(fish: Path) -> None:
     assert commands["map"] == "Draw a device: zeros, compressed how well, changed, damaged."
     assert not any(about.endswith("...") for about in commands.values())
     options = _fish(fish, "cowcloop serve diskfile --")
-    assert options["--read-only"] == "Refuse writes, also with a COW."
+    assert options["--read-only"] == "Refuse writes, even with a COW."
     assert _fish(fish, "cowcloop serve diskfile --tls=r") == {"--tls=require": ""}
 
 

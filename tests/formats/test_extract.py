@@ -190,11 +190,11 @@ def test_a_wrong_command_line_is_exit_code_2(wrong: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "pipe"])
 @pytest.mark.parametrize("command", ["extract", "serve", "info"])
-def test_a_pipe_cannot_be_sought(tmp_path: Path, command: str, name: str) -> None:
-    """An image is read from any place in it: that is said, and what to do."""
+def test_a_pipe_is_no_image(tmp_path: Path, command: str, name: str) -> None:
+    """An image is read in any order: that is said, and what to do."""
     os.mkfifo(tmp_path / "pipe")
     out = ["out"] if command == "extract" else []
-    says = ("cannot be sought", "save it in a file")
+    says = ("a pipe does not allow", "save it in a file")
     line = refused(command, name, *out, says=says, cwd=tmp_path, stdin=b"x" * 4096)
     assert line.startswith(f"cowcloop: {name}: ")
     assert not (tmp_path / "out").exists()

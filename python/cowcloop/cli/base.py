@@ -232,12 +232,14 @@ SOME_COWS = click.argument(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document, sizes in bytes.")
 FORCE = click.option(
-    "--force", is_flag=True, help="Replace also a cowfile, or a compressed image, that lies there."
+    "--force",
+    is_flag=True,
+    help="Replace the output even if it is a cowfile or a compressed image.",
 )
 DISCARD = click.option(
     "--discard",
     is_flag=True,
-    help="Also when changes are lost: a cowfile was removed, or writes have failed.",
+    help="Go on even if changes are lost: a cowfile was removed, or writes have failed.",
 )
 THREADS = click.option(
     "--threads",

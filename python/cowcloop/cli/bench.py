@@ -17,7 +17,7 @@ from cowcloop.cli.base import IMAGE, JSON, command
     default=3,
     show_default=True,
     metavar="N",
-    help="How often each work is done.",
+    help="How often each task is repeated.",
 )
 def bench_command(image: str, as_json: bool, runs: int) -> None:
     """Measure how fast this machine reads IMAGE.

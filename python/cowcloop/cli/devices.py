@@ -81,7 +81,7 @@ def sync_command(target: str | None, every: bool) -> None:
 
 @command("list")
 @JSON
-@click.option("--watch", is_flag=True, help="Go on, second by second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Update every second, until Ctrl-C.")
 def list_command(as_json: bool, watch: bool) -> None:
     """List the served devices, and what they have done.
 

@@ -28,7 +28,7 @@ def _mounted(function: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--via",
     type=click.Choice(["nbd", "fuse", "fuse2fs"]),
-    help="How (default: the first of these that there is; without root fuse2fs).",
+    help="How (default: the first that works here; without root fuse2fs).",
 )
 @click.option(
     "-o",
@@ -36,7 +36,7 @@ def _mounted(function: Callable[..., None]) -> Callable[..., None]:
     "mount_options",
     multiple=True,
     metavar="OPTIONS",
-    help="More options for the mount, as mount(8) has them.",
+    help="More mount options, as for mount(8).",
 )
 def mount_command(
     image: str,

@@ -130,8 +130,8 @@ class _Measuring:
         if seconds not in _PLAIN_TIMES or seconds > self._now:
             self.needs.odd_times = True
         if held(seconds) != seconds and not self.needs.lost:
-            message = "its time is none that ext2 holds (1901 to 2446): given the nearest"
-            self.needs.lost.append(f"{path}: {message}, as other files where that is so")
+            message = "its time is outside what ext2 holds (1901 to 2446): the nearest is used"
+            self.needs.lost.append(f"{path}: {message}, as for other such files")
 
     def _is_first(self, path: str, status: os.stat_result) -> bool:
         """Whether it is the first name of a file that is met."""

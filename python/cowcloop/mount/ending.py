@@ -48,7 +48,7 @@ def mounted_on(directory: str) -> registry.Entry:
         raise MountError(f"{directory}: nothing is mounted there")
     if os.geteuid() != 0:
         raise MountError(
-            f"{directory} is no mount of this user's cowcloop: where root has mounted it, root "
+            f"{directory} is not a mount of this user's cowcloop: what root has mounted, root "
             "unmounts it (sudo); otherwise use umount(8)"
         )
     raise MountError(f"{directory} is not a mount of cowcloop's: use umount(8)")

@@ -90,7 +90,7 @@ def _words(options: tuple[str, ...]) -> list[str]:
 def _refuse_ours(place: str, typed: str) -> None:
     for entry in registry.entries():
         if entry.record is not None and entry.record.mount == place:
-            raise MountError(f"{typed} has a device of cowcloop's already: cowcloop umount ends it")
+            raise MountError(f"{typed} already has a device of cowcloop's: cowcloop umount ends it")
 
 
 def _check_directory(directory: str) -> None:

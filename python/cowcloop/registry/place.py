@@ -24,7 +24,7 @@ def directory() -> Path:
     longest = len(os.fsencode(path)) + _LONGEST_INSIDE
     if longest > SOCKET_PATH_LIMIT:
         raise RegistryError(
-            f"{path}: the sockets there would have names of {longest} bytes, and may have "
+            f"{path}: a socket there would have a name of {longest} bytes, and may have at most "
             f"{SOCKET_PATH_LIMIT}: set XDG_RUNTIME_DIR to a directory with a shorter name"
         )
     with contextlib.suppress(FileExistsError), blamed_on(path):

@@ -97,7 +97,7 @@ class Server:
         except RuntimeError:
             self._thread = None
             self.close()
-            raise ServerError("the system gives no thread to watch the server by") from None
+            raise ServerError("the system refuses a thread to watch the server") from None
         atexit.register(self._close_at_exit)
 
     def close(self) -> None:

@@ -118,7 +118,7 @@ def start(
 def record_of(options: ServeOptions, nbdkit: Nbdkit) -> registry.Record:
     """What the registry keeps about a device that is ready."""
     if nbdkit.pid is None:
-        raise ServerError("nbdkit did not tell its process number")
+        raise ServerError("nbdkit did not report its process number")
     return registry.Record(
         pid=nbdkit.pid,
         uri=nbdkit.address.uri(tls=options.tls.mode == "require"),
