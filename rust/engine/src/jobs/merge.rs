@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::merging;
 use crate::format::cowfile::bitmap::Bitmap;
-use crate::format::cowfile::head::{Head, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use crate::format::cowfile::head::{Head, MAPUNIT};
 use crate::format::cowfile::mark::{Mark, Merging};
 use crate::format::cowfile::{Access, AtRest};
 use crate::image::{Image, ImageOptions, RawImage};
@@ -56,17 +56,11 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
     };
     if !resumed {
         let merging = Some(merging::note(&cow, &*raw)?);
-        let mark = Some(Mark { merging, ..mark.clone() });
-        cow.write_head(Head { version: VERSION_OPEN, dirty: true, mark, ..cow.head.clone() })?;
+        cow.write_head(cow.head.in_use(Mark { merging, ..mark.clone() }))?;
     }
     write_blocks(&cow, &target, progress)?;
-    cow.write_head(Head {
-        version: VERSION_CLOSED,
-        dirty: false,
-        cowused: cow.bitmap.count(),
-        mark: Some(mark),
-        ..cow.head.clone()
-    })?;
+    let closed = cow.head.closed(cow.bitmap.count());
+    cow.write_head(Head { mark: Some(mark), ..closed })?;
     Ok(MergeSummary { blocks: cow.bitmap.count(), already: false, resumed })
 }
 

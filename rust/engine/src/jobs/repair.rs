@@ -14,9 +14,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::format::cowfile::bitmap::{Bitmap, PAGE_BYTES};
-use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
+use crate::format::cowfile::head::{Head, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::format::cowfile::mark::Mark;
-use crate::format::cowfile::{files, missing_blocks, read_head, settle, Access};
+use crate::format::cowfile::{missing_blocks, write_around, Access, AtRest};
 use crate::progress::{check, NoProgress, Progress};
 use crate::storage::directory::sync_name;
 use crate::storage::{FileStorage, Storage};
@@ -89,16 +89,13 @@ pub fn repair(
     progress: &dyn Progress,
 ) -> Result<RepairReport> {
     let access = if options.dry_run { Access::ReadOnly } else { Access::Writable };
-    let storage = files::open(path, access)?;
-    settle(&*storage, access)?;
-    let (head, sector) = read_head(&*storage)?;
+    let AtRest { storage, head, sector, mut bitmap } = AtRest::open_unchecked(path, access)?;
     let name = storage.name();
     if head.packed {
         let message = "this cowfile is packed, and only clean ones are; there is nothing to repair";
         return Err(Error::new(ErrorKind::Unsupported, name, message));
     }
     let failed = |error| Error::io(name, "cannot read the cowfile", error);
-    let mut bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
     let known = bitmap.count();
     let length = storage.len().map_err(failed)?;
     let last = bitmap.last();
@@ -131,7 +128,9 @@ pub fn repair(
         if head.dirty || report.found > 0 || missing > 0 {
             head.mark = head.mark.map(Mark::changed).transpose()?;
         }
-        write_back(&*storage, head, sector, &bitmap)
+        let mut sector = sector;
+        let head = Head { dirty: false, cowused: bitmap.count(), ..head };
+        write_around(&*storage, &bitmap, &head, &mut sector)
             .map_err(|error| Error::io(name, "cannot write the repaired head and bitmap", error))?;
         report.changed = true;
     }
@@ -228,33 +227,4 @@ fn copy_beginning(from: &dyn Storage, to: &FileStorage, length: u64) -> io::Resu
         at += PAGE_BYTES;
     }
     Ok(())
-}
-
-/// The bitmap first, then the head that declares it right.
-fn write_back(
-    storage: &dyn Storage,
-    mut head: Head,
-    mut sector: [u8; HEAD_SECTOR],
-    bitmap: &Bitmap,
-) -> io::Result<()> {
-    // Every block of the cowfile lies within its length.
-    if let Some(last) = bitmap.last() {
-        let end = head.doffset + (last.min(head.rdoblocks - 1) + 1) * MAPUNIT;
-        let length = storage.len()?;
-        if length < end {
-            storage.write_all_at(&[0], end - 1)?;
-        }
-    }
-    storage.sync()?;
-    // All of them: bits written by a repair that failed later may be in the system's cache
-    // only.
-    for page in bitmap.pages() {
-        storage.write_all_at(&page.bytes, page.offset)?;
-    }
-    storage.sync()?;
-    head.dirty = false;
-    head.cowused = bitmap.count();
-    head.encode_into(&mut sector);
-    storage.write_all_at(&sector, 0)?;
-    storage.sync()
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::cowfile::{Cowfile, State};
 use super::range_lock::RangeGuard;
-use crate::format::cowfile::head::{MAPUNIT, VERSION_OPEN};
+use crate::format::cowfile::head::MAPUNIT;
 use crate::format::cowfile::mark::Mark;
 use crate::{Error, ErrorKind, Result};
 
@@ -48,14 +48,11 @@ impl Cowfile {
         if self.in_use.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut next = head.0.clone();
-        next.dirty = true;
-        let mark = match next.mark {
-            Some(mark) => mark,
+        let mark = match &head.0.mark {
+            Some(mark) => mark.clone(),
             None => Mark::new(self.base.0, self.base.1)?,
         };
-        next.mark = Some(mark.changed()?);
-        next.version = VERSION_OPEN;
+        let next = head.0.in_use(mark.changed()?);
         self.write_head(&mut head, next)?;
         self.in_use.store(true, Ordering::Release);
         Ok(())

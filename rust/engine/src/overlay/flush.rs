@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::cowfile::{Cowfile, State};
 use crate::format::cowfile::bitmap::PageCopy;
-use crate::format::cowfile::head::{Head, HEAD_SECTOR, VERSION_CLOSED, VERSION_OPEN};
+use crate::format::cowfile::head::{Head, HEAD_SECTOR, VERSION_OPEN};
 use crate::{Error, Result};
 
 /// Pages of the bitmap that are joined for one write.
@@ -104,10 +104,7 @@ impl Cowfile {
         // file as in use again, before anything else.
         self.in_use.store(false, Ordering::Release);
         if head.0.version == VERSION_OPEN {
-            let mut next = head.0.clone();
-            next.version = VERSION_CLOSED;
-            next.dirty = false;
-            next.cowused = self.bitmap.count();
+            let next = head.0.closed(self.bitmap.count());
             self.write_head(&mut head, next)?;
         }
         self.state.store(state as u8, Ordering::Release);
@@ -120,9 +117,7 @@ impl Cowfile {
         next: Head,
     ) -> Result<()> {
         let mut sector = head.1;
-        next.encode_into(&mut sector);
-        self.storage
-            .write_all_at(&sector, 0)
+        next.write(&*self.storage, &mut sector)
             .map_err(|error| Error::io(self.name(), "cannot write the cowfile's head", error))?;
         self.sync()?;
         *head = (next, sector);

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 use super::cowfile::Cowfile;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::files;
-use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
+use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
 use crate::format::cowfile::mark::Mark;
-use crate::format::cowfile::{Access, AtRest};
+use crate::format::cowfile::{write_around, Access, AtRest};
 use crate::progress::{check, Progress};
 use crate::storage::publish::Unpublished;
 use crate::storage::{FileStorage, Storage};
@@ -107,26 +107,9 @@ impl Snapshot {
             Some(mark) => Some(Mark::new(mark.base_size, mark.base_identity)?),
             None => None,
         };
-        let closed = Head {
-            version: VERSION_CLOSED,
-            dirty: false,
-            cowused: self.taken.count(),
-            mark,
-            ..head.clone()
-        };
-        closed.encode_into(&mut sector);
-        let write = || {
-            let end = self.doffset + self.taken.last().map_or(0, |last| (last + 1) * MAPUNIT);
-            if self.target.len()? < end {
-                self.target.write_all_at(&[0], end - 1)?;
-            }
-            for page in self.taken.pages() {
-                self.target.write_all_at(&page.bytes, page.offset)?;
-            }
-            self.target.write_all_at(&sector, 0)?;
-            self.target.sync()
-        };
-        write().map_err(|error| Error::io(self.target.name(), "cannot write the snapshot", error))
+        let closed = Head { mark, ..head.closed(self.taken.count()) };
+        write_around(&self.target, &self.taken, &closed, &mut sector)
+            .map_err(|error| Error::io(self.target.name(), "cannot write the snapshot", error))
     }
 }
 

@@ -1,12 +1,13 @@
-//! A cowfile at rest: opened, and checked before anything in it is believed. Every command
-//! that takes a cowfile begins here; the exception is a repair, whose files may be damaged.
+//! A cowfile at rest: opened, checked before anything in it is believed, and written. Every
+//! command that takes a cowfile begins here; a repair alone leaves out the checks.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::bitmap::Bitmap;
 use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
-use super::settle::read_settled_head;
+use super::settle::{read_settled_head, settle};
 use super::{files, fingerprint, Access};
 use crate::storage::{Rounded, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
@@ -45,9 +46,31 @@ impl AtRest {
             return Err(Error::new(ErrorKind::Unsupported, name, message));
         }
         refuse_dirty(name, &head)?;
-        let failed = |error| Error::io(name, "cannot read the cowfile's bitmap", error);
-        let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
-        let storage = check_bitmap(storage.clone(), &head, &bitmap)?;
+        let mut cow = AtRest::with_head(storage, head, sector)?;
+        cow.storage = check_bitmap(cow.storage, &cow.head, &cow.bitmap)?;
+        Ok(cow)
+    }
+
+    /// Reads the cowfile at `path` under its lock, of which head and bitmap may contradict each
+    /// other: for a repair.
+    ///
+    /// # Errors
+    /// `Busy` when it is in use; `Format` for what is no cowfile; those of [`settle`].
+    pub fn open_unchecked(path: &Path, access: Access) -> Result<AtRest> {
+        let storage = files::open(path, access)?;
+        settle(&*storage, access)?;
+        let (head, sector) = read_head(&*storage)?;
+        AtRest::with_head(storage, head, sector)
+    }
+
+    fn with_head(
+        storage: Arc<dyn Storage>,
+        head: Head,
+        sector: [u8; HEAD_SECTOR],
+    ) -> Result<AtRest> {
+        let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(|error| {
+            Error::io(storage.name(), "cannot read the cowfile's bitmap", error)
+        })?;
         Ok(AtRest { storage, head, sector, bitmap })
     }
 
@@ -136,14 +159,37 @@ impl AtRest {
 
     /// Writes a new head, durably. The rest of the file stays as it was.
     pub fn write_head(&mut self, head: Head) -> Result<()> {
-        head.encode_into(&mut self.sector);
-        self.storage
-            .write_all_at(&self.sector, 0)
+        head.write(&*self.storage, &mut self.sector)
             .and_then(|()| self.storage.sync())
             .map_err(|error| Error::io(self.name(), "cannot write the cowfile's head", error))?;
         self.head = head;
         Ok(())
     }
+}
+
+/// Makes a cowfile of a file that has the blocks in its data area: the bitmap first, and then the
+/// head that declares it right.
+pub(crate) fn write_around(
+    storage: &dyn Storage,
+    bitmap: &Bitmap,
+    head: &Head,
+    sector: &mut [u8; HEAD_SECTOR],
+) -> io::Result<()> {
+    // A block that lives in the file lies within its length.
+    if let Some(last) = bitmap.last() {
+        let end = head.doffset + (last.min(head.rdoblocks - 1) + 1) * MAPUNIT;
+        if storage.len()? < end {
+            storage.write_all_at(&[0], end - 1)?;
+        }
+    }
+    storage.sync()?;
+    // All of them: bits written by a repair that failed later may be in the system's cache only.
+    for page in bitmap.pages() {
+        storage.write_all_at(&page.bytes, page.offset)?;
+    }
+    storage.sync()?;
+    head.write(storage, sector)?;
+    storage.sync()
 }
 
 /// Reads and checks a cowfile's head.

@@ -23,12 +23,10 @@ pub fn create(storage: &dyn Storage, base: &dyn Layer, size: u64) -> Result<()> 
     let mark = Mark::new(base.size(), base.identity()?)?;
     let head = Head::new(blocks, fingerprint(base, blocks)?, mark);
     check_length(storage, &head)?;
-    let mut sector = [0; HEAD_SECTOR];
-    head.encode_into(&mut sector);
     // The last byte before the data fixes the length; the bytes up to it are a hole.
     storage
         .write_all_at(&[0], head.doffset - 1)
-        .and_then(|()| storage.write_all_at(&sector, 0))
+        .and_then(|()| head.write(storage, &mut [0; HEAD_SECTOR]))
         .and_then(|()| storage.sync())
         .map_err(|error| Error::io(name, "cannot write a new cowfile", error))
 }

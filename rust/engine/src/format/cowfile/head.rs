@@ -6,8 +6,11 @@
 //! rdofingerprint, cowused`, naturally aligned. All of it, the mark included,
 //! lies in the first 512-byte sector, so a head is written whole or not at all.
 
+use std::io;
+
 use super::mark::Mark;
 pub use super::HEAD_SECTOR;
+use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes before the bitmap: one mapunit.
@@ -253,6 +256,26 @@ impl Head {
         if let Some(mark) = &self.mark {
             mark.encode_into(sector);
         }
+    }
+
+    /// The same head for a file that is closed cleanly, with so many blocks in it.
+    pub(crate) fn closed(&self, cowused: u64) -> Head {
+        Head { version: VERSION_CLOSED, dirty: false, cowused, ..self.clone() }
+    }
+
+    /// The same head for a file that is in use, and is whatever `mark` says.
+    pub(crate) fn in_use(&self, mark: Mark) -> Head {
+        Head { version: VERSION_OPEN, dirty: true, mark: Some(mark), ..self.clone() }
+    }
+
+    /// Writes the head over the one that `sector` was read from; a sync makes it durable.
+    pub(crate) fn write(
+        &self,
+        storage: &dyn Storage,
+        sector: &mut [u8; HEAD_SECTOR],
+    ) -> io::Result<()> {
+        self.encode_into(sector);
+        storage.write_all_at(sector, 0)
     }
 
     /// Size of the device in bytes.

@@ -12,11 +12,10 @@ mod settle;
 mod state;
 
 pub use at_rest::read_head;
-pub(crate) use at_rest::{check_bits, missing_blocks, refuse_dirty, AtRest};
+pub(crate) use at_rest::{check_bits, missing_blocks, refuse_dirty, write_around, AtRest};
 pub(crate) use create::check_length;
 pub use create::create;
 pub use fingerprint::fingerprint;
-pub(crate) use settle::settle;
 pub use state::CowState;
 
 /// Bytes of the sector that holds every field of a head, and our mark.

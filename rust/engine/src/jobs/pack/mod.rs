@@ -11,7 +11,7 @@ use std::path::Path;
 use flate2::{Compression, GzBuilder};
 
 use crate::format::cowfile::bitmap::Bitmap;
-use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED};
+use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT};
 use crate::format::cowfile::{Access, AtRest};
 use crate::jobs::{Output, Replace};
 use crate::progress::{check, Progress};
@@ -48,12 +48,9 @@ pub fn pack(
 ) -> Result<PackSummary> {
     let cow = AtRest::open(source, Access::ReadOnly)?;
     cow.refuse_merging()?;
-    let AtRest { storage, mut head, mut sector, bitmap } = cow;
+    let AtRest { storage, head, mut sector, bitmap } = cow;
     let failed = |error| Error::io(storage.name(), "cannot read the cowfile", error);
-    head.version = VERSION_CLOSED;
-    head.dirty = false;
-    head.packed = true;
-    head.cowused = bitmap.count();
+    let head = Head { packed: true, ..head.closed(bitmap.count()) };
     head.encode_into(&mut sector);
 
     let identity = FileIdentity::of_path(source).map_err(failed)?;
