@@ -175,12 +175,11 @@ pub(crate) fn write_around(
     head: &Head,
     sector: &mut [u8; HEAD_SECTOR],
 ) -> io::Result<()> {
-    // A block that lives in the file lies within its length.
-    if let Some(last) = bitmap.last() {
-        let end = head.doffset + (last.min(head.rdoblocks - 1) + 1) * MAPUNIT;
-        if storage.len()? < end {
-            storage.write_all_at(&[0], end - 1)?;
-        }
+    // A block that lives in the file lies within its length, and what precedes the data always.
+    let blocks = bitmap.last().map_or(0, |last| last.min(head.rdoblocks - 1) + 1);
+    let end = head.doffset + blocks * MAPUNIT;
+    if storage.len()? < end {
+        storage.write_all_at(&[0], end - 1)?;
     }
     storage.sync()?;
     // All of them: bits written by a repair that failed later may be in the system's cache only.
