@@ -51,6 +51,7 @@ def _run(arguments: Sequence[str]) -> int:
 
         completion.register()
     _core.on_warning(console.warning)
+    _core.name_commands(True)
     streams.take_any_name()
     own, nbdkit_args = split_arguments(arguments)
     try:
@@ -65,6 +66,7 @@ def _run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
     finally:
         _core.on_warning(None)
+        _core.name_commands(False)
         gc.freeze()
     if not own:
         return 2

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::remedy::Remedy;
+
 /// The engine's result.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -58,8 +60,8 @@ impl std::error::Error for MediumOut {}
 
 /// A failure: what, where, and the remedy.
 ///
-/// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE]`. Clones are
-/// cheap: one failed flush answers every caller that waited for it.
+/// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE][; REMEDY]`.
+/// Clones are cheap: one failed flush answers every caller that waited for it.
 #[derive(Debug, Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -69,6 +71,8 @@ struct Inner {
     subject: String,
     message: String,
     source: Option<io::Error>,
+    offset: Option<u64>,
+    remedy: Option<Remedy>,
 }
 
 impl Error {
@@ -79,6 +83,8 @@ impl Error {
             subject: subject.into(),
             message: message.into(),
             source: None,
+            offset: None,
+            remedy: None,
         }))
     }
 
@@ -100,7 +106,38 @@ impl Error {
             subject: subject.into(),
             message: message.into(),
             source: Some(source),
+            offset: None,
+            remedy: None,
         }))
+    }
+
+    /// The same error, with what may be done about it.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: Remedy) -> Self {
+        // A new error is in one place only.
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.remedy = Some(remedy);
+        }
+        self
+    }
+
+    /// The same error, with where in the file or device it happened, in bytes.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.offset = Some(offset);
+        }
+        self
+    }
+
+    /// What may be done about it.
+    pub fn remedy(&self) -> Option<Remedy> {
+        self.0.remedy
+    }
+
+    /// Where in the file or device it happened, in bytes, where that is known.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
     }
 
     /// The kind of failure.
@@ -135,12 +172,15 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { subject, message, source, .. } = &*self.0;
+        let Inner { subject, message, source, remedy, .. } = &*self.0;
         write!(f, "{subject}: {message}")?;
-        match source {
-            Some(source) => write!(f, ": {}", reason(source)),
-            None => Ok(()),
+        if let Some(source) = source {
+            write!(f, ": {}", reason(source))?;
         }
+        if let Some(remedy) = remedy {
+            write!(f, "; {remedy}")?;
+        }
+        Ok(())
     }
 }
 

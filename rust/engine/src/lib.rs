@@ -28,7 +28,9 @@ mod memory;
 pub mod overlay;
 pub mod progress;
 mod read;
+pub mod remedy;
 pub mod storage;
 
 pub use error::{Error, ErrorKind, Result};
 pub use layer::{Extent, ExtentKind, Layer, LayerCounters};
+pub use remedy::Remedy;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first; rooms on one floor know nothing of each other.
 const FLOORS: [&[&str]; 8] = [
-    &["error", "progress", "layer", "memory"],
+    &["error", "remedy", "progress", "layer", "memory"],
     &["storage", "codec"],
     &["format"],
     &["read"],

@@ -11,7 +11,7 @@ use cowcloop_engine::jobs::{
 };
 use cowcloop_engine::overlay;
 use cowcloop_engine::progress::{NoProgress, Progress};
-use cowcloop_engine::ErrorKind;
+use cowcloop_engine::{ErrorKind, Remedy};
 
 const SIZE: u64 = 300 << 10;
 
@@ -57,7 +57,8 @@ fn a_dirty_cowfile_is_refused_and_repaired_when_asked() {
     let files = crashed();
     let error = open(&files.base, &files.cow, false).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Dirty);
-    assert!(error.to_string().contains("--repair"), "{error}");
+    assert!(error.to_string().contains("repair it first"), "{error}");
+    assert_eq!(error.remedy(), Some(Remedy::Repair));
 
     let device = open(&files.base, &files.cow, true).unwrap();
     let found: Vec<u8> = [3, 7, 9, 250, 8].map(|block| first_byte(&device, block)).into();
@@ -90,7 +91,7 @@ fn blocks_behind_the_end_are_given_up_and_the_refusal_says_how() {
         let before = fs::read(&files.cow).unwrap();
         let error = open(&files.base, &files.cow, false).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Damaged);
-        assert!(error.to_string().contains("cowcloop cow repair"), "{error}");
+        assert_eq!(error.remedy(), Some(Remedy::RepairGivesUp), "{error}");
         assert!(error.to_string().contains("block 203 ends at"), "{error}");
         let dry = RepairOptions { dry_run: true, ..RepairOptions::default() };
         let report = repair(&files.cow, dry, &NoProgress).unwrap();

@@ -6,8 +6,9 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::{ptr, slice};
 
+use cowcloop_engine::remedy::word;
 use cowcloop_engine::{Extent, ExtentKind, Result};
-use cowcloop_server::{forward, guard, Connection, Event, Events, Fua, ZeroFlags};
+use cowcloop_server::{command, forward, guard, Connection, Event, Events, Fua, ZeroFlags};
 
 use crate::abi::{self, Plugin};
 use crate::host::{ExportList, ExtentList};
@@ -125,6 +126,8 @@ unsafe fn query(handle: *mut c_void, work: impl FnOnce(&Connection) -> c_int) ->
 
 extern "C" fn load() {
     forward(&Told);
+    // The command line shows the server's lines to its user.
+    word(command);
 }
 
 extern "C" fn dump_plugin() {

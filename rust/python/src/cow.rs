@@ -11,6 +11,7 @@ use cowcloop_engine::overlay;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::jobs::{input_path, output_path};
 use crate::source::Source;
 use crate::work::run;
 
@@ -109,7 +110,9 @@ fn cow_pack<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let replace = Replace::Plain.forced(force);
-    let done = run(py, progress, |progress| jobs::pack(&source, &target, gzip, replace, progress))?;
+    let done = run(py, progress, |progress| {
+        jobs::pack(&source, &output_path(target), gzip, replace, progress)
+    })?;
     summary_dict(py, &done)
 }
 
@@ -125,7 +128,9 @@ fn cow_unpack<'py>(
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let replace = Replace::Plain.forced(force);
-    let done = run(py, progress, |progress| jobs::unpack(&source, &target, replace, progress))?;
+    let done = run(py, progress, |progress| {
+        jobs::unpack(&input_path(source), &target, replace, progress)
+    })?;
     summary_dict(py, &done)
 }
 

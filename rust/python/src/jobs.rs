@@ -8,6 +8,7 @@ use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::{CloopImage, Image, ImageOptions};
 use cowcloop_engine::jobs::{
     self, CommitOptions, CreateOptions, ExtractOptions, Format, Input, Level, Output, Replace,
+    STANDARD_INPUT, STANDARD_OUTPUT,
 };
 use cowcloop_engine::storage::FileIdentity;
 use cowcloop_engine::Result;
@@ -56,7 +57,7 @@ fn extract<'py>(
     let done = run(py, progress, |progress| {
         let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
         let replace = Replace::Plain.forced(force);
-        let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
+        let output = Output::open(&output_path(out), &identities(image.path(), &cows), replace)?;
         jobs::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -105,9 +106,9 @@ fn create<'py>(
         threads: threads.unwrap_or(0),
     };
     let done = run(py, progress, |progress| {
-        let input = Input::open(&source)?;
+        let input = Input::open(&input_path(source))?;
         let inputs: Vec<_> = input.identity().into_iter().collect();
-        let output = Output::open(&out, &inputs, Replace::Images.forced(force))?;
+        let output = Output::open(&output_path(out), &inputs, Replace::Images.forced(force))?;
         jobs::create(&input, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -146,7 +147,7 @@ fn commit<'py>(
     let done = run(py, progress, |progress| {
         let device = open(&image, &cows)?;
         let replace = Replace::Images.forced(force);
-        let output = Output::open(&out, &identities(image.path(), &cows), replace)?;
+        let output = Output::open(&output_path(out), &identities(image.path(), &cows), replace)?;
         jobs::commit(&device, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -229,7 +230,7 @@ fn check_output(py: Python<'_>, out: PathBuf, image: bool, force: bool) -> PyRes
     if is_pipe {
         return Ok(());
     }
-    py.detach(|| Output::open(&out, &[], replace)).map(drop).map_err(to_python)
+    py.detach(|| Output::open(&output_path(out), &[], replace)).map(drop).map_err(to_python)
 }
 
 /// The kind of a file that no output replaces unasked: "cowfile", "compressed image" or
@@ -245,7 +246,7 @@ fn kept(py: Python<'_>, path: PathBuf) -> Option<&'static str> {
 #[pyo3(signature = (out, data, *, force = false))]
 fn write_output(py: Python<'_>, out: PathBuf, data: &[u8], force: bool) -> PyResult<()> {
     py.detach(|| {
-        let mut output = Output::open(&out, &[], Replace::Plain.forced(force))?;
+        let mut output = Output::open(&output_path(out), &[], Replace::Plain.forced(force))?;
         output.append(data, &|| Ok(()))?;
         output.finish(&|| Ok(()))
     })
@@ -262,6 +263,24 @@ fn take_place(py: Python<'_>, whole: PathBuf, place: PathBuf) -> PyResult<()> {
 fn open(image: &Source, cows: &[PathBuf]) -> Result<Device> {
     let base = Image::open(image.open()?, &ImageOptions::default())?;
     Device::on(image.name().to_string(), base, cows, &read_only())
+}
+
+/// The path that an input is opened by: "-" is standard input.
+pub fn input_path(path: PathBuf) -> PathBuf {
+    if path == Path::new("-") {
+        STANDARD_INPUT.into()
+    } else {
+        path
+    }
+}
+
+/// The path that an output is opened by: "-" is standard output.
+pub fn output_path(path: PathBuf) -> PathBuf {
+    if path == Path::new("-") {
+        STANDARD_OUTPUT.into()
+    } else {
+        path
+    }
 }
 
 /// Nothing is written to the inputs.

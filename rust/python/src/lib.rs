@@ -11,6 +11,7 @@ mod errors;
 mod events;
 mod info;
 mod jobs;
+mod remedies;
 mod source;
 mod work;
 
@@ -22,6 +23,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     events::register(module)?;
     errors::register(module)?;
+    remedies::register(module)?;
     device::register(module)?;
     info::register(module)?;
     jobs::register(module)?;

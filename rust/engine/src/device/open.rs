@@ -10,7 +10,7 @@ use crate::format::cowfile::{self, files, Access};
 use crate::image::{Image, ImageOptions};
 use crate::overlay::Overlay;
 use crate::storage::{Exchange, FileStorage, MemoryStorage, Slice, Storage};
-use crate::{memory, Error, ErrorKind, Layer, Result};
+use crate::{memory, Error, ErrorKind, Layer, Remedy, Result};
 
 /// The name of a cowfile that is kept in memory and thrown away.
 pub const MEMORY: &str = ":memory:";
@@ -101,8 +101,8 @@ impl Device {
             let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
             if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
                 log::warn!(
-                    "{}: its device keeps its {} bytes: --size {size} counts for a new cowfile \
-                     only",
+                    "{}: its device keeps its {} bytes: the size {size} counts for a new \
+                     cowfile only",
                     overlay.cowfile().name(),
                     overlay.size()
                 );
@@ -121,11 +121,11 @@ impl Device {
         let size = self.base.size();
         let over = size % MAPUNIT;
         if over != 0 && (self.overlays.is_empty() || self.size() < size) {
+            let remedy = Remedy::GiveSize(size.next_multiple_of(MAPUNIT));
             log::warn!(
                 "{}: its last {over} of {size} bytes are not part of the device: with a cowfile \
-                 it ends on a whole KiB; a cowfile made with --size {} has them",
+                 it ends on a whole KiB; {remedy}",
                 self.image,
-                size.next_multiple_of(MAPUNIT)
             );
         }
     }

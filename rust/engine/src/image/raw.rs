@@ -44,7 +44,7 @@ impl RawImage {
     }
 
     fn failed(&self, offset: u64, error: std::io::Error) -> Error {
-        Error::io(self.name(), format!("cannot read at offset {offset}"), error)
+        Error::io(self.name(), format!("cannot read at offset {offset}"), error).at(offset)
     }
 }
 

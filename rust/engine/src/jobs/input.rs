@@ -14,6 +14,9 @@ use super::stream::{enlarge, wait};
 use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
+/// The path of standard input.
+pub const STANDARD_INPUT: &str = "/dev/stdin";
+
 /// The bytes to compress.
 #[derive(Debug)]
 pub struct Input {
@@ -31,13 +34,12 @@ pub(super) enum Source {
 }
 
 impl Input {
-    /// Opens the file, block device, FIFO or the like at `path`; `-` is
-    /// standard input.
+    /// Opens the file, block device, FIFO or the like at `path`.
     ///
     /// # Errors
     /// `InvalidInput` for a directory, or the system's error.
     pub fn open(path: &Path) -> Result<Self> {
-        if path == Path::new("-") || path == Path::new("/dev/stdin") {
+        if path == Path::new(STANDARD_INPUT) {
             let name = "standard input".to_string();
             let file = io::stdin()
                 .as_fd()

@@ -11,7 +11,7 @@ use crate::format::cowfile::{Access, AtRest};
 use crate::image::{Image, ImageOptions, RawImage};
 use crate::progress::{check, Progress};
 use crate::storage::{FileStorage, Storage};
-use crate::{Error, ErrorKind, Layer, Result};
+use crate::{Error, ErrorKind, Layer, Remedy, Result};
 
 /// Bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
@@ -75,9 +75,9 @@ fn open_base(base: &Path) -> Result<(Arc<FileStorage>, Arc<RawImage>)> {
     match Image::open(target.clone(), &ImageOptions::default())? {
         Image::Raw(raw) => Ok((target, raw)),
         Image::Cloop(_) | Image::Other(_) => {
-            let message = "a compressed image cannot be merged into; make a new one with \
-                           `cowcloop commit`";
-            Err(Error::new(ErrorKind::Unsupported, name, message))
+            let message = "a compressed image cannot be merged into";
+            let error = Error::new(ErrorKind::Unsupported, name, message);
+            Err(error.with_remedy(Remedy::Commit))
         }
     }
 }
@@ -137,10 +137,11 @@ fn check_base(cow: &AtRest, base: &dyn Layer, begun: Option<Merging>) -> Result<
     {
         let message = format!(
             "its device was made larger than this base, {size} instead of {} bytes, and merge \
-             leaves the size as it is: make a new image with `cowcloop extract`",
+             leaves the size as it is",
             base.size()
         );
-        return Err(Error::new(ErrorKind::Unsupported, cow.name(), message));
+        let error = Error::new(ErrorKind::Unsupported, cow.name(), message);
+        return Err(error.with_remedy(Remedy::Extract));
     }
     let Some(begun) = begun else {
         return cow.belongs_to(base).map(|_| ());

@@ -15,7 +15,10 @@ use super::place::{self, Pending, Refused};
 use super::replace::Replace;
 use super::stream::{Stream, StreamError};
 use crate::storage::{FileIdentity, FileStorage, Storage};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
+
+/// The path of standard output.
+pub const STANDARD_OUTPUT: &str = "/dev/stdout";
 
 /// Zeros to be written where they have to be.
 pub(super) static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
@@ -38,7 +41,7 @@ enum Sink {
 }
 
 impl Output {
-    /// Opens the output at `path`; `-` is standard output.
+    /// Opens the output at `path`.
     ///
     /// A regular file is written beside its place and moved there by `finish`; a file that
     /// exists keeps its mode. The path must not name one of the `inputs`, nor a cowfile in
@@ -65,7 +68,7 @@ impl Output {
         mode: u32,
     ) -> Result<Self> {
         // Reopening a standard stream by its name would begin at its first byte.
-        if path == Path::new("-") || path == Path::new("/dev/stdout") {
+        if path == Path::new(STANDARD_OUTPUT) {
             return Self::standard_output(inputs);
         }
         let name = path.display().to_string();
@@ -349,9 +352,8 @@ pub fn take_place(whole: &Path, place: &Path) -> Result<()> {
 fn place_error(name: &str, message: &str, refused: Refused) -> Error {
     match refused {
         Refused::InUse => {
-            let message = "a cowfile in use lies there: name another output, or detach the device \
-                           that has it first (`cowcloop list` shows it)";
-            Error::new(ErrorKind::Busy, name, message)
+            let message = "a cowfile in use lies there: name another output";
+            Error::new(ErrorKind::Busy, name, message).with_remedy(Remedy::Detach)
         }
         Refused::Kept(kind) => kept(name, kind),
         Refused::System(source) => Error::io(name, message, source),

@@ -24,7 +24,7 @@ use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{mapsize, Head, HEAD_SECTOR, VERSION_OPEN};
 use crate::format::cowfile::CowState;
 use crate::storage::Storage;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// The changes that a cowfile allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,8 +162,9 @@ impl Cowfile {
             return Ok(());
         }
         let message = "removed or replaced while it is in use: what is written to it is lost at \
-                       the end, unless it is saved before with `cowcloop cow snapshot`";
-        Err(Error::new(ErrorKind::Damaged, self.name(), message))
+                       the end";
+        let error = Error::new(ErrorKind::Damaged, self.name(), message);
+        Err(error.with_remedy(Remedy::Snapshot))
     }
 
     /// State and counters.

@@ -193,7 +193,7 @@ impl KnownBlocks {
         match error {
             BlockError::Io(error) => {
                 let message = format!("cannot read block {block} at offset {offset}");
-                Error::io(self.decoder.name(), message, error)
+                Error::io(self.decoder.name(), message, error).at(offset)
             }
             BlockError::Decode(reason) => {
                 if self.states.set(block, Known::Damaged) {
@@ -210,7 +210,7 @@ impl KnownBlocks {
     fn damaged(&self, block: u64) -> Error {
         let offset = self.decoder.location(block).offset;
         let message = format!("block {block} at offset {offset} is damaged");
-        Error::new(ErrorKind::Damaged, self.decoder.name(), message)
+        Error::new(ErrorKind::Damaged, self.decoder.name(), message).at(offset)
     }
 }
 

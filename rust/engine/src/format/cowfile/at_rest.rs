@@ -10,7 +10,7 @@ use super::head::{Head, HEAD_BYTES, HEAD_SECTOR, MAPUNIT, VERSION_CLOSED, VERSIO
 use super::settle::{read_settled_head, settle};
 use super::{files, fingerprint, Access};
 use crate::storage::{Rounded, Storage};
-use crate::{Error, ErrorKind, Layer, Result};
+use crate::{Error, ErrorKind, Layer, Remedy, Result};
 
 /// A cowfile whose head, bitmap and length agree, with nothing in it changed yet.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ impl AtRest {
         let (head, sector) = read_settled_head(&*storage, access)?;
         let name = storage.name();
         if head.packed {
-            let message = "this cowfile is packed; unpack it first with `cowcloop cow unpack`";
-            return Err(Error::new(ErrorKind::Unsupported, name, message));
+            let error = Error::new(ErrorKind::Unsupported, name, "this cowfile is packed");
+            return Err(error.with_remedy(Remedy::Unpack));
         }
         refuse_dirty(name, &head)?;
         let mut cow = AtRest::with_head(storage, head, sector)?;
@@ -90,9 +90,9 @@ impl AtRest {
     /// one by now, and more writes would leave nothing to complete the merge with.
     pub fn refuse_merging(&self) -> Result<()> {
         if self.head.mark.as_ref().is_some_and(|mark| mark.merging.is_some()) {
-            let message = "a merge of this cowfile was interrupted; complete it with \
-                           `cowcloop cow merge`";
-            return Err(Error::new(ErrorKind::Dirty, self.name(), message));
+            let message = "a merge of this cowfile was interrupted";
+            let error = Error::new(ErrorKind::Dirty, self.name(), message);
+            return Err(error.with_remedy(Remedy::CompleteMerge));
         }
         Ok(())
     }
@@ -127,9 +127,8 @@ impl AtRest {
             Ok(found) if found == self.head.fingerprint => {
                 let message = "this cowfile belongs to another base (of the same size and \
                                fingerprint, but its identity differs: another image, or a lower \
-                               cowfile is missing); use that one, or `cowcloop cow rebase` if this \
-                               is the same device, extracted or compressed anew";
-                Error::new(ErrorKind::Mismatch, self.name(), message)
+                               cowfile is missing)";
+                Error::new(ErrorKind::Mismatch, self.name(), message).with_remedy(Remedy::Rebase)
             }
             Ok(_) => self
                 .mismatch("its identity differs: another content, or a lower cowfile is missing"),
@@ -213,9 +212,8 @@ pub fn read_head(storage: &dyn Storage) -> Result<(Head, [u8; HEAD_SECTOR])> {
 pub(crate) fn refuse_dirty(name: &str, head: &Head) -> Result<()> {
     if head.version == VERSION_CLOSED && head.dirty {
         let message = "the original cowloop driver did not close this cowfile, so its bitmap is \
-                       not up to date; repair it first with `cowcloop cow repair` (or --repair of \
-                       serve, attach and mount)";
-        return Err(Error::new(ErrorKind::Dirty, name, message));
+                       not up to date";
+        return Err(Error::new(ErrorKind::Dirty, name, message).with_remedy(Remedy::Repair));
     }
     Ok(())
 }
@@ -248,17 +246,18 @@ fn check_bitmap(
 
 /// A file that ends before the blocks that it should have.
 pub(crate) fn missing_blocks(name: &str, head: &Head, length: u64, last: u64) -> Error {
-    let remedy = match head.version {
-        VERSION_OPEN => "a cut copy? Take a whole one",
-        _ => {
-            "a cut copy? Take a whole one; where the original driver's disk was full, `cowcloop cow \
-             repair` gives up the blocks that are missing"
-        }
-    };
     let needed = head.doffset + (last + 1) * MAPUNIT;
-    let message =
-        format!("the cowfile is {length} bytes long, but block {last} ends at {needed}: {remedy}");
-    Error::new(ErrorKind::Damaged, name, message)
+    let message = format!(
+        "the cowfile is {length} bytes long, but block {last} ends at {needed}: a cut copy? Take a \
+         whole one"
+    );
+    let error = Error::new(ErrorKind::Damaged, name, message).at(length);
+    // No crash makes a file of ours too short.
+    if head.version == VERSION_OPEN {
+        error
+    } else {
+        error.with_remedy(Remedy::RepairGivesUp)
+    }
 }
 
 /// Refuses a bitmap that does not fit the head.
@@ -272,12 +271,10 @@ pub(crate) fn check_bits(name: &str, head: &Head, bitmap: &Bitmap) -> Result<()>
     }
     let bits = bitmap.count();
     if head.version == VERSION_CLOSED && head.cowused != bits {
-        let message = format!(
-            "cowfile head: cowused is {}, but its bitmap has {bits} blocks; repair it with \
-             `cowcloop cow repair --force`",
-            head.cowused
-        );
-        return Err(Error::new(ErrorKind::Damaged, name, message));
+        let message =
+            format!("cowfile head: cowused is {}, but its bitmap has {bits} blocks", head.cowused);
+        let error = Error::new(ErrorKind::Damaged, name, message);
+        return Err(error.with_remedy(Remedy::RepairForced));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use super::Access;
 use crate::storage::publish::Unpublished;
 use crate::storage::{Exchange, FileStorage, Storage};
-use crate::{Error, ErrorKind, Layer, Result};
+use crate::{Error, ErrorKind, Layer, Remedy, Result};
 
 /// Opens an existing cowfile and takes its lock: shared for reading, else exclusive.
 ///
@@ -38,9 +38,8 @@ fn lock(storage: &FileStorage, access: Access) -> Result<()> {
     match storage.try_lock(access == Access::Writable) {
         Ok(true) => Ok(()),
         Ok(false) => {
-            let message = "this cowfile is in use; detach the device that has it first \
-                           (`cowcloop list` shows it)";
-            Err(Error::new(ErrorKind::Busy, name, message))
+            let error = Error::new(ErrorKind::Busy, name, "this cowfile is in use");
+            Err(error.with_remedy(Remedy::Detach))
         }
         Err(error) => Err(Error::io(name, "cannot lock the cowfile", error)),
     }
@@ -57,13 +56,14 @@ fn lock(storage: &FileStorage, access: Access) -> Result<()> {
 pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storage>> {
     let name = path.display().to_string();
     let failed = |error: io::Error| {
-        let message = match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "cannot create the cowfile here (name a place where you may write, or :memory:)"
-            }
-            _ => "cannot create the cowfile",
-        };
-        Error::io(&name, message, error)
+        let forbidden = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+        let forbidden = forbidden.contains(&error.kind());
+        let error = Error::io(&name, "cannot create the cowfile", error);
+        if forbidden {
+            error.with_remedy(Remedy::KeepElsewhere)
+        } else {
+            error
+        }
     };
     let (unpublished, storage) = begin(path).map_err(failed)?;
     lock(&storage, Access::Writable)?;

@@ -11,7 +11,7 @@ use std::io;
 use super::mark::Mark;
 pub use super::HEAD_SECTOR;
 use crate::storage::Storage;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Remedy, Result};
 
 /// Bytes before the bitmap: one mapunit.
 pub const HEAD_BYTES: u64 = 1024;
@@ -170,9 +170,9 @@ impl Head {
                            first, and cowfiles behind it";
             return bad(message.into());
         } else if magic.starts_with(&[0x1f, 0x8b]) {
-            let message = "not a cowfile, but a gzip stream: if it is a packed cowfile, unpack it \
-                           first with `cowcloop cow unpack`";
-            return bad(message.into());
+            let message = "not a cowfile, but a gzip stream: a packed cowfile?";
+            let error = Error::new(ErrorKind::Format, name, message);
+            return Err(error.with_remedy(Remedy::Unpack));
         } else {
             return bad("not a cowfile: it does not begin with cowloop's magic number".into());
         };

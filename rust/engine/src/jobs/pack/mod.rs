@@ -33,8 +33,7 @@ pub struct PackSummary {
     pub bytes: u64,
 }
 
-/// Packs the cowfile `source` into `target` (`-`: standard output), which replaces what
-/// `replace` allows.
+/// Packs the cowfile `source` into `target`, which replaces what `replace` allows.
 ///
 /// # Errors
 /// `Busy`, `Dirty` or `Damaged` for a cowfile that is in use or damaged; `Unsupported` for

@@ -26,6 +26,7 @@ use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, VERSION_OPEN};
 use crate::format::cowfile::mark::{Mark, MARK_AT, MARK_END};
 use crate::format::cowfile::{check_bits, refuse_dirty};
 use crate::format::detect::GZIP_MAGIC;
+use crate::jobs::STANDARD_INPUT;
 use crate::storage::FileIdentity;
 use crate::{Error, ErrorKind, Result};
 
@@ -114,12 +115,12 @@ pub(super) struct Blocks {
 }
 
 impl Opened {
-    /// Opens `path` (`-`: standard input) and reads its head.
+    /// Opens `path` and reads its head.
     ///
     /// # Errors
     /// `Format` for what is no packed cowfile; `Damaged` for a broken gzip stream.
     pub(super) fn open(path: &Path) -> Result<Opened> {
-        let standard_input = path == Path::new("-");
+        let standard_input = path == Path::new(STANDARD_INPUT);
         let shown =
             if standard_input { "standard input".into() } else { path.display().to_string() };
         let failed = |error| read_failed(&shown, error);

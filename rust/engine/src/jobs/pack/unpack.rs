@@ -21,8 +21,8 @@ pub fn packed_head(path: &Path) -> Result<Head> {
     Opened::open(path).map(|opened| opened.head)
 }
 
-/// Unpacks `source`, gzipped or not (`-`: standard input), into the cowfile `target`, which
-/// replaces what `replace` allows.
+/// Unpacks `source`, gzipped or not, into the cowfile `target`, which replaces what
+/// `replace` allows.
 ///
 /// # Errors
 /// `Format` for a file that is no packed cowfile, `Damaged` for one that is cut short or
