@@ -34,6 +34,14 @@ __all__ = [
 class CowcloopError(Exception):
     """Everything that this package raises on purpose."""
 
+    #: What to do about it, as the end of the message says it; empty where nothing is known.
+    remedy: str = ""
+
+    @property
+    def problem(self) -> str:
+        """The message without what to do about it."""
+        return str(self).removesuffix(f"; {self.remedy}") if self.remedy else str(self)
+
 
 class _SystemError(CowcloopError, OSError):
     """An error with an ``errno``, shown as its message alone."""
@@ -140,11 +148,17 @@ def limit_reached(errno: int | None) -> str:
     return f" (no file of this process may be over {limit} bytes: see ulimit -f)"
 
 
-def from_engine(kind: str, errno: int, message: str, filename: str | None = None) -> CowcloopError:
+def from_engine(
+    kind: str, errno: int, message: str, filename: str | None = None, remedy: str = ""
+) -> CowcloopError:
     """The exception for an engine error of a kind; called by the Rust module."""
     message += limit_reached(errno)
     plain = _PLAIN.get(kind)
+    error: CowcloopError
     if plain is not None:
-        return plain(message)
-    system = _SYSTEM.get(kind) or _BY_ERRNO.get(errno, StorageError)
-    return system(errno, message, filename)
+        error = plain(message)
+    else:
+        system = _SYSTEM.get(kind) or _BY_ERRNO.get(errno, StorageError)
+        error = system(errno, message, filename)
+    error.remedy = remedy
+    return error

@@ -13,6 +13,7 @@ import cowcloop
 import pytest
 from cowcloop import errors
 from support import cloop, cowfile
+from support.programs import refused
 
 PLAIN = cloop.sample(16 * 4096, 4096)
 
@@ -271,3 +272,14 @@ def test_an_image_is_no_cowfile(image: Path, tmp_path: Path) -> None:
     other.write_bytes(image.read_bytes())
     with pytest.raises(cowcloop.ImageFormatError, match="begins as a compressed image does"):
         cowcloop.open(image, other)
+
+
+def test_what_to_do_is_named_as_the_program_has_it(image: Path, tmp_path: Path) -> None:
+    dirty = tmp_path / "dirty.cow"
+    dirty.write_bytes(cowfile.build(PLAIN, {}, flags=cowfile.DIRTY))
+    with pytest.raises(cowcloop.DirtyError) as raised:
+        cowcloop.open(image, dirty)
+    error = raised.value
+    assert "repair=True" in error.remedy
+    assert str(error) == f"{error.problem}; {error.remedy}"
+    refused("extract", image, dirty, "-", says=f"{error.problem}; repair it first with `cowcloop")

@@ -65,7 +65,9 @@ def of_reason(message: str, files: Iterable[str]) -> CowcloopError:
 
     It is about that of the files with which it begins.
     """
-    number = _REASONS.get(message.rpartition(": ")[2])
+    # What to do about it follows the system's words.
+    problem = message.rpartition("; ")[0] or message
+    number = _REASONS.get(message.rpartition(": ")[2]) or _REASONS.get(problem.rpartition(": ")[2])
     if number is None:
         return ServerError(message)
     name = next((file for file in files if message.startswith(f"{file}: ")), None)

@@ -17,6 +17,7 @@ def explained(error: ServerError, options: ServeOptions) -> CowcloopError:
     try:
         _core.Device(options.source, list(options.cows), read_only=True).close()
     except CowcloopError as found:
-        if str(found) == str(error):
+        # What to do about it is a command there, and an argument of open() here.
+        if str(error) == found.problem or str(error).startswith(f"{found.problem}; "):
             return of_kind(found)
     return of_reason(str(error), (options.image, *options.cows))

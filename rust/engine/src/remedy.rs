@@ -34,6 +34,8 @@ pub enum Remedy {
     KeepElsewhere,
     /// Make a new cowfile for a device of this many bytes.
     GiveSize(u64),
+    /// Give the size of so many bytes for a new cowfile only: this one has its own.
+    SizeOfNew(u64),
 }
 
 /// How a door words what may be done: a clause that follows a semicolon.
@@ -66,6 +68,7 @@ impl Remedy {
             Remedy::Commit => "commit the cowfile into a new image",
             Remedy::Extract => "extract the device into a new image",
             Remedy::KeepElsewhere => "keep it in another place, or in memory",
+            Remedy::SizeOfNew(_) => "a size counts for a new cowfile only",
             Remedy::GiveSize(_) => "a cowfile that is made for a larger device has them",
         }
     }

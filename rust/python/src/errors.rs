@@ -31,7 +31,8 @@ pub fn to_python(error: Error) -> PyErr {
                 // bytes.
                 let name = Some(error.subject()).filter(|name| !name.contains('\u{fffd}'));
                 let (kind, errno) = (kind(error.kind()), error.errno());
-                raise.call1(py, (kind, errno, error.to_string(), name))
+                let remedy = error.remedy().map(|remedy| remedy.to_string()).unwrap_or_default();
+                raise.call1(py, (kind, errno, error.to_string(), name, remedy))
             }
             None => return PyRuntimeError::new_err(error.to_string()),
         };

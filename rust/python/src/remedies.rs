@@ -27,6 +27,7 @@ fn function(remedy: Remedy) -> String {
         Remedy::Detach => "close the disk or the server that has it first".into(),
         Remedy::KeepElsewhere => "name a place where you may write, or \":memory:\"".into(),
         Remedy::GiveSize(size) => format!("a cowfile that open() makes with size={size} has them"),
+        Remedy::SizeOfNew(size) => format!("size={size} counts for a new cowfile only"),
         Remedy::RepairForced
         | Remedy::RepairGivesUp
         | Remedy::Unpack

@@ -26,6 +26,7 @@ pub fn command(remedy: Remedy) -> String {
         Remedy::Commit => "make a new one with `cowcloop commit`".into(),
         Remedy::Extract => "make a new image with `cowcloop extract`".into(),
         Remedy::KeepElsewhere => "name a place where you may write, or :memory:".into(),
+        Remedy::SizeOfNew(size) => format!("--size {size} counts for a new cowfile only"),
         Remedy::GiveSize(size) => format!("a cowfile made with --size {size} has them"),
     }
 }

@@ -101,10 +101,10 @@ impl Device {
             let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
             if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
                 log::warn!(
-                    "{}: its device keeps its {} bytes: the size {size} counts for a new \
-                     cowfile only",
+                    "{}: its device keeps its {} bytes; {}",
                     overlay.cowfile().name(),
-                    overlay.size()
+                    overlay.size(),
+                    Remedy::SizeOfNew(size)
                 );
             }
             if let Some(limit) = options.cow_limit.filter(|_| last) {
