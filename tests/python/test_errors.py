@@ -282,4 +282,5 @@ def test_what_to_do_is_named_as_the_program_has_it(image: Path, tmp_path: Path) 
     error = raised.value
     assert "repair=True" in error.remedy
     assert str(error) == f"{error.problem}; {error.remedy}"
-    refused("extract", image, dirty, "-", says=f"{error.problem}; repair it first with `cowcloop")
+    shown = refused("extract", image, dirty, "-", says="repair it first with `cowcloop cow repair`")
+    assert error.problem in shown
