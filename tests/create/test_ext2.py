@@ -113,8 +113,9 @@ def test_the_output_must_not_lie_in_the_tree(tree: Path, tmp_path: Path) -> None
     link.symlink_to(tree / "deep")
     inner.symlink_to(tree / "new")
     (tree / "beside").symlink_to(tree.parent / "outer")
-    for out in (tree / "new", tree / "deep" / "er" / "new", link / "new", inner, "new"):
+    for out in (tree / "new", tree / "deep" / "er" / "new", link / "new", "new"):
         refused("create", tree, out, cwd=tree, says=("outside", "OUT"))
+    refused("create", tree, inner, says=("inner", "symbolic link to nothing"))
     refused("create", ".", "new", cwd=tree, says=("outside", "OUT"))
     refused("create", link, tree / "deep" / "new", says=("outside", "OUT"))
     env = {"TMPDIR": str(tree / "deep")}

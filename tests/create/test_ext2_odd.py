@@ -16,6 +16,7 @@ import pytest
 from cowcloop.ext2 import filesystem_of
 from cowcloop.ext2.measure import Needs
 from cowcloop.ext2.programs import Programs
+from support import users
 from support.programs import cowcloop, cowcloop_path, one_line, program, refused, run
 
 
@@ -215,10 +216,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, root: None) -> None:
     for path in tmp_path.parents:
         if path.stat().st_mode & 0o5 != 0o5 and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o5)
-    script = 'exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
-    words = [cowcloop_path(), "create", str(tree), "-"]
+    users.require()
+    words = users.as_nobody(cowcloop_path(), "create", tree, "-")
     for name, told in (("secret", "sub/secret"), ("sub", "sub")):
-        done = run("/bin/sh", "-c", f"{script} | cat >/dev/null", "sh", *words)
+        done = run("/bin/sh", "-c", '"$@" | cat >/dev/null', "sh", *words)
         line = one_line(done.stderr.decode(), ("may not be read", "root"))
         assert line.startswith(f"cowcloop: {tree}/{told}: "), name
         (tree / "sub").chmod(0)

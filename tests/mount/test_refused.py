@@ -41,7 +41,7 @@ def test_what_cannot_be_mounted(
         file.seek(1024)
         file.write(b"\xff\xff\xff\xff")
     for via in WAYS:
-        refused("mount", "--via", via, broken, tmp_path / "c", place, says="broken")
+        refused("mount", "--via", via, "--read-only", broken, place, says="broken")
     refused("mount", tmp_path / "none", place, says=("none", "No such file"))
     options = ("-o", "nonsense", "-o", "noexec,foo=bar")
     refused("mount", chicken, place, *options, says=("chicken", "-o nonsense,noexec,foo=bar"))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support import cloop, cowfile
-from support.programs import cowcloop, refused
+from support.programs import cowcloop, one_line, refused
 from support.server import serving
 
 UNIT = cowfile.UNIT
@@ -140,7 +140,8 @@ def test_a_cowfile_where_nobody_may_write(image: Path) -> None:
 def test_a_cowfile_that_is_the_image(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.write_bytes(PLAIN)
-    refused("serve", raw, raw, says="raw")
+    done = cowcloop("serve", raw, raw, expect=2)
+    one_line(done.stderr.decode(), ("raw", "the image is given as a cowfile"))
     assert raw.read_bytes() == PLAIN
 
 

@@ -81,7 +81,9 @@ def test_what_an_initramfs_starts_is_marked(monkeypatch: pytest.MonkeyPatch) -> 
     message = messages.translate(done.stderr.splitlines()[0], {}, "here")
     assert message is not None
     assert message.level == "error"
-    assert message.text.startswith("cannot open plugin 'absent'")
+    # nbdkit 1.42 names the plugin's file.
+    assert message.text.startswith("cannot open plugin ")
+    assert "absent" in message.text
 
 
 def test_roots_registry_outlives_the_session(monkeypatch: pytest.MonkeyPatch, root: None) -> None:
