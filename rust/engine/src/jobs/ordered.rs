@@ -8,8 +8,9 @@
 //! it does not depend on the number of threads.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::Result;
 
@@ -39,7 +40,7 @@ struct Shared<R> {
 
 impl<R> Shared<R> {
     fn lock(&self) -> MutexGuard<'_, State<R>> {
-        self.state.lock().expect("no panic while locked")
+        self.state.lock()
     }
 
     fn stop(&self) {
@@ -52,7 +53,7 @@ impl<R> Shared<R> {
     fn ticket(&self, window: usize) -> Option<u64> {
         let mut state = self.lock();
         while !state.stopped && !state.exhausted && state.issued - state.taken >= window as u64 {
-            state = self.room.wait(state).expect("no panic while locked");
+            self.room.wait(&mut state);
         }
         if state.stopped || state.exhausted {
             return None;
@@ -100,10 +101,7 @@ impl<R> Shared<R> {
             if state.stopped {
                 return Ok(None);
             }
-            let (guard, timeout) =
-                self.ready.wait_timeout(state, CHECK_INTERVAL).expect("no panic while locked");
-            state = guard;
-            if timeout.timed_out() {
+            if self.ready.wait_for(&mut state, CHECK_INTERVAL).timed_out() {
                 drop(state);
                 check()?;
                 state = self.lock();
@@ -161,7 +159,7 @@ pub(super) fn run<J: Send, R: Send, S>(
         loop {
             // Held while reading from a pipe: the reads are in order, and the
             // other threads are at work meanwhile.
-            let Ok(mut source) = next.lock() else { return };
+            let mut source = next.lock();
             let Some(ticket) = shared.ticket(window.max(1)) else { return };
             let job = match source().transpose() {
                 // Still under the lock: no thread may take a ticket after this one.
@@ -199,7 +197,7 @@ pub(super) fn run<J: Send, R: Send, S>(
         return Ok(());
     }
     // It starts none: the caller does all the work.
-    let mut next = next.into_inner().expect("no panic while locked");
+    let mut next = next.into_inner();
     let mut scratch = scratch();
     loop {
         check()?;

@@ -1,6 +1,6 @@
 //! Buffers that are reused.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 /// Buffers of one size, made when first needed and never cleared.
 pub(super) struct Pool {
@@ -21,19 +21,19 @@ impl Pool {
 
     /// A buffer with any content.
     pub(super) fn take(&self) -> Vec<u8> {
-        let free = self.free.lock().expect("no panic while locked").pop();
+        let free = self.free.lock().pop();
         free.unwrap_or_else(|| vec![0; self.size])
     }
 
     /// Gives a buffer back.
     pub(super) fn give(&self, buffer: Vec<u8>) {
         debug_assert_eq!(buffer.len(), self.size);
-        self.free.lock().expect("no panic while locked").push(buffer);
+        self.free.lock().push(buffer);
     }
 
     /// How many buffers there are, while none is taken.
     #[cfg(test)]
     pub(super) fn made(&self) -> usize {
-        self.free.lock().expect("no panic while locked").len()
+        self.free.lock().len()
     }
 }

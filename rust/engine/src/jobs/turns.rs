@@ -1,6 +1,6 @@
 //! Writing to one file from many threads, one at a time.
 
-use std::sync::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::pool::Pool;
 use crate::Result;
@@ -56,7 +56,7 @@ impl<'a> Turns<'a> {
             if state.waiting.len() <= self.limit {
                 return Ok(());
             }
-            state = self.room.wait(state).expect("no panic while locked");
+            self.room.wait(&mut state);
         }
         state.writing = true;
         let _guard = LeaveOnPanic(self);
@@ -76,7 +76,7 @@ impl<'a> Turns<'a> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while locked")
+        self.state.lock()
     }
 }
 
@@ -86,9 +86,7 @@ struct LeaveOnPanic<'a, 'b>(&'a Turns<'b>);
 impl Drop for LeaveOnPanic<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            if let Ok(mut state) = self.0.state.lock() {
-                state.writing = false;
-            }
+            self.0.lock().writing = false;
             self.0.room.notify_all();
         }
     }
@@ -134,12 +132,12 @@ mod tests {
                 assert!(!busy.swap(true, Ordering::SeqCst), "two at a time");
                 std::thread::sleep(Duration::from_micros(20));
                 assert_eq!(data, (offset as u32).to_le_bytes());
-                seen.lock().unwrap()[offset as usize] += 1;
+                seen.lock()[offset as usize] += 1;
                 busy.store(false, Ordering::SeqCst);
                 Ok(())
             };
             assert_eq!(write_all(&Turns::new(&pool, &write)), 0);
-            assert_eq!(seen.into_inner().unwrap(), vec![1; PIECES as usize]);
+            assert_eq!(seen.into_inner(), vec![1; PIECES as usize]);
             // One a thread, and those that wait.
             assert!(pool.made() <= 4 + 1 + WAITING / size, "{} of {size}", pool.made());
         }

@@ -19,7 +19,7 @@ impl Cowfile {
         // Asked with the range held: a close takes all ranges first.
         self.check_writable()?;
         self.put_in_use()?;
-        if let Some(snapshot) = &*self.copying.read().expect("no panic while locked") {
+        if let Some(snapshot) = &*self.copying.read() {
             snapshot.preserve(first, end);
         }
         self.counters.writes.fetch_add(1, Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl Cowfile {
         if self.in_use.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mut head = self.head.lock().expect("no panic while locked");
+        let mut head = self.head.lock();
         if self.in_use.load(Ordering::Acquire) {
             return Ok(());
         }

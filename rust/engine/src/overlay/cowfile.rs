@@ -10,12 +10,14 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::group_commit::Rounds;
+use super::group_commit::GroupCommit;
 use super::health::Health;
 use super::quota::Quota;
 use super::range_lock::RangeLocks;
@@ -74,7 +76,7 @@ pub struct Cowfile {
     pub(super) changes: AtomicU64,
     /// How many of them are durable.
     pub(super) durable: AtomicU64,
-    pub(super) rounds: Rounds,
+    pub(super) rounds: GroupCommit,
     pub(super) counters: Counters,
     pub(super) health: Health,
     pub(super) quota: OnceLock<Quota>,
@@ -96,7 +98,7 @@ impl Cowfile {
         let mut hash = Sha256::new();
         hash.update(b"cowcloop cowfile\n");
         hash.update(base);
-        let (head, sector) = &*self.head.lock().expect("no panic while locked");
+        let (head, sector) = &*self.head.lock();
         match &head.mark {
             Some(mark) => {
                 hash.update(mark.id);
@@ -138,7 +140,7 @@ impl Cowfile {
 
     /// A copy of the head as it is on the medium.
     pub fn head(&self) -> Head {
-        self.head.lock().expect("no panic while locked").0.clone()
+        self.head.lock().0.clone()
     }
 
     fn state(&self) -> CowState {

@@ -99,7 +99,7 @@ impl Cowfile {
         }
         self.flush()?;
         self.tell_if_removed();
-        let mut head = self.head.lock().expect("no panic while locked");
+        let mut head = self.head.lock();
         // Even if writing the head fails it may be on the medium: a later change marks the
         // file as in use again, before anything else.
         self.in_use.store(false, Ordering::Release);

@@ -1,19 +1,19 @@
 //! Group commit: flushes that are requested at the same time share one round.
 
-use std::sync::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex};
 
 use crate::{Error, Result};
 
-/// Rounds of flushing, one at a time.
+/// GroupCommit of flushing, one at a time.
 #[derive(Debug, Default)]
-pub struct Rounds {
+pub struct GroupCommit {
     state: Mutex<State>,
     finished: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Rounds that have begun; the last of them may be under way.
+    /// GroupCommit that have begun; the last of them may be under way.
     begun: u64,
     running: bool,
     /// The newest round that succeeded.
@@ -32,15 +32,15 @@ impl State {
     }
 }
 
-impl Rounds {
+impl GroupCommit {
     /// Returns the outcome of a round that began after this call did: runs it,
     /// or waits for one that another caller runs.
     pub fn join(&self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut state = self.state.lock().expect("no panic while locked");
+        let mut state = self.state.lock();
         // A round under way may have begun before the caller's last change.
         let round = state.begun + 1;
         while state.running {
-            state = self.finished.wait(state).expect("no panic while locked");
+            self.finished.wait(&mut state);
             if let Some(outcome) = state.outcome(round) {
                 return outcome;
             }
@@ -50,7 +50,7 @@ impl Rounds {
         let round = state.begun;
         drop(state);
         let outcome = flush();
-        let mut state = self.state.lock().expect("no panic while locked");
+        let mut state = self.state.lock();
         state.running = false;
         match &outcome {
             Ok(()) => state.good = round,
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_round_covers_what_came_before_it_and_is_shared() {
-        let (rounds, runs) = (Rounds::default(), AtomicU64::new(0));
+        let (rounds, runs) = (GroupCommit::default(), AtomicU64::new(0));
         let (written, durable) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_failure_reaches_who_waited_and_nobody_later() {
-        let rounds = Rounds::default();
+        let rounds = GroupCommit::default();
         let fail = || Err(Error::new(ErrorKind::NoSpace, "x", "full"));
         assert_eq!(rounds.join(fail).unwrap_err().kind(), ErrorKind::NoSpace);
         assert!(rounds.join(|| Ok(())).is_ok());

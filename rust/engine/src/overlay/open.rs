@@ -1,10 +1,12 @@
 //! Opening a cowfile for a device.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
 
 use super::cowfile::{Counters, Cowfile, State};
-use super::group_commit::Rounds;
+use super::group_commit::GroupCommit;
 use super::health::Health;
 use super::range_lock::RangeLocks;
 use crate::format::cowfile::head::{MAPUNIT, VERSION_OPEN};
@@ -58,7 +60,7 @@ impl Cowfile {
             state: AtomicU8::new(state as u8),
             changes: AtomicU64::new(u64::from(inherited)),
             durable: AtomicU64::new(0),
-            rounds: Rounds::default(),
+            rounds: GroupCommit::default(),
             counters: Counters::default(),
             health: Health::default(),
             quota: OnceLock::new(),

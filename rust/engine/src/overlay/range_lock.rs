@@ -6,7 +6,8 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Condvar, Mutex, MutexGuard};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// A queue of ranges, each held or waited for.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ pub struct RangeGuard<'a> {
 
 impl RangeLocks {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("no panic while locked")
+        self.queue.lock()
     }
 
     /// Waits until no earlier caller holds or wants a part of `range`, and takes it.
@@ -52,7 +53,7 @@ impl RangeLocks {
         queue.entries.push_back((ticket, range.clone()));
         while queue.is_blocked(ticket, &range) {
             queue.waiting += 1;
-            queue = self.released.wait(queue).expect("no panic while locked");
+            self.released.wait(&mut queue);
             queue.waiting -= 1;
         }
         RangeGuard { locks: self, ticket }

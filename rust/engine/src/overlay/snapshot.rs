@@ -7,7 +7,9 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::cowfile::Cowfile;
 use crate::format::cowfile::bitmap::Bitmap;
@@ -73,7 +75,7 @@ impl Snapshot {
         }
         if let Some(error) = failure {
             let error = Error::io(self.target.name(), "cannot copy into the snapshot", error);
-            self.failure.lock().expect("no panic while locked").get_or_insert(error);
+            self.failure.lock().get_or_insert(error);
         }
     }
 
@@ -93,7 +95,7 @@ impl Snapshot {
     }
 
     fn failed(&self) -> Result<()> {
-        match &*self.failure.lock().expect("no panic while locked") {
+        match &*self.failure.lock() {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }
@@ -171,17 +173,17 @@ impl Cowfile {
     /// The system's, and those of [`flush`](Self::flush); no file is left then.
     pub fn snapshot(&self, path: &Path) -> Result<SnapshotSummary> {
         // One at a time; the second waits.
-        let _one = self.snapshots.lock().expect("no panic while locked");
+        let _one = self.snapshots.lock();
         let (unpublished, target) = begin(path)?;
 
         let alone = self.ranges.lock(0..u64::MAX);
         self.flush()?;
-        let (head, sector) = self.head.lock().expect("no panic while locked").clone();
+        let (head, sector) = self.head.lock().clone();
         let shared = self.storage.share_blocks_with(&target).is_ok();
         let taken = self.bitmap.duplicate();
         let snapshot = Arc::new(Snapshot::new(self.storage.clone(), target, &head, taken));
         if !shared {
-            *self.copying.write().expect("no panic while locked") = Some(snapshot.clone());
+            *self.copying.write() = Some(snapshot.clone());
         }
         drop(alone);
 
@@ -193,7 +195,7 @@ impl Cowfile {
                     snapshot.preserve(start, end);
                 }
             }
-            *self.copying.write().expect("no panic while locked") = None;
+            *self.copying.write() = None;
         }
         snapshot.complete(&head, sector)?;
         publish(unpublished, path)?;

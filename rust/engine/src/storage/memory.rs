@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::RwLock;
+
+use parking_lot::RwLock;
 
 use super::Storage;
 
@@ -80,7 +81,7 @@ impl Storage for MemoryStorage {
         let available = self.len()?.saturating_sub(offset);
         let length = available.min(buf.len() as u64);
         for (page, within, at, n) in pieces(offset, length) {
-            let shard = self.shard(page).read().expect("no panic while locked");
+            let shard = self.shard(page).read();
             match shard.get(&page) {
                 Some(data) => buf[at..at + n].copy_from_slice(&data[within..within + n]),
                 None => buf[at..at + n].fill(0),
@@ -91,7 +92,7 @@ impl Storage for MemoryStorage {
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         for (page, within, at, n) in pieces(offset, buf.len() as u64) {
-            let mut shard = self.shard(page).write().expect("no panic while locked");
+            let mut shard = self.shard(page).write();
             let data = match shard.entry(page) {
                 std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::btree_map::Entry::Vacant(entry) => {
@@ -106,7 +107,7 @@ impl Storage for MemoryStorage {
 
     fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()> {
         for (page, within, _, n) in pieces(offset, length) {
-            let mut shard = self.shard(page).write().expect("no panic while locked");
+            let mut shard = self.shard(page).write();
             if n == PAGE as usize {
                 if shard.remove(&page).is_some() {
                     self.pages.fetch_sub(1, Ordering::Relaxed);
@@ -125,7 +126,7 @@ impl Storage for MemoryStorage {
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
         let first = offset / PAGE;
         let found = self.shards.iter().filter_map(|shard| {
-            let shard = shard.read().expect("no panic while locked");
+            let shard = shard.read();
             shard.range(first..).next().map(|(page, _)| *page)
         });
         let len = self.len()?;
@@ -135,9 +136,7 @@ impl Storage for MemoryStorage {
     fn next_hole(&self, offset: u64) -> io::Result<u64> {
         let len = self.len()?.max(offset);
         let mut page = offset / PAGE;
-        while page * PAGE < len
-            && self.shard(page).read().expect("no panic while locked").contains_key(&page)
-        {
+        while page * PAGE < len && self.shard(page).read().contains_key(&page) {
             page += 1;
         }
         Ok((page * PAGE).clamp(offset, len))
