@@ -26,8 +26,9 @@ impl Progress for NoProgress {
 
 /// Fails with `Cancelled` when the job about `subject` is no longer wanted.
 pub(crate) fn check(progress: &dyn Progress, subject: &str) -> Result<()> {
-    match progress.cancelled() {
-        true => Err(Error::new(ErrorKind::Cancelled, subject, "stopped before it was complete")),
-        false => Ok(()),
+    if progress.cancelled() {
+        Err(Error::new(ErrorKind::Cancelled, subject, "stopped before it was complete"))
+    } else {
+        Ok(())
     }
 }

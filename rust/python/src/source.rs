@@ -60,9 +60,10 @@ impl Source {
     /// Opens the image's bytes for reading.
     pub fn open(&self) -> Result<Arc<dyn Storage>> {
         let file = info::open(&self.path)?;
-        match self.ranges.is_empty() {
-            true => Ok(file),
-            false => part_of(file, self.name.clone(), &self.ranges),
+        if self.ranges.is_empty() {
+            Ok(file)
+        } else {
+            part_of(file, self.name.clone(), &self.ranges)
         }
     }
 

@@ -36,10 +36,7 @@ fn run(
     let mut beyond = [0];
     loop {
         let (consumed, written) = (stream.total_in() as usize, stream.total_out() as usize);
-        let target = match written < limit {
-            true => &mut output[written..],
-            false => &mut beyond[..],
-        };
+        let target = if written < limit { &mut output[written..] } else { &mut beyond[..] };
         let status = stream.process(&input[consumed..], target, Action::Run).map_err(refused)?;
         let now = stream.total_out() as usize;
         if now > limit {

@@ -70,9 +70,10 @@ impl Layer for RawImage {
                 // fail.
                 None => self.storage.len().map_err(failed)?.clamp(at, end),
             };
-            let (to, kind) = match data > at {
-                true => (data, ExtentKind::Zero),
-                false => (self.storage.next_hole(at).map_err(failed)?, ExtentKind::Data),
+            let (to, kind) = if data > at {
+                (data, ExtentKind::Zero)
+            } else {
+                (self.storage.next_hole(at).map_err(failed)?, ExtentKind::Data)
             };
             let to = if to > at { to.min(end) } else { end };
             if let ControlFlow::Break(()) = sink(Extent { offset: at, length: to - at, kind }) {

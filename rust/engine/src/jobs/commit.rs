@@ -278,9 +278,10 @@ impl<'a> Job<'a> {
             .codec
             .decode_block(&output[..length], decoded, false)
             .map_err(|reason| fail(reason.to_string()))?;
-        match decoded == data {
-            true => Ok(length),
-            false => Err(fail("what comes out again is not what went in".into())),
+        if decoded == data {
+            Ok(length)
+        } else {
+            Err(fail("what comes out again is not what went in".into()))
         }
     }
 

@@ -116,9 +116,10 @@ pub fn extract(
         let target = &output;
         let left_out = AtomicU64::new(0);
         let write = |data: &[u8], offset| {
-            let holes = match sparse {
-                true => write_sparse(target, data, offset)?,
-                false => target.write_at(data, offset).map(|()| 0)?,
+            let holes = if sparse {
+                write_sparse(target, data, offset)?
+            } else {
+                target.write_at(data, offset).map(|()| 0)?
             };
             left_out.fetch_add(holes, Ordering::Relaxed);
             Ok(())

@@ -93,12 +93,11 @@ impl Input {
         if metadata.file_type().is_fifo() {
             enlarge(&file);
         }
-        let size = match metadata.is_file() {
-            true => {
-                let position = file.stream_position().map_err(error)?;
-                Some(metadata.len().saturating_sub(position))
-            }
-            false => None,
+        let size = if metadata.is_file() {
+            let position = file.stream_position().map_err(error)?;
+            Some(metadata.len().saturating_sub(position))
+        } else {
+            None
         };
         let identity = Some(FileIdentity::of(&metadata));
         Ok(Input { name, source: Source::Stream(file), size, identity })

@@ -71,9 +71,10 @@ impl Map {
             let block = at / MAPUNIT;
             let (set, length) = cowfile.bitmap().run(block, inside.div_ceil(MAPUNIT) - block);
             let stop = ((block + length) * MAPUNIT).min(inside);
-            match set {
-                true => self.spread(at, stop, |cell, bytes| cell.changed += bytes),
-                false => self.walk(device, lower, at, stop)?,
+            if set {
+                self.spread(at, stop, |cell, bytes| cell.changed += bytes)
+            } else {
+                self.walk(device, lower, at, stop)?
             }
             at = stop;
         }

@@ -45,9 +45,10 @@ pub fn merge(base: &Path, cow: &Path, progress: &dyn Progress) -> Result<MergeSu
     if let Err(mismatch) = check_base(&cow, &*raw, begun) {
         let same_size = cow.head.rdoblocks == raw.size() / MAPUNIT;
         let merged = mismatch.kind() == ErrorKind::Mismatch && !resumed && same_size;
-        return match merged && holds(&*raw, &cow, progress)? {
-            true => Ok(MergeSummary { blocks: 0, already: true, resumed }),
-            false => Err(mismatch),
+        return if merged && holds(&*raw, &cow, progress)? {
+            Ok(MergeSummary { blocks: 0, already: true, resumed })
+        } else {
+            Err(mismatch)
         };
     }
     let mark = match &cow.head.mark {

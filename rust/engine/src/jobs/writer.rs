@@ -148,9 +148,10 @@ impl<'a> CloopWriter<'a> {
         self.sum.update(bytes);
         match &mut self.layout {
             Layout::Spooled { file, name } => file.write_all(bytes).map_err(|source| {
-                let message = match self.output.is_stream() {
-                    true => "cannot keep the compressed blocks here (TMPDIR names another place)",
-                    false => "cannot keep the compressed blocks in a temporary file here",
+                let message = if self.output.is_stream() {
+                    "cannot keep the compressed blocks here (TMPDIR names another place)"
+                } else {
+                    "cannot keep the compressed blocks in a temporary file here"
                 };
                 Error::io(&*name, message, source)
             }),

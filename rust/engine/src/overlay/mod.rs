@@ -192,9 +192,10 @@ impl Overlay {
             let (set, length) = self.cow.bitmap().run(block, end.div_ceil(MAPUNIT) - block);
             let n = ((block + length) * MAPUNIT).min(end) - at;
             let (piece, later) = rest.split_at_mut(n as usize);
-            match set {
-                true => self.cow.read_at(piece, at)?,
-                false => self.read_lower(piece, at, read)?,
+            if set {
+                self.cow.read_at(piece, at)?
+            } else {
+                self.read_lower(piece, at, read)?
             }
             rest = later;
             at += n;

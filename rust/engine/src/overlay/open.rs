@@ -39,11 +39,12 @@ impl Cowfile {
         // Where the cache could not be emptied, the medium may lack a bit that is set here,
         // and a length that is seen: the first flush writes all bits.
         let inherited = head.version == VERSION_OPEN;
-        let length = match inherited {
-            true => head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT),
-            false => storage
+        let length = if inherited {
+            head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT)
+        } else {
+            storage
                 .len()
-                .map_err(|error| Error::io(storage.name(), "cannot read the length", error))?,
+                .map_err(|error| Error::io(storage.name(), "cannot read the length", error))?
         };
         if inherited && access == Access::Writable {
             bitmap.mark_all_changed();

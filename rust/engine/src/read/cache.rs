@@ -139,9 +139,12 @@ impl<T: Weigh> BlockCache<T> {
         self.kept.remove_if(&block, |held| Arc::ptr_eq(held, old));
         // Callers that waited for `old` have it before it is in its place, from
         // where it could be removed: here that is waited for, too.
-        let entry = self.new.entry(&block, None, |_, held| match Arc::ptr_eq(held, old) {
-            true => EntryAction::ReplaceWithGuard,
-            false => EntryAction::Retain(Arc::clone(held)),
+        let entry = self.new.entry(&block, None, |_, held| {
+            if Arc::ptr_eq(held, old) {
+                EntryAction::ReplaceWithGuard
+            } else {
+                EntryAction::Retain(Arc::clone(held))
+            }
         });
         match entry {
             EntryResult::Retained(found) => Ok(Loaded::Found(found)),

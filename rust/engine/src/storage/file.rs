@@ -75,9 +75,10 @@ impl FileStorage {
     /// device also the locks of what it stands for. `false`: another holder stands in the
     /// way.
     pub fn try_lock(&self, exclusive: bool) -> io::Result<bool> {
-        let operation = match exclusive {
-            true => FlockOperation::NonBlockingLockExclusive,
-            false => FlockOperation::NonBlockingLockShared,
+        let operation = if exclusive {
+            FlockOperation::NonBlockingLockExclusive
+        } else {
+            FlockOperation::NonBlockingLockShared
         };
         match rustix::fs::flock(&self.file, operation) {
             Ok(()) => {}

@@ -18,9 +18,10 @@ pub enum FileIdentity {
 impl FileIdentity {
     /// The identity of what `metadata` describes.
     pub fn of(metadata: &fs::Metadata) -> Self {
-        match metadata.file_type().is_block_device() {
-            true => FileIdentity::BlockDevice(metadata.rdev()),
-            false => FileIdentity::File(metadata.dev(), metadata.ino()),
+        if metadata.file_type().is_block_device() {
+            FileIdentity::BlockDevice(metadata.rdev())
+        } else {
+            FileIdentity::File(metadata.dev(), metadata.ino())
         }
     }
 

@@ -218,10 +218,10 @@ impl Life<'_> {
         session.lossy |= session.disk.gave_up();
         let mut model = session.model.clone();
         let read = |at, buf: &mut [u8]| session.read(at, buf);
-        let wrong = match session.lossy {
-            // No sync has reported it yet, or all is refused: a block that was new may show anything.
-            true => Arc::make_mut(&mut model).adopt(read).and(None),
-            false => model.difference(read),
+        let wrong = if session.lossy {
+            Arc::make_mut(&mut model).adopt(read).and(None)
+        } else {
+            model.difference(read)
         };
         session.model = model;
         match wrong {

@@ -52,9 +52,10 @@ pub fn change(
     Arc::make_mut(&mut sessions[which].model).write(at, length, byte);
     notes.take(sessions);
     let session = &mut sessions[which];
-    let outcome = match zero {
-        true => session.overlay.write_zeroes(at, length, false),
-        false => session.overlay.write_at(&(0..length).map(byte).collect::<Vec<u8>>(), at),
+    let outcome = if zero {
+        session.overlay.write_zeroes(at, length, false)
+    } else {
+        session.overlay.write_at(&(0..length).map(byte).collect::<Vec<u8>>(), at)
     };
     check_refused(&mut session.poisoned, &outcome)?;
     if outcome.is_err() {

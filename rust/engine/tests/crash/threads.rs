@@ -140,9 +140,10 @@ fn write(
         let at = place(position);
         let sectors = (at / SECTOR..).take(count as usize).collect();
         tell(Step::Begin { number, sectors, content: content.clone() });
-        let outcome = match zero {
-            true => overlay.write_zeroes(at, count * SECTOR, false),
-            false => overlay.write_at(&content.repeat(count as usize), at),
+        let outcome = if zero {
+            overlay.write_zeroes(at, count * SECTOR, false)
+        } else {
+            overlay.write_at(&content.repeat(count as usize), at)
         };
         match outcome {
             Err(error) if error.kind() == ErrorKind::ReadOnly => return,

@@ -70,9 +70,10 @@ impl Base {
     }
 
     fn byte(at: u64) -> u8 {
-        match Base::is_zero(at) {
-            true => 0,
-            false => (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 | 1,
+        if Base::is_zero(at) {
+            0
+        } else {
+            (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8 | 1
         }
     }
 }

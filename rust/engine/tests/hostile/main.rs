@@ -94,9 +94,10 @@ fn cloop(version: &[u8], footer: bool) -> Vec<u8> {
     }
     index.extend((at as u64).to_be_bytes());
     let data = blocks.concat();
-    match footer {
-        true => [vec![0; 512], data, index, header].concat(),
-        false => [header, index, data].concat(),
+    if footer {
+        [vec![0; 512], data, index, header].concat()
+    } else {
+        [header, index, data].concat()
     }
 }
 

@@ -99,9 +99,10 @@ pub fn index(data: &[u8]) {
         (u64::from(entry[0] >> 4) << 60 | offset).to_be_bytes()
     });
     let index: Vec<u8> = index.collect();
-    image(&match footer {
-        true => [blocks, &index, &header].concat(),
-        false => [&header, &index, blocks].concat(),
+    image(&if footer {
+        [blocks, &index, &header].concat()
+    } else {
+        [&header, &index, blocks].concat()
     });
 }
 

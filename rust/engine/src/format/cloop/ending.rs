@@ -36,9 +36,10 @@ pub(super) fn end_of_data(
         Kind::V2 | Kind::ZlibShared | Kind::Lzma | Kind::LzmaShared => true,
     };
     if !ignored {
-        return match possible {
-            true => Ok(entry),
-            false => Err(impossible(storage.name(), header, last, entry)),
+        return if possible {
+            Ok(entry)
+        } else {
+            Err(impossible(storage.name(), header, last, entry))
         };
     }
     // The rest of the file may be anything: no more of it than a block can take.
@@ -46,9 +47,10 @@ pub(super) fn end_of_data(
     // If the entry gives the last block bytes, zeros there are damage and no proof against
     // it.
     let says_bytes = possible && entry > last;
-    match !says_bytes && is_padding(storage, last..end)? {
-        true => Ok(last),
-        false => Ok(end),
+    if !says_bytes && is_padding(storage, last..end)? {
+        Ok(last)
+    } else {
+        Ok(end)
     }
 }
 
@@ -64,16 +66,17 @@ fn is_padding(storage: &dyn Storage, range: std::ops::Range<u64>) -> Result<bool
 
 fn impossible(name: &str, header: &Header, last: u64, entry: u64) -> Error {
     let number = header.num_blocks;
-    let message = match entry > last {
-        true => format!(
+    let message = if entry > last {
+        format!(
             "the end of the data, offset {number} is {entry}, beyond the end of the file at {}: it \
              is damaged or cut short",
             header.data_range().end
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "offset {number}, the end of the data, is {entry}, below the offset {last} of an \
              earlier block"
-        ),
+        )
     };
     Error::new(ErrorKind::Format, name, message)
 }

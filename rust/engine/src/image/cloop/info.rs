@@ -40,9 +40,10 @@ pub struct CloopInfo {
 impl CloopInfo {
     /// `cloop` or `uzip`; a `V2.0` image is `mkuzip`'s when its script says so.
     pub fn format(&self) -> &'static str {
-        match self.uzip {
-            true => "uzip",
-            false => "cloop",
+        if self.uzip {
+            "uzip"
+        } else {
+            "cloop"
         }
     }
 

@@ -124,22 +124,22 @@ impl Opened {
         let shown =
             if standard_input { "standard input".into() } else { path.display().to_string() };
         let failed = |error| read_failed(&shown, error);
-        let (raw, inputs): (Box<dyn Read>, Vec<FileIdentity>) = match standard_input {
-            true => (Box::new(io::stdin()), Vec::new()),
-            false => {
-                let file = File::open(path).map_err(failed)?;
-                let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
-                (Box::new(file), vec![identity])
-            }
+        let (raw, inputs): (Box<dyn Read>, Vec<FileIdentity>) = if standard_input {
+            (Box::new(io::stdin()), Vec::new())
+        } else {
+            let file = File::open(path).map_err(failed)?;
+            let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
+            (Box::new(file), vec![identity])
         };
         let has_end = !matches!(inputs[..], [FileIdentity::BlockDevice(_)]);
         let mut raw = BufReader::with_capacity(CHUNK, raw);
         let mut magic = [0; GZIP_MAGIC.len()];
         let read = read_up_to(&mut raw, &mut magic).map_err(failed)?;
         let whole: Box<dyn Read> = Box::new(io::Cursor::new(magic).take(read as u64).chain(raw));
-        let mut source = match magic == GZIP_MAGIC {
-            true => Source::Gzip(Box::new(Members::new(whole))),
-            false => Source::Plain(whole),
+        let mut source = if magic == GZIP_MAGIC {
+            Source::Gzip(Box::new(Members::new(whole)))
+        } else {
+            Source::Plain(whole)
         };
         let mut first = [0; MOST_FIELDS];
         let read = read_up_to(&mut source, &mut first).map_err(failed)?;
