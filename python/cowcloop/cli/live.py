@@ -17,7 +17,8 @@ def suspend_command(target: str) -> None:
     """Let go of a device's image, so that its medium can be taken out.
 
     TARGET is a served device (URI, SOCKET or DEVICE). Reads that need the image wait until
-    "resume"; the cowfile goes on.
+    "resume", twelve of a client (three on one processor); more than these fail. The cowfile goes
+    on.
 
     \b
     Examples:
