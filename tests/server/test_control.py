@@ -62,3 +62,12 @@ def test_print_command(image: Path, tmp_path: Path) -> None:
     assert f"'cow={tmp_path / 'my c'}'" in line
     assert line.endswith(" --exit-with-parent")
     assert not (tmp_path / "my c").exists()
+
+
+def test_all_requests_of_a_kernel_may_wait_for_a_suspended_image(image: Path) -> None:
+    """A file system must not see an I/O error because many of its requests wait."""
+    command = ("serve", "--print-command", image)
+    line = cowcloop(*command, "--device", "/dev/nbd7").stdout.decode()
+    assert " -t 136 " in line
+    assert " waiting=128" in line
+    assert " waiting=" not in cowcloop(*command).stdout.decode()

@@ -10,14 +10,14 @@ NOBODY = 65534
 #: The words of setpriv with which a root shell becomes the user.
 BECOME = f"--reuid={NOBODY} --regid={NOBODY} --clear-groups"
 
-# Over the folder that is closed to others lies an open one with nothing in it but the project.
+# Over the folder that is closed to others lies an open one with nothing in it but the project,
+# which is kept at /mnt meanwhile.
 _OPEN = """
 closed=$1 project=$2; shift 2
-exec 3<"$project"
+mount --bind "$project" /mnt
 mount -t tmpfs -o mode=755 tmpfs "$closed"
 mkdir -p "$project"
-mount --bind /proc/self/fd/3 "$project"
-exec 3<&-
+mount --bind /mnt "$project"
 exec "$@"
 """
 

@@ -19,8 +19,10 @@ from cowcloop.source import file_of
 
 # Threads per connection on a single processor: more of them would only have to be woken.
 _FEW_THREADS = 4
-# How many of these may wait while the image is suspended: one is left for other requests.
-_FEW_WAITING = 3
+# A kernel has up to 128 requests under way on its connection: while the image is suspended all of
+# those that read it may wait, and threads are left for the others.
+_KERNEL_WAITING = 128
+_KERNEL_THREADS = _KERNEL_WAITING + 8
 
 _PLUGIN = "lib/nbdkit-cowcloop-plugin.so"
 
@@ -56,8 +58,10 @@ def nbdkit_command(
         command.append("-r")
     if options.nbdkit_verbose:
         command.append("-v")
-    one_processor = len(os.sched_getaffinity(0)) == 1
-    if one_processor:
+    kernel = options.device is not None
+    if kernel:
+        command += ["-t", str(_KERNEL_THREADS)]
+    elif len(os.sched_getaffinity(0)) == 1:
         command += ["-t", str(_FEW_THREADS)]
     command += _tls_args(options)
     command.append(plugin_path())
@@ -68,7 +72,7 @@ def nbdkit_command(
     command += [f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows]
     command += _parameters(options)
     for name, value in (
-        ("waiting", _FEW_WAITING if one_processor else None),
+        ("waiting", _KERNEL_WAITING if kernel else None),
         ("control", control),
         ("lifeline", lifeline),
     ):
