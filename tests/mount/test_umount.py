@@ -23,7 +23,7 @@ def test_a_mount_that_another_user_may_have_made() -> None:
     users.require()
     umount = users.as_nobody(cowcloop_path(), "umount", "/proc")
     done = run(*umount, env={"XDG_RUNTIME_DIR": ""}, expect=1)
-    one_line(done.stderr.decode(), ("no mount of this user's", "sudo"))
+    one_line(done.stderr.decode(), ("not a mount of this user's", "sudo"))
 
 
 @pytest.mark.parametrize("via", WAYS)

@@ -27,6 +27,10 @@ MKFS = {
 }
 
 
+class GaveUpError(Exception):
+    """The file system writes nothing any more: its own metadata met the disk that failed."""
+
+
 class FailingDisk:
     """What is mounted on ``folder`` lies on a disk whose writes can be made to fail."""
 
@@ -45,6 +49,11 @@ class FailingDisk:
             yield
         finally:
             self.switch.unlink()
+
+    def require_writable(self) -> None:
+        """Raises ``GaveUpError`` where the file system has made itself read-only."""
+        if os.statvfs(self.folder).f_flag & os.ST_RDONLY:
+            raise GaveUpError(self.kind)
 
     @contextlib.contextmanager
     def _still(self) -> Iterator[None]:
