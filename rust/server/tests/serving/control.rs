@@ -102,7 +102,7 @@ fn so_many_requests_wait_that_threads_are_left() {
         }
         // Two wait, and hold up nothing that needs no image.
         assert_eq!(read(512).unwrap(), [1; 512]);
-        client.write(&[3; 1024], 4096, Fua(true)).unwrap();
+        client.write(&[3; 1024], 8192, Fua(true)).unwrap();
         client.flush().unwrap();
         assert!(answers.try_recv().is_err());
         assert_eq!(served.ask(&json!({ "command": "resume" })), json!({ "ok": true }));
