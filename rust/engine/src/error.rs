@@ -48,7 +48,7 @@ pub enum ErrorKind {
 /// The cause of a failure while the medium is out. It is not the system's own `ENOMEDIUM`,
 /// which a drive returns as long as it has no disc.
 #[derive(Debug, Clone, Copy)]
-pub struct MediumOut;
+pub(crate) struct MediumOut;
 
 impl fmt::Display for MediumOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +113,7 @@ impl Error {
 
     /// The same error, with what may be done about it.
     #[must_use]
-    pub fn with_remedy(mut self, remedy: Remedy) -> Self {
+    pub(crate) fn with_remedy(mut self, remedy: Remedy) -> Self {
         // A new error is in one place only.
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.remedy = Some(remedy);

@@ -16,6 +16,7 @@
 //!
 //! All sizes and offsets are in bytes unless a name says *blocks*.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod codec;
 pub mod device;

@@ -39,7 +39,7 @@ pub enum Remedy {
 }
 
 /// How a door words what may be done: a clause that follows a semicolon.
-pub type Wording = fn(Remedy) -> String;
+pub(crate) type Wording = fn(Remedy) -> String;
 
 static WORDING: RwLock<Option<Wording>> = RwLock::new(None);
 

@@ -79,6 +79,7 @@
 //! with each number wrong by one, and expects that the invariant is seen to fail, and that without
 //! such checks a process dies at a guard page, or the output is wrong.
 #![deny(unsafe_code)]
+#![warn(unreachable_pub)]
 
 mod arch;
 mod bounds;

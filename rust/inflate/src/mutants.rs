@@ -17,12 +17,13 @@ use guarded::Guarded;
 use oracle::{Answer, Random};
 use writer::{Codes, Writer};
 
+#[allow(unreachable_pub)]
 #[path = "../tests/differential/guarded.rs"]
 mod guarded;
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 #[path = "../tests/differential/oracle.rs"]
 mod oracle;
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 #[path = "../tests/differential/writer.rs"]
 mod writer;
 

@@ -76,11 +76,11 @@ pub(crate) mod tests {
 
     /// Keeps the events, as the lines of JSON that they are written as.
     #[derive(Debug, Default)]
-    pub struct Kept(Mutex<Vec<String>>);
+    pub(crate) struct Kept(Mutex<Vec<String>>);
 
     impl Kept {
         /// The events since the last call.
-        pub fn take(&self) -> Vec<String> {
+        pub(crate) fn take(&self) -> Vec<String> {
             std::mem::take(&mut self.0.lock())
         }
     }

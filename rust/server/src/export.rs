@@ -8,7 +8,7 @@ use cowcloop_engine::Result;
 use crate::sessions::Session;
 
 /// A device for a client.
-pub enum Export {
+pub(crate) enum Export {
     /// The one device that all clients share.
     Device(Arc<Device>),
     /// A cowfile of its own on the shared base.
@@ -17,7 +17,7 @@ pub enum Export {
 
 impl Export {
     /// Where reads go that are not counted.
-    pub fn reader(&self) -> &Device {
+    pub(crate) fn reader(&self) -> &Device {
         match self {
             Export::Device(device) => device,
             Export::Session(session) => session.reader(),
@@ -25,7 +25,7 @@ impl Export {
     }
 
     /// Where changes go.
-    pub fn writer(&self) -> Result<&Device> {
+    pub(crate) fn writer(&self) -> Result<&Device> {
         match self {
             Export::Device(device) => Ok(device),
             Export::Session(session) => session.writer(),
@@ -33,7 +33,7 @@ impl Export {
     }
 
     /// Size in bytes.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match self {
             Export::Device(device) => device.size(),
             Export::Session(session) => session.size(),
@@ -41,7 +41,7 @@ impl Export {
     }
 
     /// Whether writes are refused.
-    pub fn read_only(&self) -> bool {
+    pub(crate) fn read_only(&self) -> bool {
         match self {
             Export::Device(device) => device.read_only(),
             Export::Session(session) => session.read_only(),
@@ -49,7 +49,7 @@ impl Export {
     }
 
     /// One line for users.
-    pub fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         match self {
             Export::Device(device) => device.description(),
             Export::Session(session) => session.description(),
@@ -57,7 +57,7 @@ impl Export {
     }
 
     /// Fills `buf` from `offset` on.
-    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         match self {
             Export::Device(device) => device.read_at(buf, offset),
             Export::Session(session) => session.read(buf, offset),
@@ -65,7 +65,7 @@ impl Export {
     }
 
     /// Makes everything acknowledged before durable.
-    pub fn flush(&self) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         match self {
             Export::Device(device) => device.flush(),
             Export::Session(session) => session.flush(),

@@ -11,6 +11,7 @@
 //! There is no transport in here. A door (nbdkit's callbacks, ublk's commands) maps its requests to
 //! a [`Connection`]'s, its answers back, and [`Event`]s to wherever its user reads them.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 mod connection;
 mod control;

@@ -12,7 +12,7 @@ use crate::events::Events;
 use crate::guard::guard;
 
 /// The thread that reads.
-pub struct Preload {
+pub(crate) struct Preload {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -20,7 +20,7 @@ pub struct Preload {
 impl Preload {
     /// Starts to read the first `blocks` of `base`; must not be called before
     /// the server has forked.
-    pub fn start(
+    pub(crate) fn start(
         base: Arc<dyn Layer>,
         blocks: u64,
         events: Arc<dyn Events>,
@@ -34,7 +34,7 @@ impl Preload {
     }
 
     /// Ends the thread after its current block.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
     }

@@ -14,19 +14,19 @@ const BURST: u32 = 20;
 const REFILL: Duration = Duration::from_secs(1);
 
 /// Writes the reports.
-pub struct Reports {
+pub(crate) struct Reports {
     events: Arc<dyn Events>,
     limit: Mutex<Limit>,
 }
 
 impl Reports {
     /// With no report yet.
-    pub fn new(events: Arc<dyn Events>) -> Reports {
+    pub(crate) fn new(events: Arc<dyn Events>) -> Reports {
         Reports { events, limit: Mutex::new(Limit::new()) }
     }
 
     /// Reports why a client's request failed.
-    pub fn request_failed(&self, error: &Error) {
+    pub(crate) fn request_failed(&self, error: &Error) {
         let text = &error.to_string();
         if deserves_a_line(error) {
             self.limited(text, |text| self.events.tell(Event::RequestFailed { text }));
@@ -36,7 +36,7 @@ impl Reports {
     }
 
     /// Reports why a client was turned away.
-    pub fn client_refused(&self, text: &str) {
+    pub(crate) fn client_refused(&self, text: &str) {
         self.limited(text, |text| self.events.tell(Event::ClientRefused { text }));
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 /// The reply to a status request.
 #[derive(Debug, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The server's process.
     pub pid: u32,
     /// What is served to clients that name no session.
@@ -24,7 +24,7 @@ pub struct Status {
 
 /// A session's part of it.
 #[derive(Debug, Serialize)]
-pub struct SessionStatus {
+pub(crate) struct SessionStatus {
     /// The export name.
     pub name: String,
     /// Clients that have it open.
@@ -37,7 +37,7 @@ pub struct SessionStatus {
 /// The cowfile of a session.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum SessionCowfile {
+pub(crate) enum SessionCowfile {
     /// No client has the session open.
     Closed {
         /// The cowfile.
@@ -64,7 +64,7 @@ pub enum SessionCowfile {
 
 /// The reply to a snapshot request.
 #[derive(Debug, Serialize)]
-pub struct SnapshotReply {
+pub(crate) struct SnapshotReply {
     blocks_used: u64,
     shared: bool,
 }

@@ -21,13 +21,13 @@ const MOST_WAITING: usize = 12;
 
 /// The requests of one connection that wait.
 #[derive(Debug)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     most: usize,
     now: AtomicUsize,
 }
 
 impl Waiting {
-    pub fn new(most: Option<usize>) -> Waiting {
+    pub(crate) fn new(most: Option<usize>) -> Waiting {
         Waiting { most: most.unwrap_or(MOST_WAITING), now: AtomicUsize::new(0) }
     }
 
@@ -36,7 +36,7 @@ impl Waiting {
     ///
     /// # Errors
     /// Those of the request: `NoMedium` when too many wait, or the server is about to end.
-    pub fn patiently<T>(
+    pub(crate) fn patiently<T>(
         &self,
         device: &Device,
         mut request: impl FnMut() -> Result<T>,

@@ -20,7 +20,7 @@ pub use level::Level;
 
 /// Bytes that the decoder of an xz or lzma block may take: what `xz -9` asks
 /// for (a dictionary of 64 MiB), and some more.
-pub const LZMA_MEMORY_LIMIT: u64 = 96 << 20;
+pub(crate) const LZMA_MEMORY_LIMIT: u64 = 96 << 20;
 
 /// The compressor of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,12 +43,12 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec.
-    pub const ALL: [Codec; 7] =
+    pub(crate) const ALL: [Codec; 7] =
         [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
 
     /// The number that names the codec in an index entry of a V4.0 image, if there is one:
     /// those of the cloop driver, versions 4 and 5.
-    pub const fn v4_flag(self) -> Option<u64> {
+    pub(crate) const fn v4_flag(self) -> Option<u64> {
         match self {
             Codec::Zlib => Some(0),
             Codec::Stored => Some(1),
@@ -60,7 +60,7 @@ impl Codec {
     }
 
     /// The codec that an index entry of a V4.0 image names by `flag`.
-    pub fn from_v4_flag(flag: u64) -> Option<Codec> {
+    pub(crate) fn from_v4_flag(flag: u64) -> Option<Codec> {
         Self::ALL.into_iter().find(|codec| codec.v4_flag() == Some(flag))
     }
 
@@ -100,7 +100,7 @@ impl Codec {
     ///
     /// # Errors
     /// What is wrong with the stream.
-    pub fn decode_block(
+    pub(crate) fn decode_block(
         self,
         input: &[u8],
         output: &mut [u8],

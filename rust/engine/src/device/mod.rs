@@ -76,7 +76,7 @@ impl Device {
     }
 
     /// The overlays, lowest first.
-    pub fn overlays(&self) -> &[Arc<Overlay>] {
+    pub(crate) fn overlays(&self) -> &[Arc<Overlay>] {
         &self.overlays
     }
 

@@ -9,7 +9,7 @@ use crate::progress::{check, Progress};
 use crate::{ExtentKind, Result};
 
 /// How finely a device can be divided.
-pub const MAX_CELLS: usize = 1 << 20;
+pub(crate) const MAX_CELLS: usize = 1 << 20;
 
 /// Bytes of the device between two checks whether to go on.
 const STEP: u64 = 1 << 30;

@@ -26,7 +26,7 @@ const SPACED: u64 = 256;
 const SECTOR: usize = 512;
 
 /// The record of `base`, made before the first block of `cow` is written into it.
-pub fn note(cow: &AtRest, base: &dyn Layer) -> Result<Merging> {
+pub(crate) fn note(cow: &AtRest, base: &dyn Layer) -> Result<Merging> {
     let mut merging = Merging { untouched: untouched(cow, base)?, before: [0; WITNESSES] };
     for (sum, block) in merging.before.iter_mut().zip(witnesses(cow)) {
         *sum = checksum(&sector_of(base, block)?);
@@ -35,7 +35,7 @@ pub fn note(cow: &AtRest, base: &dyn Layer) -> Result<Merging> {
 }
 
 /// Whether `base`, which has the right size, may be the base of this record.
-pub fn is_of(merging: &Merging, cow: &AtRest, base: &dyn Layer) -> Result<bool> {
+pub(crate) fn is_of(merging: &Merging, cow: &AtRest, base: &dyn Layer) -> Result<bool> {
     if merging.untouched != untouched(cow, base)? {
         return Ok(false);
     }

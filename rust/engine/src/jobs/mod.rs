@@ -31,18 +31,19 @@ mod writer;
 
 pub use crate::codec::Level;
 pub use crate::format::cloop::Format;
+pub use crate::read::BadBlock;
 pub use commit::{commit, CommitOptions, CommitSummary};
 pub use create::{create, CreateOptions, CreateSummary};
 pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::{Input, STANDARD_INPUT};
-pub use map::{map, Cell, MAX_CELLS};
+pub use map::{map, Cell};
 pub use merge::{merge, MergeSummary};
 pub use output::{take_place, Output, STANDARD_OUTPUT};
 pub use pack::{pack, packed_head, unpack, PackSummary};
 pub use rebase::{rebase, RebaseSummary};
 pub use repair::{repair, repair_before_use, RepairOptions, RepairReport};
 pub use replace::Replace;
-pub use verify::{verify, VerifyReport, MAX_BAD};
+pub use verify::{verify, VerifyReport};
 
 /// The number of threads to use when `wanted` are asked for; 0: one per core.
 fn thread_count(wanted: usize) -> usize {

@@ -57,7 +57,11 @@ impl Output {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_private(path: &Path, inputs: &[FileIdentity], replace: Replace) -> Result<Self> {
+    pub(crate) fn open_private(
+        path: &Path,
+        inputs: &[FileIdentity],
+        replace: Replace,
+    ) -> Result<Self> {
         Self::open_with_mode(path, inputs, replace, 0o600)
     }
 
@@ -142,12 +146,12 @@ impl Output {
     }
 
     /// Whether it can only be written in order, by [`append`](Self::append).
-    pub fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         matches!(self.sink, Sink::Stream(_))
     }
 
     /// Whether it is a block device: it has old content, and a size of its own.
-    pub fn is_block_device(&self) -> bool {
+    pub(crate) fn is_block_device(&self) -> bool {
         matches!(self.sink, Sink::BlockDevice { .. })
     }
 
@@ -173,7 +177,7 @@ impl Output {
     ///
     /// # Errors
     /// `NoSpace` when a block device is too small, or the system's error.
-    pub fn set_size(&self, size: u64) -> Result<()> {
+    pub(crate) fn set_size(&self, size: u64) -> Result<()> {
         match &self.sink {
             Sink::File(pending) => {
                 let message = format!("cannot be made {size} bytes long");
@@ -208,7 +212,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`write_at`](Self::write_at).
-    pub fn zero_at(&self, offset: u64, length: u64) -> Result<()> {
+    pub(crate) fn zero_at(&self, offset: u64, length: u64) -> Result<()> {
         let Sink::BlockDevice { file, .. } = &self.sink else { return Ok(()) };
         let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
         if length > 0 && rustix::fs::fallocate(file, flags, offset, length).is_ok() {
@@ -246,7 +250,11 @@ impl Output {
     ///
     /// # Errors
     /// As [`append`](Self::append).
-    pub fn append_zeros(&mut self, length: u64, check: &dyn Fn() -> Result<()>) -> Result<()> {
+    pub(crate) fn append_zeros(
+        &mut self,
+        length: u64,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         let mut left = length;
         while left > 0 {
             let n = left.min(ZEROS.len() as u64);

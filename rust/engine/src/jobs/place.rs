@@ -56,7 +56,7 @@ impl Pending {
     ///
     /// # Errors
     /// [`Refused`] when that is a cowfile in use, or what may not be replaced.
-    pub fn create(
+    pub(crate) fn create(
         place: &Path,
         replaced: Option<&fs::Metadata>,
         replace: Replace,
@@ -80,16 +80,16 @@ impl Pending {
     }
 
     /// The file.
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         self.unpublished.file()
     }
 
     /// The directory that the file is made in.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         parent(&self.place)
     }
 
-    pub fn make_durable(&self) -> io::Result<()> {
+    pub(crate) fn make_durable(&self) -> io::Result<()> {
         if let Some(mode) = self.mode {
             rustix::fs::fchmod(self.file(), mode)?;
         }
@@ -100,7 +100,7 @@ impl Pending {
     ///
     /// # Errors
     /// As [`create`](Self::create): another file may have got the name meanwhile.
-    pub fn settle(self) -> Result<(), Refused> {
+    pub(crate) fn settle(self) -> Result<(), Refused> {
         let Pending { unpublished, replace, mut held, .. } = self;
         unpublished.publish_over(|directory, name| {
             if !is_still(held.as_ref(), directory, name)? {

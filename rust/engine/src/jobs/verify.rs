@@ -1,9 +1,9 @@
 //! Reading every block of an image, to find those that cannot be read.
 
 use super::{ordered, thread_count};
-use crate::image::cloop::BadBlock;
 use crate::image::CloopImage;
 use crate::progress::{check, Progress};
+use crate::read::BadBlock;
 use crate::Result;
 
 /// How many decoded bytes one thread checks before it asks for more, unless
@@ -22,7 +22,7 @@ pub struct VerifyReport {
 }
 
 /// How many bad blocks are described one by one.
-pub const MAX_BAD: usize = 100_000;
+pub(crate) const MAX_BAD: usize = 100_000;
 
 /// Reads and decodes every block, with its checksum where the codec has one.
 ///

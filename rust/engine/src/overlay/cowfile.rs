@@ -198,7 +198,7 @@ impl Cowfile {
     }
 
     /// Whether changes are refused for good.
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         self.current() == State::ReadOnly
     }
 

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// GroupCommit of flushing, one at a time.
 #[derive(Debug, Default)]
-pub struct GroupCommit {
+pub(crate) struct GroupCommit {
     state: Mutex<State>,
     finished: Condvar,
 }
@@ -35,7 +35,7 @@ impl State {
 impl GroupCommit {
     /// Returns the outcome of a round that began after this call did: runs it,
     /// or waits for one that another caller runs.
-    pub fn join(&self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(crate) fn join(&self, flush: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut state = self.state.lock();
         // A round under way may have begun before the caller's last change.
         let round = state.begun + 1;

@@ -28,7 +28,7 @@ pub(super) struct Health {
 
 impl Health {
     /// Changes and flushes that have failed since the file was opened.
-    pub fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 }

@@ -10,32 +10,32 @@ const GRAIN: u64 = 4096;
 
 /// The space that a cowfile may take, and what writes under way may add to it.
 #[derive(Debug)]
-pub struct Quota {
+pub(crate) struct Quota {
     limit: u64,
     promised: AtomicU64,
 }
 
 /// Space promised to a write, until it is dropped.
 #[derive(Debug)]
-pub struct Promise<'a> {
+pub(crate) struct Promise<'a> {
     quota: &'a Quota,
     bytes: u64,
 }
 
 impl Quota {
     /// A quota of `limit` bytes.
-    pub fn new(limit: u64) -> Quota {
+    pub(crate) fn new(limit: u64) -> Quota {
         Quota { limit, promised: AtomicU64::new(0) }
     }
 
     /// The limit in bytes.
-    pub fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
     /// Asks to write `length` bytes at `offset` of `storage`; `None` when that may exceed
     /// the limit. Ranges that have their space already may always be written again.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         storage: &dyn Storage,
         offset: u64,

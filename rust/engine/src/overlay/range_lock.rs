@@ -11,7 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// A queue of ranges, each held or waited for.
 #[derive(Debug, Default)]
-pub struct RangeLocks {
+pub(crate) struct RangeLocks {
     queue: Mutex<Queue>,
     released: Condvar,
 }
@@ -35,7 +35,7 @@ impl Queue {
 
 /// Holds a range until dropped.
 #[derive(Debug)]
-pub struct RangeGuard<'a> {
+pub(crate) struct RangeGuard<'a> {
     locks: &'a RangeLocks,
     ticket: u64,
 }
@@ -46,7 +46,7 @@ impl RangeLocks {
     }
 
     /// Waits until no earlier caller holds or wants a part of `range`, and takes it.
-    pub fn lock(&self, range: Range<u64>) -> RangeGuard<'_> {
+    pub(crate) fn lock(&self, range: Range<u64>) -> RangeGuard<'_> {
         let mut queue = self.queue();
         let ticket = queue.next;
         queue.next += 1;

@@ -11,7 +11,7 @@ use crate::error::MediumOut;
 
 /// A place that holds a file, or for a while none: requests fail with [`MediumOut`] then.
 #[derive(Debug)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     path: PathBuf,
     name: String,
     /// Read-locked by each request while it runs.
@@ -20,23 +20,23 @@ pub struct Exchange {
 
 impl Exchange {
     /// An exchange with `file` in it, which was opened as `path`.
-    pub fn new(file: FileStorage, path: &Path) -> Exchange {
+    pub(crate) fn new(file: FileStorage, path: &Path) -> Exchange {
         let name = file.name().to_string();
         Exchange { path: path.to_path_buf(), name, file: RwLock::new(Some(file)) }
     }
 
     /// The path under which the file is opened.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Takes the file out, once no request uses it any more.
-    pub fn take(&self) -> Option<FileStorage> {
+    pub(crate) fn take(&self) -> Option<FileStorage> {
         self.file.write().take()
     }
 
     /// Puts a file in.
-    pub fn put(&self, file: FileStorage) {
+    pub(crate) fn put(&self, file: FileStorage) {
         *self.file.write() = Some(file);
     }
 

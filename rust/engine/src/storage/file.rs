@@ -27,13 +27,13 @@ impl FileStorage {
     }
 
     /// Opens an existing file for reading and writing.
-    pub fn open_writable(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open_writable(path: &Path) -> io::Result<Self> {
         Self::with(path, OpenOptions::new().read(true).write(true))
     }
 
     /// Opens an existing file for reading and writing; a block device only if it is not
     /// mounted or claimed otherwise (`ResourceBusy`).
-    pub fn open_alone(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open_alone(path: &Path) -> io::Result<Self> {
         let flags = OFlags::NONBLOCK | OFlags::EXCL;
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).custom_flags(flags.bits() as i32).open(path)?;
@@ -41,7 +41,7 @@ impl FileStorage {
     }
 
     /// Creates a file, mode 0600, that must not exist before.
-    pub fn create_new(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create_new(path: &Path) -> io::Result<Self> {
         Self::with(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
     }
 
@@ -52,7 +52,7 @@ impl FileStorage {
     }
 
     /// Takes over an open file or block device, called `path` in messages.
-    pub fn from_file(file: File, path: &Path) -> io::Result<Self> {
+    pub(crate) fn from_file(file: File, path: &Path) -> io::Result<Self> {
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
             return Err(Errno::ISDIR.into());
@@ -67,14 +67,14 @@ impl FileStorage {
     }
 
     /// The open file.
-    pub fn into_file(self) -> File {
+    pub(crate) fn into_file(self) -> File {
         self.file
     }
 
     /// Takes the file's advisory lock, exclusive or shared, until it is closed; for a block
     /// device also the locks of what it stands for. `false`: another holder stands in the
     /// way.
-    pub fn try_lock(&self, exclusive: bool) -> io::Result<bool> {
+    pub(crate) fn try_lock(&self, exclusive: bool) -> io::Result<bool> {
         let operation = if exclusive {
             FlockOperation::NonBlockingLockExclusive
         } else {
@@ -92,7 +92,7 @@ impl FileStorage {
     }
 
     /// Device and inode number: the same for two paths of one file.
-    pub fn file_id(&self) -> io::Result<(u64, u64)> {
+    pub(crate) fn file_id(&self) -> io::Result<(u64, u64)> {
         let metadata = self.file.metadata()?;
         Ok((metadata.dev(), metadata.ino()))
     }

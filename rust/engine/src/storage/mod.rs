@@ -15,13 +15,13 @@ mod reader;
 mod rounded;
 mod slice;
 
-pub use exchange::Exchange;
+pub(crate) use exchange::Exchange;
 pub use file::FileStorage;
 pub use identity::FileIdentity;
 pub use memory::MemoryStorage;
 pub(crate) use reader::StorageReader;
 pub(crate) use rounded::Rounded;
-pub use slice::Slice;
+pub(crate) use slice::Slice;
 
 use std::fmt;
 use std::io;

@@ -16,7 +16,7 @@ pub(crate) struct Rounded {
 
 impl Rounded {
     /// `inner`, which ends at `end`, with zeros up to `least`.
-    pub fn new(inner: Arc<dyn Storage>, end: u64, least: u64) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Storage>, end: u64, least: u64) -> Self {
         Rounded { inner, end, least }
     }
 }

@@ -7,7 +7,7 @@ use super::Storage;
 
 /// Ranges of another storage, one after the other, read-only.
 #[derive(Debug)]
-pub struct Slice {
+pub(crate) struct Slice {
     inner: Arc<dyn Storage>,
     name: String,
     /// Where each piece begins here, where it begins in `inner`, and its length.
@@ -20,7 +20,11 @@ impl Slice {
     ///
     /// # Errors
     /// `InvalidInput` when a range does not lie in `inner`, or when their sum overflows.
-    pub fn new(inner: Arc<dyn Storage>, name: String, ranges: &[(u64, u64)]) -> io::Result<Slice> {
+    pub(crate) fn new(
+        inner: Arc<dyn Storage>,
+        name: String,
+        ranges: &[(u64, u64)],
+    ) -> io::Result<Slice> {
         let outer = inner.len()?;
         let mut pieces = Vec::with_capacity(ranges.len());
         let mut len = 0_u64;

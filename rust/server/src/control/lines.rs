@@ -10,7 +10,7 @@ const MAX_LINE: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The next line; `None` once the client has hung up.
-pub fn read_line(
+pub(crate) fn read_line(
     reader: &mut BufReader<&UnixStream>,
     stream: &UnixStream,
 ) -> io::Result<Option<Vec<u8>>> {

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use crate::guard::guard;
 use crate::server::Server;
 
-pub use socket::{check, Socket};
+pub(crate) use socket::{check, Socket};
 
 /// Clients at a time.
 const MAX_CLIENTS: usize = 16;
@@ -33,14 +33,14 @@ const WRITE_PATIENCE: Duration = Duration::from_secs(10);
 const SHORTAGE: Duration = Duration::from_millis(200);
 
 /// The thread that waits for clients.
-pub struct Control {
+pub(crate) struct Control {
     stop: Arc<OwnedFd>,
     thread: JoinHandle<()>,
 }
 
 impl Control {
     /// Starts the thread; must not be called before the server has forked.
-    pub fn start(socket: Socket, server: &Arc<Server>) -> io::Result<Control> {
+    pub(crate) fn start(socket: Socket, server: &Arc<Server>) -> io::Result<Control> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let watch = stop.clone();
         let server = server.clone();
@@ -58,7 +58,7 @@ impl Control {
     }
 
     /// Removes the socket, hangs up on every client, and waits for the running requests.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         // Fails only when the counter is full, and then the thread wakes too.
         let _ = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
         let _ = self.thread.join();

@@ -17,7 +17,7 @@ use crate::status::{SnapshotReply, Status};
 
 /// The requests of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     /// State and counters.
     Status,
     /// Everything acknowledged to the medium, then the answer.
@@ -42,7 +42,7 @@ pub enum Command {
 
 impl Command {
     /// Reads a request. The error is a line for the client.
-    pub fn parse(line: &[u8]) -> Result<Command, String> {
+    pub(crate) fn parse(line: &[u8]) -> Result<Command, String> {
         let request: Value = serde_json::from_slice(line)
             .map_err(|error| format!("the request is not a JSON object: {error}"))?;
         let session = || match request.get("session") {
@@ -110,12 +110,12 @@ enum Reply<T> {
 }
 
 /// The reply to a request line, with its line end.
-pub fn answer(line: &[u8], server: &Server) -> String {
+pub(crate) fn answer(line: &[u8], server: &Server) -> String {
     reply(Command::parse(line).and_then(|command| command.run(server)))
 }
 
 /// The reply to a client that is turned away, with its line end.
-pub fn refusal(error: String) -> String {
+pub(crate) fn refusal(error: String) -> String {
     reply::<Answer>(Err(error))
 }
 

@@ -15,7 +15,7 @@ use crate::words::reason;
 const BACKLOG: i32 = 16;
 
 /// The control socket, in the file system as long as this lives.
-pub struct Socket {
+pub(crate) struct Socket {
     listener: UnixListener,
     path: PathBuf,
     /// Device and inode of the socket's name, to remove no other by it.
@@ -23,7 +23,7 @@ pub struct Socket {
 }
 
 /// Finds out early whether a control socket can be made at `path`.
-pub fn check(path: &Path) -> Result<(), String> {
+pub(crate) fn check(path: &Path) -> Result<(), String> {
     let line = |what: &str| format!("control: {}: {what}", path.display());
     if path.symlink_metadata().is_ok() {
         return Err(line("the name is taken; remove it if no server uses it"));
@@ -36,7 +36,7 @@ pub fn check(path: &Path) -> Result<(), String> {
 
 impl Socket {
     /// Makes the socket, open only to the server's user from its first moment on.
-    pub fn bind(path: &Path) -> Result<Socket, String> {
+    pub(crate) fn bind(path: &Path) -> Result<Socket, String> {
         Self::try_bind(path).map_err(|error| {
             format!("control: {}: cannot make the socket: {}", path.display(), reason(&error))
         })
@@ -61,7 +61,7 @@ impl Socket {
     }
 
     /// The next waiting client; `None` when there is none.
-    pub fn accept(&self) -> io::Result<Option<UnixStream>> {
+    pub(crate) fn accept(&self) -> io::Result<Option<UnixStream>> {
         loop {
             match self.listener.accept() {
                 Ok((stream, _)) => return Ok(Some(stream)),

@@ -23,7 +23,7 @@ use crate::places::Places;
 use crate::status::{SessionCowfile, SessionStatus};
 use crate::words::reason;
 
-pub use session::Session;
+pub(crate) use session::Session;
 
 /// Descriptors of a session: its cowfile.
 const DESCRIPTORS: usize = 1;
@@ -35,7 +35,7 @@ const SUFFIX: &str = ".cow";
 const MAX_LISTED: usize = 9999;
 
 /// The sessions of one folder.
-pub struct Sessions {
+pub(crate) struct Sessions {
     folder: PathBuf,
     base: Arc<Device>,
     options: DeviceOptions,
@@ -57,7 +57,7 @@ struct OpenSessions {
 
 impl Sessions {
     /// The sessions over `base`, in a folder that is made (mode 0700) when it is missing.
-    pub fn new(
+    pub(crate) fn new(
         wanted: &SessionOptions,
         base: Arc<Device>,
         options: DeviceOptions,
@@ -84,7 +84,7 @@ impl Sessions {
 
     /// Joins the session `name`, which is opened when it is not open yet.
     /// The error is a line for the log.
-    pub fn join(self: &Arc<Self>, name: &[u8]) -> std::result::Result<Arc<Session>, String> {
+    pub(crate) fn join(self: &Arc<Self>, name: &[u8]) -> std::result::Result<Arc<Session>, String> {
         let name = valid_name(name).ok_or_else(|| {
             let shown = String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)]);
             format!(
@@ -100,7 +100,7 @@ impl Sessions {
     }
 
     /// Joins a session that has a cowfile. The error is a line for the user.
-    pub fn join_existing(
+    pub(crate) fn join_existing(
         self: &Arc<Self>,
         name: &str,
     ) -> std::result::Result<Arc<Session>, String> {
@@ -113,7 +113,7 @@ impl Sessions {
     }
 
     /// A session that clients have open, with its cowfile. The error is a line for the user.
-    pub fn in_use(&self, name: &str) -> std::result::Result<Arc<Session>, String> {
+    pub(crate) fn in_use(&self, name: &str) -> std::result::Result<Arc<Session>, String> {
         let session = self.open.lock().by_name.get(name).and_then(Weak::upgrade);
         session
             .filter(|session| session.has_cowfile())
@@ -178,7 +178,7 @@ impl Sessions {
     }
 
     /// Every session, open or not, in the order of the names, with a line for users.
-    pub fn list(&self) -> Vec<(String, String)> {
+    pub(crate) fn list(&self) -> Vec<(String, String)> {
         let base = self.base.description();
         let mut names = self.stored();
         names.extend(self.open.lock().by_name.keys().cloned());
@@ -193,7 +193,7 @@ impl Sessions {
     }
 
     /// Each session's part of the reply to a status request, in the order of the names.
-    pub fn status(&self) -> Vec<SessionStatus> {
+    pub(crate) fn status(&self) -> Vec<SessionStatus> {
         let at_rest = |name: String| (name.clone(), self.at_rest(name));
         let mut sessions: BTreeMap<_, _> = self.stored().into_iter().map(at_rest).collect();
         for session in self.all_in_use() {
@@ -215,7 +215,7 @@ impl Sessions {
 
     /// Brings everything that is open to the medium, durably. All are tried; the first
     /// error is reported.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.all_in_use().iter().map(|session| session.sync()).fold(Ok(()), Result::and)
     }
 
@@ -223,7 +223,7 @@ impl Sessions {
     /// Errors go to the log.
     ///
     /// A door may end without closing its connections, as nbdkit does.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.open.lock().ended = true;
         for session in self.all_in_use() {
             session.end();

@@ -20,7 +20,7 @@ const MAPUNIT: u64 = 1024;
 /// One export's device: the base until the first write, then the cowfile on it.
 ///
 /// It is closed when the last connection that shares it ends.
-pub struct Session {
+pub(crate) struct Session {
     name: String,
     path: PathBuf,
     sessions: Arc<Sessions>,
@@ -35,7 +35,7 @@ pub struct Session {
 
 impl Session {
     /// A session that clients are about to open; its cowfile is, or will be, at `path`.
-    pub fn new(name: &str, path: PathBuf, sessions: Arc<Sessions>, place: Place) -> Session {
+    pub(crate) fn new(name: &str, path: PathBuf, sessions: Arc<Sessions>, place: Place) -> Session {
         Session {
             name: name.to_string(),
             path,
@@ -48,17 +48,17 @@ impl Session {
     }
 
     /// The cowfile's path, whether the file exists or not.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether there is a cowfile, open.
-    pub fn has_cowfile(&self) -> bool {
+    pub(crate) fn has_cowfile(&self) -> bool {
         self.device.get().is_some()
     }
 
     /// Its part of the reply to a status request, while `connections` clients have it open.
-    pub fn status(&self, connections: usize) -> SessionStatus {
+    pub(crate) fn status(&self, connections: usize) -> SessionStatus {
         let reads = self.before.0.load(Ordering::Relaxed);
         let bytes = self.before.1.load(Ordering::Relaxed);
         let cow = self.device.get().and_then(|device| device.status().cowfiles.pop());
@@ -79,13 +79,13 @@ impl Session {
     }
 
     /// Brings the writes to the medium, durably.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.flush()?;
         self.device.get().map_or(Ok(()), Device::check_kept)
     }
 
     /// Fills `buf` from `offset` on.
-    pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+    pub(crate) fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         if self.device.get().is_none() {
             self.before.0.fetch_add(1, Ordering::Relaxed);
             self.before.1.fetch_add(buf.len() as u64, Ordering::Relaxed);
@@ -94,12 +94,12 @@ impl Session {
     }
 
     /// Where reads go.
-    pub fn reader(&self) -> &Device {
+    pub(crate) fn reader(&self) -> &Device {
         self.device.get().unwrap_or(&self.sessions.base)
     }
 
     /// Where writes go: makes the cowfile when there is none yet.
-    pub fn writer(&self) -> Result<&Device> {
+    pub(crate) fn writer(&self) -> Result<&Device> {
         match self.device.get() {
             Some(device) => Ok(device),
             None => self.make(),
@@ -107,12 +107,12 @@ impl Session {
     }
 
     /// The device with the cowfile, which exists.
-    pub fn existing(&self) -> Result<&Device> {
+    pub(crate) fn existing(&self) -> Result<&Device> {
         self.make()
     }
 
     /// Size in bytes, the same before and after the cowfile is made.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match self.device.get() {
             Some(device) => device.size(),
             None => self.sessions.base.size() / MAPUNIT * MAPUNIT,
@@ -120,22 +120,22 @@ impl Session {
     }
 
     /// Whether writes are refused.
-    pub fn read_only(&self) -> bool {
+    pub(crate) fn read_only(&self) -> bool {
         self.sessions.options.read_only
     }
 
     /// One line for users.
-    pub fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         format!("{} + {}", self.sessions.base.description(), self.path.display())
     }
 
     /// Makes the writes durable; there may have been none.
-    pub fn flush(&self) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         self.device.get().map_or(Ok(()), Device::flush)
     }
 
     #[cold]
-    pub fn make(&self) -> Result<&Device> {
+    pub(crate) fn make(&self) -> Result<&Device> {
         let ended = self.birth.lock();
         if let Some(device) = self.device.get() {
             return Ok(device);
@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// Closes the cowfile; changes are refused from then on. May be repeated.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         *self.birth.lock() = true;
         if let Some(device) = self.device.get() {
             if let Some(Err(error)) = guard(|| device.close()) {

@@ -11,10 +11,10 @@ use crate::storage::Storage;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of a header: a preamble of 128, block size and number of blocks.
-pub const HEADER_BYTES: u64 = 136;
+pub(crate) const HEADER_BYTES: u64 = 136;
 
 /// The largest block that is read, in bytes.
-pub const MAX_BLOCK_SIZE: u32 = 64 << 20;
+pub(crate) const MAX_BLOCK_SIZE: u32 = 64 << 20;
 
 pub(super) const BLOCK_SIZE_AT: usize = 128;
 pub(super) const NUM_BLOCKS_AT: usize = 132;
@@ -64,7 +64,7 @@ impl Kind {
     }
 
     /// Whether blocks may share their bytes with earlier ones.
-    pub fn shares_blocks(self) -> bool {
+    pub(crate) fn shares_blocks(self) -> bool {
         matches!(self, Kind::ZlibShared | Kind::LzmaShared | Kind::ZstdShared)
     }
 
@@ -205,7 +205,7 @@ impl Header {
 
     /// Whether FreeBSD's programs made it: seen by its version or, in a `V2.0` image, by
     /// the script of `mkuzip`, which loads the kernel's `geom_uzip`.
-    pub fn is_uzip(&self) -> bool {
+    pub(crate) fn is_uzip(&self) -> bool {
         match self.kind {
             Kind::V2 => self.bytes[..BLOCK_SIZE_AT].windows(4).any(|bytes| bytes == b"uzip"),
             Kind::V4 => false,
@@ -219,7 +219,7 @@ impl Header {
     }
 
     /// Where the index begins in the file.
-    pub fn index_offset(&self) -> u64 {
+    pub(crate) fn index_offset(&self) -> u64 {
         match self.layout {
             Layout::Header => HEADER_BYTES,
             Layout::Footer => self.file_size - HEADER_BYTES - self.index_bytes(),
@@ -227,7 +227,7 @@ impl Header {
     }
 
     /// Where in the file compressed blocks may lie.
-    pub fn data_range(&self) -> std::ops::Range<u64> {
+    pub(crate) fn data_range(&self) -> std::ops::Range<u64> {
         match self.layout {
             Layout::Header => HEADER_BYTES + self.index_bytes()..self.file_size,
             Layout::Footer => 0..self.index_offset(),

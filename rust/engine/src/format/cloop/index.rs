@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Where a block's compressed bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlockLocation {
+pub(crate) struct BlockLocation {
     /// First byte in the file.
     pub offset: u64,
     /// Number of bytes; 0: a block of zeros.
@@ -45,14 +45,14 @@ pub struct BlockLocation {
 
 impl BlockLocation {
     /// The byte after the last.
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.offset + u64::from(self.length)
     }
 }
 
 /// The index in memory: 8 bytes per block, 12 in the de-duplicated kinds.
 #[derive(Debug)]
-pub struct Index {
+pub(crate) struct Index {
     kind: Kind,
     /// The entries as they stand in the file, the end among them.
     entries: Vec<u64>,
@@ -64,7 +64,7 @@ pub struct Index {
 }
 
 /// The longest compressed block that is legal: every encoder stays far below.
-pub fn max_compressed_length(block_size: u32) -> u64 {
+pub(crate) fn max_compressed_length(block_size: u32) -> u64 {
     2 * u64::from(block_size) + 4096
 }
 
@@ -74,7 +74,7 @@ impl Index {
     /// # Errors
     /// `Format`, naming the entry and its value; `Unsupported` for an unknown
     /// codec; `Io`.
-    pub fn read(storage: &dyn Storage, header: &Header) -> Result<Index> {
+    pub(crate) fn read(storage: &dyn Storage, header: &Header) -> Result<Index> {
         let entries = read_entries(storage, header)?;
         let (blocks, end) = entries.split_at(header.num_blocks as usize);
         let (end, _) = split(header.kind, end[0]);
@@ -96,22 +96,22 @@ impl Index {
     }
 
     /// Number of blocks.
-    pub fn block_count(&self) -> u64 {
+    pub(crate) fn block_count(&self) -> u64 {
         self.entries.len() as u64 - 1
     }
 
     /// Blocks whose bytes are those of an earlier block.
-    pub fn shared_blocks(&self) -> u64 {
+    pub(crate) fn shared_blocks(&self) -> u64 {
         self.shared_blocks
     }
 
     /// The entries as they stand in the file, the end among them.
-    pub fn entries(&self) -> &[u64] {
+    pub(crate) fn entries(&self) -> &[u64] {
         &self.entries
     }
 
     /// Where block `block` lies, which must be below [`block_count`](Self::block_count).
-    pub fn block(&self, block: u64) -> BlockLocation {
+    pub(crate) fn block(&self, block: u64) -> BlockLocation {
         let block = block as usize;
         let entry = self.entries[block];
         let (offset, codec) = split(self.kind, entry);

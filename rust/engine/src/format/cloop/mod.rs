@@ -6,7 +6,6 @@ mod header;
 mod index;
 pub(crate) mod writer;
 
-pub use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
-pub(crate) use index::Index;
-pub use index::{max_compressed_length, BlockLocation};
+pub(crate) use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
+pub(crate) use index::{BlockLocation, Index};
 pub use writer::Format;

@@ -11,7 +11,7 @@ const V2_SCRIPT: &str = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && moun
 
 /// Bytes before the first block of a footer image: the kernel driver 5.3
 /// cannot read block 0 at offset 0.
-pub const FOOTER_PADDING: usize = 512;
+pub(crate) const FOOTER_PADDING: usize = 512;
 
 /// What a footer image shows in an editor or a pager.
 const FOOTER_TEXT: &[u8] = b"A cloop disk image whose index and header are at its end.\n";

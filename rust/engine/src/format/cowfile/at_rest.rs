@@ -27,7 +27,7 @@ impl AtRest {
     ///
     /// # Errors
     /// `Busy` when it is in use, and those of [`check`](Self::check).
-    pub fn open(path: &Path, access: Access) -> Result<AtRest> {
+    pub(crate) fn open(path: &Path, access: Access) -> Result<AtRest> {
         AtRest::check(files::open(path, access)?, access)
     }
 
@@ -38,7 +38,7 @@ impl AtRest {
     /// the original driver did not close it; `Damaged` when head, bitmap and length
     /// contradict each other; `Io` when it was left in use and its last writes did not
     /// reach its medium.
-    pub fn check(storage: Arc<dyn Storage>, access: Access) -> Result<AtRest> {
+    pub(crate) fn check(storage: Arc<dyn Storage>, access: Access) -> Result<AtRest> {
         let (head, sector) = read_settled_head(&*storage, access)?;
         let name = storage.name();
         if head.packed {
@@ -56,7 +56,7 @@ impl AtRest {
     ///
     /// # Errors
     /// `Busy` when it is in use; `Format` for what is no cowfile; those of [`settle`].
-    pub fn open_unchecked(path: &Path, access: Access) -> Result<AtRest> {
+    pub(crate) fn open_unchecked(path: &Path, access: Access) -> Result<AtRest> {
         let storage = files::open(path, access)?;
         settle(&*storage, access)?;
         let (head, sector) = read_head(&*storage)?;
@@ -75,12 +75,12 @@ impl AtRest {
     }
 
     /// Its name in messages.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.storage.name()
     }
 
     /// Reads bytes of the device that live in the cowfile.
-    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.storage
             .read_exact_at(buf, self.head.doffset + offset)
             .map_err(|error| Error::io(self.name(), "cannot read the cowfile", error))
@@ -88,7 +88,7 @@ impl AtRest {
 
     /// Refuses a cowfile whose merge into its base has begun and not ended: the base is another
     /// one by now, and more writes would leave nothing to complete the merge with.
-    pub fn refuse_merging(&self) -> Result<()> {
+    pub(crate) fn refuse_merging(&self) -> Result<()> {
         if self.head.mark.as_ref().is_some_and(|mark| mark.merging.is_some()) {
             let message = "a merge of this cowfile was interrupted";
             let error = Error::new(ErrorKind::Dirty, self.name(), message);
@@ -105,7 +105,7 @@ impl AtRest {
     ///
     /// # Errors
     /// `Mismatch`.
-    pub fn belongs_to(&self, base: &dyn Layer) -> Result<[u8; 32]> {
+    pub(crate) fn belongs_to(&self, base: &dyn Layer) -> Result<[u8; 32]> {
         let identity = base.identity()?;
         let size = base.size();
         let Some(mark) = &self.head.mark else {
@@ -151,13 +151,13 @@ impl AtRest {
     }
 
     /// The error for a base that is not this cowfile's.
-    pub fn mismatch(&self, how: &str) -> Error {
+    pub(crate) fn mismatch(&self, how: &str) -> Error {
         let message = format!("this cowfile belongs to another base ({how}); use that one");
         Error::new(ErrorKind::Mismatch, self.name(), message)
     }
 
     /// Writes a new head, durably. The rest of the file stays as it was.
-    pub fn write_head(&mut self, head: Head) -> Result<()> {
+    pub(crate) fn write_head(&mut self, head: Head) -> Result<()> {
         head.write(&*self.storage, &mut self.sector)
             .and_then(|()| self.storage.sync())
             .map_err(|error| Error::io(self.name(), "cannot write the cowfile's head", error))?;

@@ -34,7 +34,7 @@ pub struct Bitmap {
 
 /// A copy of a page's bytes, and where in the file they belong.
 #[derive(Debug)]
-pub struct PageCopy {
+pub(crate) struct PageCopy {
     page: usize,
     /// Where the bytes belong in the file.
     pub offset: u64,
@@ -84,7 +84,7 @@ impl Bitmap {
     }
 
     /// Reads a bitmap from a stream that stands at its beginning.
-    pub fn read_from(reader: &mut dyn io::Read, mapsize: u64) -> io::Result<Bitmap> {
+    pub(crate) fn read_from(reader: &mut dyn io::Read, mapsize: u64) -> io::Result<Bitmap> {
         let bitmap = Bitmap::new(mapsize);
         let end = HEAD_BYTES + mapsize;
         let mut page = [0; PAGE_BYTES as usize];
@@ -117,7 +117,7 @@ impl Bitmap {
     }
 
     /// The pages that hold a bit, and where in the file they belong.
-    pub fn pages(&self) -> impl Iterator<Item = PageCopy> + '_ {
+    pub(crate) fn pages(&self) -> impl Iterator<Item = PageCopy> + '_ {
         let used = self.pages.iter().enumerate().filter(|(_, page)| page.get().is_some());
         used.map(|(page, _)| self.copy(page))
     }
@@ -215,7 +215,7 @@ impl Bitmap {
     }
 
     /// Sets the bits of all blocks from `block` on back to 0. The caller alone has the bitmap.
-    pub fn clear_from(&mut self, block: u64) {
+    pub(crate) fn clear_from(&mut self, block: u64) {
         let (end, start) = (self.mapsize * 8 + FIRST_BIT, block + FIRST_BIT);
         let mut bit = start;
         while bit < end {
@@ -240,7 +240,7 @@ impl Bitmap {
     }
 
     /// Marks each page that holds a bit as changed.
-    pub fn mark_all_changed(&self) {
+    pub(crate) fn mark_all_changed(&self) {
         let used = self.pages.iter().enumerate().filter(|(_, page)| page.get().is_some());
         used.for_each(|(page, _)| self.mark_changed(page));
     }
@@ -262,7 +262,7 @@ impl Bitmap {
 
     /// Copies of all pages that changed since they were last taken, in order;
     /// they count as unchanged from then on.
-    pub fn take_changed(&self) -> Vec<PageCopy> {
+    pub(crate) fn take_changed(&self) -> Vec<PageCopy> {
         let mut copies = Vec::new();
         for (i, pages) in self.changed.iter().enumerate() {
             if pages.load(Ordering::Relaxed) == 0 {
@@ -287,7 +287,7 @@ impl Bitmap {
     }
 
     /// Takes back copies that could not be written: their pages count as changed again.
-    pub fn put_back(&self, copies: &[PageCopy]) {
+    pub(crate) fn put_back(&self, copies: &[PageCopy]) {
         copies.iter().for_each(|copy| self.mark_changed(copy.page));
     }
 }

@@ -84,7 +84,7 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
 ///
 /// # Errors
 /// The system's; the file may be a part of a cowfile then.
-pub fn begin_if_empty(
+pub(crate) fn begin_if_empty(
     storage: &dyn Storage,
     path: &Path,
     base: &dyn Layer,

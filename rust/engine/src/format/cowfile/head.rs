@@ -35,7 +35,7 @@ const FLAG_PACKED: u16 = 0x02;
 pub const VERSION_CLOSED: u16 = 1;
 /// The version of a file while we have it open, and after our crash: the
 /// original driver and its tools refuse it, so they cannot "repair" it.
-pub const VERSION_OPEN: u16 = 2;
+pub(crate) const VERSION_OPEN: u16 = 2;
 
 /// The byte order of the head's fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -285,7 +285,7 @@ impl Head {
 }
 
 /// Whether a file that begins with these bytes claims to be a cowfile.
-pub fn is_cowfile(beginning: &[u8]) -> bool {
+pub(crate) fn is_cowfile(beginning: &[u8]) -> bool {
     [MAGIC.to_le_bytes(), MAGIC.to_be_bytes()].iter().any(|magic| beginning.starts_with(magic))
 }
 

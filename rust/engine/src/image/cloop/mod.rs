@@ -14,7 +14,7 @@ use crate::storage::Storage;
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, LayerCounters, Result};
 
 use super::ImageOptions;
-pub use crate::read::BadBlock;
+use crate::read::BadBlock;
 pub use info::CloopInfo;
 
 /// A cloop or uzip image: what its header says, and a reader of its blocks.
@@ -78,7 +78,7 @@ impl CloopImage {
     ///
     /// # Panics
     /// When `block` is not below [`block_count`](Self::block_count).
-    pub fn location(&self, block: u64) -> BlockLocation {
+    pub(crate) fn location(&self, block: u64) -> BlockLocation {
         self.decoder().location(block)
     }
 
