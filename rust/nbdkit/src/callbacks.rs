@@ -8,12 +8,12 @@ use std::{ptr, slice};
 
 use cowcloop_engine::remedy::word;
 use cowcloop_engine::{Extent, ExtentKind, Result};
-use cowcloop_server::{command, forward, guard, Connection, Event, Events, Fua, ZeroFlags};
+use cowcloop_server::{command, forward, guard, Connection, Event, Events, Fua, ZeroFlags, HELP};
 
 use crate::abi::{self, Plugin};
 use crate::host::{ExportList, ExtentList};
-use crate::report::{client_errno, Told};
-use crate::{config, host, lifecycle};
+use crate::report::{client_errno, TOLD};
+use crate::{host, lifecycle};
 
 /// Block sizes that clients are told, in bytes: any request is served; below a file
 /// system's usual block a write may have to read first; nbdkit itself takes no more than
@@ -41,7 +41,7 @@ static PLUGIN: Plugin = Plugin {
     unload: Some(cleanup),
     config: Some(config),
     config_complete: Some(config_complete),
-    config_help: config::HELP.as_ptr(),
+    config_help: HELP.as_ptr(),
     open: Some(open),
     close: Some(close),
     get_size: Some(get_size),
@@ -89,7 +89,7 @@ fn step(work: impl FnOnce() -> std::result::Result<(), String>) -> c_int {
     match guard(work) {
         Some(Ok(())) => 0,
         Some(Err(line)) => {
-            Told.tell(Event::Error { text: &line });
+            TOLD.tell(Event::Error { text: &line });
             -1
         }
         None => -1,
@@ -125,7 +125,7 @@ unsafe fn query(handle: *mut c_void, work: impl FnOnce(&Connection) -> c_int) ->
 }
 
 extern "C" fn load() {
-    forward(&Told);
+    forward(&TOLD);
     // The command line shows the server's lines to its user.
     word(command);
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! nbdkit -> callbacks (C calls in, panics stop here) -> lifecycle -> cowcloop_server
-//!                                                    -> service: what ends the server
+//!                                                    -> ending: nbdkit's end
 //! host   (Rust calls out to nbdkit)
 //! ```
 //!
@@ -17,10 +17,9 @@ mod arrivals;
 #[allow(unsafe_code)]
 mod callbacks;
 mod clients;
-mod config;
+mod ending;
 #[allow(unsafe_code)]
 mod host;
 mod lifecycle;
 mod mend;
 mod report;
-mod service;

@@ -3,23 +3,22 @@
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
-use cowcloop_server::{reason, Connection, Event, Events, JsonLines, Server};
+use cowcloop_server::{reason, Connection, Event, Events, Parameters, Server, Service};
 use parking_lot::Mutex;
 use rustix::process::set_parent_process_death_signal;
 
 use crate::arrivals;
 use crate::clients::Listeners;
-use crate::config::Config;
+use crate::ending::Clients;
 use crate::host;
 use crate::mend;
-use crate::report::{self, Told};
-use crate::service::Service;
+use crate::report::TOLD;
 
 /// Each step leaves the state whole, so a panic in one harms no other.
 static STATE: Mutex<State> = Mutex::new(State::new());
 
 struct State {
-    config: Option<Config>,
+    parameters: Option<Parameters>,
     lifeline: Option<OwnedFd>,
     server: Option<Arc<Server>>,
     service: Option<Service>,
@@ -27,34 +26,36 @@ struct State {
 
 impl State {
     const fn new() -> Self {
-        State { config: None, lifeline: None, server: None, service: None }
+        State { parameters: None, lifeline: None, server: None, service: None }
     }
 
-    fn config(&mut self) -> &mut Config {
-        self.config.get_or_insert_default()
+    fn parameters(&mut self) -> &mut Parameters {
+        self.parameters.get_or_insert_default()
     }
 }
 
 /// Takes one parameter.
 pub fn configure(key: &str, value: &std::ffi::OsStr) -> Result<(), String> {
     let mut state = STATE.lock();
-    let config = state.config();
-    config.set(key, value)?;
+    let parameters = state.parameters();
+    parameters.set(key, value)?;
     // At once, so that an error in the next parameter is already reported there.
-    match (key, config.events, config.log) {
+    match (key, parameters.events, parameters.log) {
         ("events", Some(fd), _) => {
-            let lines = host::adopt_fd(fd).and_then(JsonLines::new);
-            report::tell_by(lines.map_err(|error| format!("events: {fd}: {}", reason(&error)))?);
+            let failed = |error| format!("events: {fd}: {}", reason(&error));
+            TOLD.tell_by(fd, host::adopt_fd(fd).map_err(failed)?)
         }
-        ("log", _, Some(wanted)) => report::log_as_well(wanted),
-        _ => {}
+        ("log", _, Some(wanted)) => {
+            TOLD.log_as_well(wanted);
+            Ok(())
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// All parameters have been given.
 pub fn check_config() -> Result<(), String> {
-    STATE.lock().config().check()
+    STATE.lock().parameters().check()
 }
 
 /// Opens everything that may fail, while the user still reads our errors. Starts no thread:
@@ -62,9 +63,9 @@ pub fn check_config() -> Result<(), String> {
 pub fn get_ready() -> Result<(), String> {
     let mut state = STATE.lock();
     mend::nbdkit().map_err(|error| reason(&error))?;
-    let config = state.config();
-    let lifeline = config.lifeline.map(take_lifeline).transpose()?;
-    let server = Server::open(config.server_options()?, Arc::new(Told))?;
+    let parameters = state.parameters();
+    let lifeline = parameters.lifeline.map(take_lifeline).transpose()?;
+    let server = Server::open(parameters.server_options()?, Arc::new(&TOLD))?;
     state.lifeline = lifeline;
     state.server = Some(Arc::new(server));
     Ok(())
@@ -89,9 +90,10 @@ pub fn after_fork() -> Result<(), String> {
     };
     server.start()?;
     let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
-    state.service = Some(Service::start(server, lifeline, listeners).map_err(no_thread)?);
+    let service = Service::start(server, lifeline, Clients(listeners));
+    state.service = Some(service.map_err(no_thread)?);
     // The sockets listen already.
-    Told.tell(Event::Ready { pid: std::process::id() });
+    TOLD.tell(Event::Ready { pid: std::process::id(), device: None });
     Ok(())
 }
 
@@ -104,7 +106,7 @@ pub fn enter() -> bool {
 /// The client has named its export. `None`: it was refused, and the reason was reported.
 pub fn open(read_only: bool) -> Option<Connection> {
     let Some(server) = STATE.lock().server.clone() else {
-        Told.tell(Event::Error { text: "the server is not ready" });
+        TOLD.tell(Event::Error { text: "the server is not ready" });
         return None;
     };
     let connected = arrivals::admit(&server).and_then(|()| {

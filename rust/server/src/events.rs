@@ -12,6 +12,9 @@ pub enum Event<'a> {
     Ready {
         /// The server's process.
         pid: u32,
+        /// The path of the device, where the server makes one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<&'a str>,
     },
     /// A failure that the server's owner should know of.
     Error {
@@ -57,6 +60,12 @@ pub trait Events: Send + Sync {
     fn tell(&self, event: Event<'_>);
 }
 
+impl<T: Events + ?Sized> Events for &T {
+    fn tell(&self, event: Event<'_>) {
+        (**self).tell(event);
+    }
+}
+
 impl dyn Events + '_ {
     /// Sends an [`Event::Error`].
     pub fn error(&self, text: &str) {
@@ -94,11 +103,13 @@ pub(crate) mod tests {
     #[test]
     fn each_event_is_an_object_with_its_name() {
         let kept = Kept::default();
-        kept.tell(Event::Ready { pid: 7 });
+        kept.tell(Event::Ready { pid: 7, device: None });
+        kept.tell(Event::Ready { pid: 8, device: Some("/dev/x") });
         kept.tell(Event::ClientRefused { text: "export \"x\"" });
         kept.tell(Event::Ended);
         let wanted = [
             r#"{"event":"ready","pid":7}"#,
+            r#"{"event":"ready","pid":8,"device":"/dev/x"}"#,
             r#"{"event":"client-refused","text":"export \"x\""}"#,
             r#"{"event":"ended"}"#,
         ];

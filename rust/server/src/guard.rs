@@ -4,6 +4,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use crate::events::{Event, Events};
 
+/// How the names of our crates begin.
+const OURS: &str = "cowcloop";
+
 /// Runs some work. A panic ends here: the hook of [`forward`] reports it as an error, and
 /// the result is `None`.
 pub fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
@@ -21,7 +24,10 @@ pub fn forward(events: &'static dyn Events) {
         }
         fn log(&self, record: &log::Record) {
             let text = &record.args().to_string();
+            // What a library of a door's says is not worded for users.
+            let ours = record.target().starts_with(OURS);
             self.0.tell(match record.level() {
+                _ if !ours => Event::Debug { text },
                 log::Level::Error => Event::Error { text },
                 log::Level::Warn => Event::Warning { text },
                 _ => Event::Debug { text },

@@ -14,11 +14,11 @@ const WHOLE: usize = 4096;
 
 /// A pipe that events are written to.
 #[derive(Debug)]
-pub struct JsonLines(OwnedFd);
+pub(crate) struct JsonLines(OwnedFd);
 
 /// The fate of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
+pub(crate) enum Delivery {
     /// It will be read.
     Done,
     /// It is too long, or there is no room for it now.
@@ -32,7 +32,7 @@ impl JsonLines {
     ///
     /// # Errors
     /// The system's, when `fd` cannot be written to.
-    pub fn new(fd: OwnedFd) -> io::Result<JsonLines> {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<JsonLines> {
         let flags = fcntl_getfl(&fd)?;
         if (flags & OFlags::RWMODE) == OFlags::RDONLY {
             return Err(Errno::BADF.into());
@@ -42,7 +42,7 @@ impl JsonLines {
     }
 
     /// Writes one event.
-    pub fn tell(&self, event: &Event<'_>) -> Delivery {
+    pub(crate) fn tell(&self, event: &Event<'_>) -> Delivery {
         let Ok(mut line) = serde_json::to_vec(event) else { return Delivery::Missed };
         line.push(b'\n');
         if line.len() > WHOLE {

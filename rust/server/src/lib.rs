@@ -2,8 +2,10 @@
 //! control channel, status, and events.
 //!
 //! ```text
-//! door -> Server::open, start -> control    what the server's owner asks for
+//! door -> Parameters               what is to be served
+//!      -> Server::open, start -> control    what the server's owner asks for
 //!      -> Server::connect     -> Connection what a client asks for -> engine
+//!      -> Service                           what ends the server: a signal, its starter's end
 //!      <- Events                            what the door tells the user, or a log
 //!      -> Server::close
 //! ```
@@ -20,22 +22,27 @@ mod export;
 mod guard;
 mod json_lines;
 mod options;
+mod parameters;
 mod places;
 mod preload;
 mod remedies;
 mod reports;
 mod server;
+mod service;
 mod sessions;
 mod status;
+mod told;
 mod waiting;
 mod words;
 
 pub use connection::{Connection, Fua, ZeroFlags};
 pub use events::{Event, Events};
 pub use guard::{forward, guard};
-pub use json_lines::{Delivery, JsonLines};
 pub use options::{ServerOptions, SessionOptions};
+pub use parameters::{Parameters, HELP};
 pub use places::{Place, Places};
 pub use remedies::command;
 pub use server::Server;
+pub use service::{Cause, Ending, Service};
+pub use told::Told;
 pub use words::{one_line, reason};

@@ -18,7 +18,7 @@ use libc::{sockaddr, socklen_t};
 
 use super::imports::Program;
 use crate::arrivals;
-use crate::report::Told;
+use crate::report::TOLD;
 
 /// How long descriptors are waited for.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ unsafe extern "C" fn accept(
         guard(|| {
             if !SHORT.swap(true, Ordering::AcqRel) {
                 let text = &format!("clients have to wait: {}", reason(&error));
-                Told.tell(Event::Error { text });
+                TOLD.tell(Event::Error { text });
             }
             thread::sleep(A_WHILE);
         });

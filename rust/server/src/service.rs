@@ -7,17 +7,44 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use cowcloop_server::{guard, Event, Events, Server};
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
-use crate::clients::Listeners;
-use crate::report::Told;
-use crate::{host, mend};
+use crate::guard::guard;
+use crate::server::Server;
 
-/// Pause between two searches for clients while the server ends.
-const SWEEP: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Pause between two calls of [`Ending::go_on`].
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Why a server is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A signal has come.
+    Signal,
+    /// The process that started the server has ended.
+    Lifeline,
+}
+
+/// How a door ends when its server is to end.
+pub trait Ending: Send {
+    /// The server is to end. May be called for each cause.
+    fn begin(&mut self, cause: Cause);
+
+    /// Called after [`begin`](Self::begin), and then ten times a second until the service is
+    /// stopped.
+    fn go_on(&mut self);
+}
+
+impl Ending for Box<dyn Ending> {
+    fn begin(&mut self, cause: Cause) {
+        (**self).begin(cause);
+    }
+
+    fn go_on(&mut self) {
+        (**self).go_on();
+    }
+}
 
 /// The running thread.
 pub struct Service {
@@ -26,20 +53,21 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts the thread; must not be called before the server has forked.
+    /// Starts the thread, which tells `ending` when the server is to end; must not be called
+    /// before the server has forked. `lifeline` can be read when it is at its end, with the
+    /// process that has the other one.
     pub fn start(
         server: Arc<Server>,
         lifeline: Option<OwnedFd>,
-        listeners: Listeners,
+        mut ending: impl Ending + 'static,
     ) -> io::Result<Service> {
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let watch = stop.clone();
         let signals = end_signals()?;
         let thread = std::thread::Builder::new().name("service".into()).spawn(move || {
             guard(|| {
-                if let Err(error) = run(&watch, &server, lifeline, signals, &listeners) {
-                    let text = &format!("the service thread has ended: {error}");
-                    Told.tell(Event::Error { text });
+                if let Err(error) = run(&watch, &server, lifeline, signals, &mut ending) {
+                    server.events().error(&format!("the service thread has ended: {error}"));
                 }
             });
         })?;
@@ -59,23 +87,20 @@ fn run(
     server: &Server,
     mut lifeline: Option<OwnedFd>,
     signals: OwnedFd,
-    listeners: &Listeners,
+    ending: &mut impl Ending,
 ) -> io::Result<()> {
     let mut signals = Some(signals);
-    let mut ending = false;
+    let mut ends = false;
     loop {
-        if ending {
-            mend::end();
-            // nbdkit would wait for good for reads that wait for a suspended image.
+        if ends {
+            // A door would wait for good for reads that wait for a suspended image.
             server.give_up();
-            // If it fails, nbdkit waits for the clients by itself.
-            let _ = listeners.send_clients_away();
+            ending.go_on();
         }
         let mut watched = vec![PollFd::new(stop, PollFlags::IN)];
         watched.extend(lifeline.iter().map(|l| PollFd::new(l, PollFlags::IN)));
         watched.extend(signals.iter().map(|s| PollFd::new(s, PollFlags::IN)));
-        // A client may have been accepted just before: it is sent away next time.
-        match poll(&mut watched, ending.then_some(&SWEEP)) {
+        match poll(&mut watched, ends.then_some(&PAUSE)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -94,21 +119,21 @@ fn run(
                 Lifeline::Released => lifeline = None,
                 Lifeline::Cut => {
                     lifeline = None;
-                    ending = true;
-                    host::shutdown();
+                    ends = true;
+                    ending.begin(Cause::Lifeline);
                 }
             }
         }
         if signalled {
-            // nbdkit's own handler has seen it as well, and ends the server.
             signals = None;
-            ending = true;
+            ends = true;
+            ending.begin(Cause::Signal);
         }
     }
 }
 
-/// Readable once one of the signals has come that end nbdkit. Its own handlers
-/// stay in place behind ours.
+/// Readable once one of the signals has come that end a server. Handlers that the program has
+/// already stay in place behind ours.
 fn end_signals() -> io::Result<OwnedFd> {
     let (reader, writer) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM, SIGQUIT, SIGHUP] {

@@ -1,4 +1,6 @@
-//! The plugin's parameters: `key=value` on nbdkit's command line.
+//! The parameters of a server, whatever its door: `key=value` on a command line.
+
+mod values;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,12 +8,14 @@ use std::path::{Path, PathBuf};
 use cowcloop_engine::device::{DeviceOptions, Prepare};
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs::repair_before_use;
-use cowcloop_server::{ServerOptions, SessionOptions};
+use values::{boolean, descriptor, number, path, range, size};
+
+use crate::options::{ServerOptions, SessionOptions};
 
 /// The name of an overlay that lives in memory.
 const MEMORY: &str = ":memory:";
 
-/// The text of `nbdkit cowcloop --help`.
+/// All of them, for users.
 pub const HELP: &std::ffi::CStr = c"\
 [image=]<PATH>     (required) The cloop, uzip or raw image to serve.
 image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
@@ -39,14 +43,14 @@ session-quota=<SIZE>  Space that a session's cowfile may take.
 control=<PATH>     Unix socket to create for status and sync requests.
 events=<FD>        Tell what happens by lines of JSON, on this inherited file
                    descriptor.
-log=<BOOL>         Tell errors that are told there to nbdkit's log as well
+log=<BOOL>         Tell errors that are told there to the log as well
                    (default: true).
 lifeline=<FD>      Shut down when this inherited file descriptor is at its end
                    before anything was read from it.";
 
 /// The parameters as given.
 #[derive(Debug, Default)]
-pub struct Config {
+pub struct Parameters {
     image: Option<PathBuf>,
     image_ranges: Vec<(u64, u64)>,
     image_name: Option<String>,
@@ -67,13 +71,13 @@ pub struct Config {
     control: Option<PathBuf>,
     /// The descriptor for events.
     pub events: Option<i32>,
-    /// Whether these events are in nbdkit's log too.
+    /// Whether these events are in the log too.
     pub log: Option<bool>,
     /// The descriptor whose end ends the server.
     pub lifeline: Option<i32>,
 }
 
-impl Config {
+impl Parameters {
     /// Takes one parameter. The error is a line for the user.
     pub fn set(&mut self, key: &str, value: &OsStr) -> Result<(), String> {
         match key {
@@ -107,7 +111,7 @@ impl Config {
             "events" => once(&mut self.events, key, descriptor(key, value)?),
             "log" => once(&mut self.log, key, boolean(key, value)?),
             "lifeline" => once(&mut self.lifeline, key, descriptor(key, value)?),
-            _ => Err(format!("{key}: no such parameter; nbdkit cowcloop --help lists them all")),
+            _ => Err(format!("{key}: no such parameter; --help lists them all")),
         }
     }
 
@@ -187,103 +191,17 @@ fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
     Ok(())
 }
 
-/// An absolute path: nbdkit changes to the root directory before it serves.
-fn path(key: &str, value: &OsStr) -> Result<PathBuf, String> {
-    if value.is_empty() {
-        return Err(format!("{key}: the path is empty"));
-    }
-    let failed = |error| format!("{key}: {}: {error}", Path::new(value).display());
-    std::path::absolute(value).map_err(failed)
-}
-
-fn boolean(key: &str, value: &OsStr) -> Result<bool, String> {
-    match value.to_string_lossy().to_ascii_lowercase().as_str() {
-        "1" | "true" | "t" | "yes" | "y" | "on" => Ok(true),
-        "0" | "false" | "f" | "no" | "n" | "off" => Ok(false),
-        _ => Err(format!("{key}: {value:?} is neither true nor false")),
-    }
-}
-
-fn number(
-    key: &str,
-    value: &OsStr,
-    range: std::ops::RangeInclusive<usize>,
-) -> Result<usize, String> {
-    let found = value.to_str().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    found.and_then(|text| text.parse().ok()).filter(|n| range.contains(n)).ok_or_else(|| {
-        format!("{key}: {value:?} is not a number from {} to {}", range.start(), range.end())
-    })
-}
-
-/// A file descriptor, other than the standard three.
-fn descriptor(key: &str, value: &OsStr) -> Result<i32, String> {
-    number(key, value, 3..=i32::MAX as usize).map(|found| found as i32)
-}
-
-/// `OFFSET+LENGTH`, in bytes.
-fn range(key: &str, value: &OsStr) -> Result<(u64, u64), String> {
-    let text = value.to_string_lossy();
-    text.split_once('+')
-        .and_then(|(offset, length)| Some((parse_size(offset)?, parse_size(length)?)))
-        .ok_or_else(|| format!("{key}: {value:?} is not OFFSET+LENGTH, in bytes"))
-}
-
-/// Bytes: a decimal number, and `K`, `M`, `G`, `T`, `P` or `E` for powers of 1024.
-fn size(key: &str, value: &OsStr) -> Result<u64, String> {
-    parse_size(&value.to_string_lossy())
-        .ok_or_else(|| format!("{key}: {value:?} is not a size such as 512, 64K, 64M or 1G"))
-}
-
-fn parse_size(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        "P" => 50,
-        "E" => 60,
-        _ => return None,
-    };
-    if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
+    fn set(config: &mut Parameters, key: &str, value: &str) -> Result<(), String> {
         config.set(key, OsStr::new(value))
     }
 
     #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("512", 512),
-            ("64K", 64 << 10),
-            ("64k", 64 << 10),
-            ("64M", 64 << 20),
-            ("1G", 1 << 30),
-            ("15E", 15 << 60),
-            ("18446744073709551615", u64::MAX),
-        ] {
-            assert_eq!(parse_size(text), Some(bytes), "{text}");
-        }
-        for text in
-            ["", "K", "-1", "+1", "1.5G", "64KK", "64X", "16E", "1 K", "18446744073709551616"]
-        {
-            assert_eq!(parse_size(text), None, "{text}");
-        }
-    }
-
-    #[test]
     fn every_parameter_reaches_the_options() {
-        let mut config = Config::default();
+        let mut config = Parameters::default();
         for (key, value) in [
             ("image", "/a/chicken.img"),
             ("image-range", "1M+4096"),
@@ -329,13 +247,13 @@ mod tests {
 
     #[test]
     fn the_last_cowfile_is_created_unless_told_otherwise() {
-        let options = Config::default().device_options();
+        let options = Parameters::default().device_options();
         assert!(options.create && !options.read_only && options.prepare.is_none());
     }
 
     #[test]
     fn relative_paths_become_absolute() {
-        let mut config = Config::default();
+        let mut config = Parameters::default();
         set(&mut config, "image", "chicken.img").unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(config.image(), Ok(here.join("chicken.img").as_path()));
@@ -343,7 +261,7 @@ mod tests {
 
     #[test]
     fn errors_name_the_parameter_and_the_value() {
-        let mut config = Config::default();
+        let mut config = Parameters::default();
         for (key, value, part) in [
             ("cache", "12Q", "\"12Q\" is not a size"),
             ("strict", "maybe", "\"maybe\" is neither"),
@@ -363,7 +281,7 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        let mut config = Config::default();
+        let mut config = Parameters::default();
         assert!(config.check().unwrap_err().starts_with("image: missing"));
         set(&mut config, "image", "a").unwrap();
         assert!(set(&mut config, "image", "b").unwrap_err().contains("given twice"));
@@ -377,11 +295,11 @@ mod tests {
         assert!(config.check().unwrap_err().starts_with("size: not with sessions"));
         set(&mut config, "cow", "c").unwrap();
         assert!(config.check().unwrap_err().starts_with("sessions: "));
-        let mut config = Config::default();
+        let mut config = Parameters::default();
         set(&mut config, "image", "a").unwrap();
         set(&mut config, "image-name", "b").unwrap();
         assert!(config.check().unwrap_err().starts_with("image-name: only with image-range"));
-        let mut config = Config::default();
+        let mut config = Parameters::default();
         set(&mut config, "image", "a").unwrap();
         set(&mut config, "max-sessions", "3").unwrap();
         assert!(config.check().unwrap_err().contains("only with sessions=DIR"));

@@ -1,0 +1,67 @@
+//! The ways from the kernel to a device, one folder each.
+
+mod fuse;
+
+use std::ffi::OsStr;
+
+use cowcloop_server::{Connection, Ending};
+
+/// A device that the kernel has, and whose requests are ours to answer.
+pub trait Door {
+    /// The path of the device, for users.
+    fn device(&self) -> String;
+
+    /// What ends the device, from another thread, when the server is to end.
+    fn ending(&mut self) -> Box<dyn Ending>;
+
+    /// Answers requests until the device has ended, by `ending` or from outside. The error is a
+    /// line for the user.
+    fn serve(self: Box<Self>) -> Result<(), String>;
+}
+
+/// A door that was asked for, with its arguments.
+pub enum Wanted {
+    /// A file of a FUSE file system.
+    Fuse(fuse::Arguments),
+}
+
+impl Wanted {
+    /// The doors and their arguments, for users.
+    pub const NAMES: &str = "fuse DIR";
+
+    /// The door of this name, without arguments yet. The error is a line for the user.
+    pub fn named(name: &str) -> Result<Wanted, String> {
+        match name {
+            "fuse" => Ok(Wanted::Fuse(fuse::Arguments::default())),
+            _ => Err(format!("{name}: no such door; there is {}", Self::NAMES)),
+        }
+    }
+
+    /// Takes an argument. The error is a line for the user.
+    pub fn take(&mut self, word: &OsStr) -> Result<(), String> {
+        match self {
+            Wanted::Fuse(arguments) => arguments.take(word),
+        }
+    }
+
+    /// Checks what only all arguments together show.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Wanted::Fuse(arguments) => arguments.check(),
+        }
+    }
+
+    /// Requests that may wait for a suspended image while the door goes on with others.
+    pub fn waiting(&self) -> usize {
+        match self {
+            Wanted::Fuse(_) => fuse::WAITING,
+        }
+    }
+
+    /// Makes the device. The error is a line for the user.
+    pub fn open(&self, connection: Connection) -> Result<Box<dyn Door>, String> {
+        match self {
+            Wanted::Fuse(arguments) => Ok(Box::new(fuse::Fuse::open(arguments, connection)?)),
+        }
+    }
+}
