@@ -8,7 +8,8 @@ use cowcloop_engine::format::cowfile;
 use cowcloop_engine::format::cowfile::bitmap::Bitmap;
 use cowcloop_engine::format::cowfile::head::{ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED};
 use cowcloop_engine::format::cowfile::CowState;
-use cowcloop_engine::format::detect::{detect, FileKind, GZIP_MAGIC};
+use cowcloop_engine::format::cowfile::GZIP_MAGIC;
+use cowcloop_engine::format::detect::{detect, FileKind};
 use cowcloop_engine::image::cloop::CloopInfo;
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::jobs::packed_head;
@@ -69,14 +70,14 @@ fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     dict.set_item("version", head.version)?;
     dict.set_item(
         "word_size",
-        match head.layout.word {
+        match head.encoding.word {
             WordSize::Bits32 => 32,
             WordSize::Bits64 => 64,
         },
     )?;
     dict.set_item(
         "byte_order",
-        match head.layout.order {
+        match head.encoding.order {
             ByteOrder::Little => "little",
             ByteOrder::Big => "big",
         },

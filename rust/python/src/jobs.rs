@@ -240,7 +240,7 @@ fn kept(py: Python<'_>, path: PathBuf) -> Option<&'static str> {
     py.detach(|| Replace::Plain.refuses_path(&path))
 }
 
-/// Writes a whole output: a file that is there when it is whole, a block device, or a stream.
+/// Writes a whole output: a file that is there when it is whole, a block device, or a pipe.
 /// A cowfile or compressed image at `out` is replaced only with `force`.
 #[pyfunction]
 #[pyo3(signature = (out, data, *, force = false))]

@@ -6,14 +6,12 @@ use flate2::read::MultiGzDecoder;
 
 use super::cloop::Header;
 use super::cowfile::head::is_cowfile;
+use super::cowfile::GZIP_MAGIC;
 use crate::storage::{Storage, StorageReader};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of a gzip stream that are looked at: its header may hold names of any length.
 const GZIP_LOOK: u64 = 64 << 10;
-
-/// What every gzip stream begins with.
-pub const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// What a file is taken for.
 #[derive(Debug, Clone)]

@@ -82,7 +82,7 @@ pub struct CreateSummary {
 /// A piece of the input to compress.
 struct Job {
     offset: u64,
-    /// The bytes that were read from a stream.
+    /// The bytes that were read from a pipe.
     data: Option<Vec<u8>>,
     length: usize,
 }
@@ -194,7 +194,7 @@ struct Jobs<'a> {
 }
 
 impl Jobs<'_> {
-    /// The pieces of the input in order, those of a stream already read.
+    /// The pieces of the input in order, those of a pipe already read.
     fn iterate<'b>(&'b self, pool: &'b Pool) -> impl FnMut() -> Result<Option<Job>> + Send + 'b {
         let mut offset = 0;
         let mut ended = false;
@@ -207,7 +207,7 @@ impl Jobs<'_> {
                     let left = self.input.size().unwrap_or(0) - offset;
                     Job { offset, data: None, length: left.min(self.piece as u64) as usize }
                 }
-                Source::Stream(file) => {
+                Source::Pipe(file) => {
                     let mut data = pool.take();
                     let length = fill(self.input.name(), file, &mut data, self.check)?;
                     Job { offset, data: Some(data), length }
@@ -220,7 +220,7 @@ impl Jobs<'_> {
     }
 
     /// Reads a piece of a file, unless it is a hole; returns whether it is one. Bytes read
-    /// from a stream stay as they are.
+    /// from a pipe stay as they are.
     fn fetch(&self, data: &mut [u8], offset: u64) -> Result<bool> {
         let Source::Storage(storage) = &self.input.source else { return Ok(false) };
         let error = |source| {

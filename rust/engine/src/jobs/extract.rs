@@ -50,7 +50,7 @@ pub struct ExtractSummary {
 /// A range of the device, and the bytes that were read from it.
 struct Piece {
     length: u64,
-    /// The bytes still to be appended to a stream; `None`: zeros.
+    /// The bytes still to be appended to a pipe; `None`: zeros.
     data: Option<Vec<u8>>,
 }
 
@@ -81,7 +81,7 @@ pub fn extract(
     let threads = thread_count(options.threads);
     let window = window(threads, piece_length);
 
-    let holes = if output.is_stream() {
+    let holes = if output.is_pipe() {
         let pool = Pool::new(piece_length);
         ordered::run(
             threads,

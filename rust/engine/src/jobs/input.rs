@@ -1,4 +1,4 @@
-//! Where the bytes to compress come from: a file, a block device, or a stream.
+//! Where the bytes to compress come from: a file, a block device, or a pipe.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
-use super::stream::{enlarge, wait};
+use super::pipe::{enlarge, wait};
 use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Result};
 
@@ -30,7 +30,7 @@ pub struct Input {
 #[derive(Debug)]
 pub(super) enum Source {
     Storage(Arc<dyn Storage>),
-    Stream(File),
+    Pipe(File),
 }
 
 impl Input {
@@ -45,7 +45,7 @@ impl Input {
                 .as_fd()
                 .try_clone_to_owned()
                 .map_err(|source| Error::io(&name, "cannot be opened", source))?;
-            return Self::stream(name, file.into());
+            return Self::pipe(name, file.into());
         }
         let name = path.display().to_string();
         let error = |message: &str, source| Error::io(&name, message, source);
@@ -63,7 +63,7 @@ impl Input {
                 .custom_flags(OFlags::NONBLOCK.bits() as i32)
                 .open(path)
                 .map_err(|source| error("cannot be opened", source))?;
-            return Self::stream(name, file);
+            return Self::pipe(name, file);
         }
         let storage =
             FileStorage::open(path).map_err(|source| error("cannot be opened", source))?;
@@ -82,11 +82,11 @@ impl Input {
         Ok(Input { name, source: Source::Storage(storage), size: Some(size), identity: None })
     }
 
-    /// Takes a stream from where it stands to its end.
+    /// Takes a pipe from where it stands to its end.
     ///
     /// # Errors
     /// The system's error when it cannot be examined.
-    pub fn stream(name: impl Into<String>, mut file: File) -> Result<Self> {
+    pub fn pipe(name: impl Into<String>, mut file: File) -> Result<Self> {
         let name = name.into();
         let error = |source| Error::io(&name, "cannot be examined", source);
         let metadata = file.metadata().map_err(error)?;
@@ -100,7 +100,7 @@ impl Input {
             None
         };
         let identity = Some(FileIdentity::of(&metadata));
-        Ok(Input { name, source: Source::Stream(file), size, identity })
+        Ok(Input { name, source: Source::Pipe(file), size, identity })
     }
 
     /// Its name in messages.
@@ -119,7 +119,7 @@ impl Input {
     }
 }
 
-/// Fills `buf` from a stream; less only at its end. `check` is called while no bytes come.
+/// Fills `buf` from a pipe; less only at its end. `check` is called while no bytes come.
 pub(super) fn fill(
     name: &str,
     mut file: &File,

@@ -1,5 +1,5 @@
 //! The destination of a result: a file that appears when it is whole, a block device, or a
-//! stream.
+//! pipe.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, SeekFrom};
 
+use super::pipe::{Pipe, PipeError};
 use super::place::{self, Pending, Refused};
 use super::replace::Replace;
-use super::stream::{Stream, StreamError};
 use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Remedy, Result};
 
@@ -37,7 +37,7 @@ pub struct Output {
 enum Sink {
     File(Pending),
     BlockDevice { file: File, size: u64 },
-    Stream(Stream),
+    Pipe(Pipe),
 }
 
 impl Output {
@@ -71,7 +71,7 @@ impl Output {
         replace: Replace,
         mode: u32,
     ) -> Result<Self> {
-        // Reopening a standard stream by its name would begin at its first byte.
+        // Reopening standard output by its name would begin at its first byte.
         if path == Path::new(STANDARD_OUTPUT) {
             return Self::standard_output(inputs);
         }
@@ -100,9 +100,9 @@ impl Output {
                         .map_err(|errno| error("has no size", errno.into()))?;
                     Sink::BlockDevice { file, size }
                 } else {
-                    let stream = Stream::open(path)
+                    let pipe = Pipe::open(path)
                         .map_err(|source| error("cannot be opened for writing", source))?;
-                    Sink::Stream(stream)
+                    Sink::Pipe(pipe)
                 };
                 return Ok(Output { name, sink, position: 0 });
             }
@@ -137,7 +137,7 @@ impl Output {
         let metadata =
             file.metadata().map_err(|source| Error::io(&name, "cannot be examined", source))?;
         refuse_input(&name, &metadata, inputs)?;
-        Ok(Output { name, sink: Sink::Stream(Stream::of(file, &metadata)), position: 0 })
+        Ok(Output { name, sink: Sink::Pipe(Pipe::of(file, &metadata)), position: 0 })
     }
 
     /// Its name in messages.
@@ -146,8 +146,8 @@ impl Output {
     }
 
     /// Whether it can only be written in order, by [`append`](Self::append).
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.sink, Sink::Stream(_))
+    pub(crate) fn is_pipe(&self) -> bool {
+        matches!(self.sink, Sink::Pipe(_))
     }
 
     /// Whether it is a block device: it has old content, and a size of its own.
@@ -163,17 +163,17 @@ impl Output {
         }
     }
 
-    /// The open file; `None` for a stream.
+    /// The open file; `None` for a pipe.
     fn file(&self) -> Option<&File> {
         match &self.sink {
             Sink::File(pending) => Some(pending.file()),
             Sink::BlockDevice { file, .. } => Some(file),
-            Sink::Stream(_) => None,
+            Sink::Pipe(_) => None,
         }
     }
 
     /// Makes it `size` bytes long: a file grows by a hole, a block device must
-    /// be large enough. Nothing for a stream.
+    /// be large enough. Nothing for a pipe.
     ///
     /// # Errors
     /// `NoSpace` when a block device is too small, or the system's error.
@@ -198,7 +198,7 @@ impl Output {
     /// Writes `buf` at `offset`, from any thread.
     ///
     /// # Errors
-    /// The system's error; `InvalidInput` on a stream.
+    /// The system's error; `InvalidInput` on a pipe.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let file = self.file().ok_or_else(|| {
             let message = "can only be written in order";
@@ -234,10 +234,10 @@ impl Output {
     /// # Errors
     /// The system's error, or that of `check`.
     pub fn append(&mut self, buf: &[u8], check: &dyn Fn() -> Result<()>) -> Result<()> {
-        if let Sink::Stream(stream) = &mut self.sink {
-            stream.write(buf, check).map_err(|failure| match failure {
-                StreamError::Write(source) => self.write_error(self.position, source),
-                StreamError::Stop(error) => error,
+        if let Sink::Pipe(pipe) = &mut self.sink {
+            pipe.write(buf, check).map_err(|failure| match failure {
+                PipeError::Write(source) => self.write_error(self.position, source),
+                PipeError::Stop(error) => error,
             })?;
         } else {
             self.write_at(buf, self.position)?;
@@ -271,11 +271,11 @@ impl Output {
 
     /// Goes on at `offset`; the bytes before it are written by position.
     pub(super) fn seek(&mut self, offset: u64) {
-        debug_assert!(!self.is_stream());
+        debug_assert!(!self.is_pipe());
         self.position = offset;
     }
 
-    /// The bytes written so far, to be read back; `None` for a stream.
+    /// The bytes written so far, to be read back; `None` for a pipe.
     pub(super) fn storage(&self) -> Result<Option<Arc<dyn Storage>>> {
         let Some(file) = self.file() else { return Ok(None) };
         let storage = file
@@ -303,7 +303,7 @@ impl Output {
             Sink::BlockDevice { file, .. } => {
                 file.sync_all().map_err(|source| error("cannot be written to the medium", source))
             }
-            Sink::Stream(_) => Ok(()),
+            Sink::Pipe(_) => Ok(()),
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) struct CloopWriter<'a> {
     output: Output,
     format: Format,
     block_size: u32,
-    layout: Layout,
+    index: IndexPlace,
     /// Where each block begins, from the first one on, with the codec's bits.
     entries: Vec<u64>,
     /// Bytes of all blocks so far, and their CRC-32.
@@ -41,16 +41,13 @@ pub(super) struct CloopWriter<'a> {
     check: &'a dyn Fn() -> Result<()>,
 }
 
-enum Layout {
-    /// Room for the index of this many blocks is left.
-    Reserved {
-        blocks: u64,
-    },
-    /// The blocks are kept aside.
-    Spooled {
-        file: File,
-        name: String,
-    },
+/// Where the index goes, which is complete only when all blocks are written.
+enum IndexPlace {
+    /// In front of the blocks, where room for so many is left.
+    Reserved { blocks: u64 },
+    /// In front of the blocks, which are kept aside until then.
+    Spooled { file: File, name: String },
+    /// Behind the blocks.
     Footer,
 }
 
@@ -77,15 +74,15 @@ impl<'a> CloopWriter<'a> {
         blocks: Option<u64>,
         check: &'a dyn Fn() -> Result<()>,
     ) -> Result<Self> {
-        let layout = if footer {
+        let index = if footer {
             if output.is_block_device() {
                 let message = "is a block device, where a footer cannot be found: leave it out";
                 return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));
             }
-            Layout::Footer
+            IndexPlace::Footer
         } else {
-            match blocks.filter(|_| !output.is_stream()) {
-                Some(blocks) => Layout::Reserved { blocks },
+            match blocks.filter(|_| !output.is_pipe()) {
+                Some(blocks) => IndexPlace::Reserved { blocks },
                 None => {
                     let directory =
                         output.directory().map_or_else(std::env::temp_dir, PathBuf::from);
@@ -93,7 +90,7 @@ impl<'a> CloopWriter<'a> {
                     let file = anonymous(&directory).map_err(|source| {
                         Error::io(&name, "cannot create a temporary file", source)
                     })?;
-                    Layout::Spooled { file, name }
+                    IndexPlace::Spooled { file, name }
                 }
             }
         };
@@ -101,7 +98,7 @@ impl<'a> CloopWriter<'a> {
             output,
             format,
             block_size,
-            layout,
+            index,
             entries: Vec::new(),
             data: 0,
             sum: Crc::new(),
@@ -111,10 +108,10 @@ impl<'a> CloopWriter<'a> {
             writer.check_count(blocks)?;
             writer.entries.reserve_exact(blocks as usize);
         }
-        match writer.layout {
-            Layout::Reserved { blocks } => writer.output.seek(data_start(blocks)),
-            Layout::Spooled { .. } => {}
-            Layout::Footer => {
+        match writer.index {
+            IndexPlace::Reserved { blocks } => writer.output.seek(data_start(blocks)),
+            IndexPlace::Spooled { .. } => {}
+            IndexPlace::Footer => {
                 writer.output.append(&footer_padding(), check)?;
             }
         }
@@ -146,9 +143,9 @@ impl<'a> CloopWriter<'a> {
         }
         self.check_count(self.entries.len() as u64)?;
         self.sum.update(bytes);
-        match &mut self.layout {
-            Layout::Spooled { file, name } => file.write_all(bytes).map_err(|source| {
-                let message = if self.output.is_stream() {
+        match &mut self.index {
+            IndexPlace::Spooled { file, name } => file.write_all(bytes).map_err(|source| {
+                let message = if self.output.is_pipe() {
                     "cannot keep the compressed blocks here (TMPDIR names another place)"
                 } else {
                     "cannot keep the compressed blocks in a temporary file here"
@@ -170,8 +167,8 @@ impl<'a> CloopWriter<'a> {
         inspect: impl FnOnce(&CloopImage) -> Result<()>,
     ) -> Result<Written> {
         let blocks = self.entries.len() as u64;
-        let first = match self.layout {
-            Layout::Footer => FOOTER_PADDING as u64,
+        let first = match self.index {
+            IndexPlace::Footer => FOOTER_PADDING as u64,
             _ => data_start(blocks),
         };
         if first + self.data >= self.format.data_limit() {
@@ -179,12 +176,12 @@ impl<'a> CloopWriter<'a> {
             return Err(Error::new(ErrorKind::InvalidInput, self.output.name(), message));
         }
         let header = self.format.header(self.block_size, blocks as u32, self.sum.sum());
-        match &mut self.layout {
-            Layout::Footer => {
+        match &mut self.index {
+            IndexPlace::Footer => {
                 self.append_index(first)?;
                 self.output.append(&header, self.check)?;
             }
-            Layout::Reserved { blocks: expected } => {
+            IndexPlace::Reserved { blocks: expected } => {
                 if *expected != blocks {
                     let message = "the input changed its size while it was read";
                     return Err(Error::new(ErrorKind::InvalidInput, self.output.name(), message));
@@ -197,7 +194,7 @@ impl<'a> CloopWriter<'a> {
                 self.output.seek(0);
                 self.output.append(&header, self.check)?;
             }
-            Layout::Spooled { file, name } => {
+            IndexPlace::Spooled { file, name } => {
                 let mut spool = file.try_clone().map_err(|source| {
                     Error::io(&*name, "cannot reopen a temporary file", source)
                 })?;
@@ -209,8 +206,8 @@ impl<'a> CloopWriter<'a> {
             }
         }
         let end = first + self.data;
-        let file = match self.layout {
-            Layout::Footer => end + 8 * (blocks + 1) + HEADER_BYTES,
+        let file = match self.index {
+            IndexPlace::Footer => end + 8 * (blocks + 1) + HEADER_BYTES,
             _ => end + end_padding(end).len() as u64,
         };
         if let Some(storage) = self.output.storage()? {

@@ -1,10 +1,10 @@
 //! Reading ahead: workers of a pool decode the next blocks of readers that go through the
 //! image in order.
 //!
-//! A stream is a reader that was seen to go from one block to the next. Its window, the
+//! A sequence is a reader that was seen to go from one block to the next. Its window, the
 //! blocks that are decoded ahead of it, begins small and doubles with each step. A worker
-//! asks for the next block of a stream one by one, so that nothing is left to do when the
-//! reader goes elsewhere: a few jumps that belong to no stream put all others to sleep
+//! asks for the next block of a sequence one by one, so that nothing is left to do when the
+//! reader goes elsewhere: a few jumps that belong to no sequence put all others to sleep
 //! until their readers come back.
 
 use std::ops::Range;
@@ -27,7 +27,7 @@ pub(super) trait LoadAhead: Send + Sync {
 /// Sends workers ahead of the readers of one image.
 #[derive(Debug)]
 pub(super) struct ReadAhead<L> {
-    streams: Streams,
+    sequences: Sequences,
     blocks: u64,
     hints: AtomicUsize,
     workers: Arc<Workers>,
@@ -44,14 +44,14 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
         workers: Arc<Workers>,
         loader: Weak<L>,
     ) -> Arc<Self> {
-        let streams = Streams::new(block_size, cache_bytes);
-        Arc::new(ReadAhead { streams, blocks, hints: AtomicUsize::new(0), workers, loader })
+        let sequences = Sequences::new(block_size, cache_bytes);
+        Arc::new(ReadAhead { sequences, blocks, hints: AtomicUsize::new(0), workers, loader })
     }
 
     /// Notes that a reader takes the blocks `[first, end)`: sees whether it reads in order,
     /// and sends workers ahead of it.
     pub(super) fn follow(self: &Arc<Self>, first: u64, end: u64) -> Step {
-        let step = self.streams.step(first, end, self.workers.spare());
+        let step = self.sequences.step(first, end, self.workers.spare());
         if let Some(id) = step.wanted {
             let this = self.clone();
             self.workers.spawn(move || this.run(id));
@@ -59,10 +59,10 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
         step
     }
 
-    /// Does a worker's part for a stream.
+    /// Does a worker's part for a sequence.
     fn run(&self, id: u64) {
         while let Some(loader) = self.loader.upgrade() {
-            let Some(block) = self.streams.take(id, self.blocks) else { return };
+            let Some(block) = self.sequences.take(id, self.blocks) else { return };
             loader.load_ahead(block);
         }
     }
@@ -91,25 +91,25 @@ impl<L> Drop for Hint<L> {
     }
 }
 
-/// Streams that are followed at a time.
-const STREAMS: usize = 16;
+/// Sequences that are followed at a time.
+const SEQUENCES: usize = 16;
 /// The window at first, in blocks.
 const FIRST_WINDOW: u64 = 2;
 /// The largest window, in bytes.
 const LARGEST_WINDOW: u64 = 4 << 20;
-/// Jumps after which a stream sleeps.
+/// Jumps after which a sequence sleeps.
 const PATIENCE: u32 = 2;
 
 /// The readers that are followed.
 #[derive(Debug)]
-struct Streams {
-    table: Mutex<Vec<Stream>>,
+struct Sequences {
+    table: Mutex<Vec<Sequence>>,
     largest_window: u64,
     ids: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct Sequence {
     id: u64,
     /// The block that its reader wants next.
     next: u64,
@@ -130,16 +130,16 @@ pub(super) struct Step {
     pub(super) sequential: bool,
     /// Blocks below this one may be on their way.
     pub(super) ahead: u64,
-    /// The stream, when it needs one more worker.
+    /// The sequence, when it needs one more worker.
     pub(super) wanted: Option<u64>,
 }
 
-impl Streams {
+impl Sequences {
     /// `cache_bytes` bound how far ahead a reader can be served.
     fn new(block_size: usize, cache_bytes: u64) -> Self {
         let bytes = LARGEST_WINDOW.min(cache_bytes / 8);
-        Streams {
-            table: Mutex::new(Vec::with_capacity(STREAMS)),
+        Sequences {
+            table: Mutex::new(Vec::with_capacity(SEQUENCES)),
             largest_window: bytes / block_size as u64,
             ids: AtomicU64::new(0),
         }
@@ -150,49 +150,50 @@ impl Streams {
     fn step(&self, first: u64, end: u64, spare: usize) -> Step {
         let mut table = self.table.lock();
         // Requests of one reader may overtake each other a little.
-        let reach = |stream: &Stream| stream.next + stream.window;
-        let found = table.iter().position(|stream| (stream.next..=reach(stream)).contains(&first));
+        let reach = |sequence: &Sequence| sequence.next + sequence.window;
+        let found =
+            table.iter().position(|sequence| (sequence.next..=reach(sequence)).contains(&first));
         let Some(found) = found else {
             // The block that it just had, once more: neither a step nor a jump.
-            if table.iter().any(|stream| (first + 1, end) == (stream.next, stream.next)) {
+            if table.iter().any(|sequence| (first + 1, end) == (sequence.next, sequence.next)) {
                 return Step::default();
             }
-            for stream in table.iter_mut() {
-                stream.jumps = stream.jumps.saturating_add(1);
+            for sequence in table.iter_mut() {
+                sequence.jumps = sequence.jumps.saturating_add(1);
             }
-            if table.len() == STREAMS {
+            if table.len() == SEQUENCES {
                 table.pop();
             }
             let id = self.ids.fetch_add(1, Ordering::Relaxed);
-            let stream = Stream { id, next: end, ahead: end, window: 0, jumps: 0, workers: 0 };
-            table.insert(0, stream);
+            let sequence = Sequence { id, next: end, ahead: end, window: 0, jumps: 0, workers: 0 };
+            table.insert(0, sequence);
             return Step::default();
         };
         // The latest first: the last of the table is forgotten first.
         table[..=found].rotate_right(1);
-        let stream = &mut table[0];
-        stream.next = stream.next.max(end);
-        stream.ahead = stream.ahead.max(end);
-        stream.window = (stream.window * 2).max(FIRST_WINDOW).min(self.largest_window);
-        stream.jumps = 0;
-        let wanted = stream.ahead < stream.next + stream.window && stream.workers < spare;
+        let sequence = &mut table[0];
+        sequence.next = sequence.next.max(end);
+        sequence.ahead = sequence.ahead.max(end);
+        sequence.window = (sequence.window * 2).max(FIRST_WINDOW).min(self.largest_window);
+        sequence.jumps = 0;
+        let wanted = sequence.ahead < sequence.next + sequence.window && sequence.workers < spare;
         if wanted {
-            stream.workers += 1;
+            sequence.workers += 1;
         }
-        Step { sequential: true, ahead: stream.ahead, wanted: wanted.then_some(stream.id) }
+        Step { sequential: true, ahead: sequence.ahead, wanted: wanted.then_some(sequence.id) }
     }
 
-    /// The next block to decode for a stream; `None`: the worker is not needed any more.
+    /// The next block to decode for a sequence; `None`: the worker is not needed any more.
     fn take(&self, id: u64, blocks: u64) -> Option<u64> {
         let mut table = self.table.lock();
-        let stream = table.iter_mut().find(|stream| stream.id == id)?;
-        let end = (stream.next + stream.window).min(blocks);
-        if stream.jumps >= PATIENCE || stream.ahead >= end {
-            stream.workers -= 1;
+        let sequence = table.iter_mut().find(|sequence| sequence.id == id)?;
+        let end = (sequence.next + sequence.window).min(blocks);
+        if sequence.jumps >= PATIENCE || sequence.ahead >= end {
+            sequence.workers -= 1;
             return None;
         }
-        stream.ahead += 1;
-        Some(stream.ahead - 1)
+        sequence.ahead += 1;
+        Some(sequence.ahead - 1)
     }
 }
 
@@ -200,21 +201,21 @@ impl Streams {
 mod tests {
     use super::*;
 
-    fn streams() -> Streams {
-        Streams::new(65536, 64 << 20)
+    fn sequences() -> Sequences {
+        Sequences::new(65536, 64 << 20)
     }
 
     #[test]
     fn a_reader_in_order_is_followed_with_a_growing_window() {
-        let streams = streams();
-        assert_eq!(streams.step(10, 11, 2), Step::default());
-        let step = streams.step(11, 12, 2);
+        let sequences = sequences();
+        assert_eq!(sequences.step(10, 11, 2), Step::default());
+        let step = sequences.step(11, 12, 2);
         let id = step.wanted.unwrap();
         assert!(step.sequential);
-        assert_eq!([0; 3].map(|_| streams.take(id, 1000)), [Some(12), Some(13), None]);
-        let step = streams.step(12, 13, 2);
+        assert_eq!([0; 3].map(|_| sequences.take(id, 1000)), [Some(12), Some(13), None]);
+        let step = sequences.step(12, 13, 2);
         assert_eq!((step.ahead, step.wanted), (14, Some(id)));
-        assert_eq!([0; 3].map(|_| streams.take(id, 16)), [Some(14), Some(15), None]);
+        assert_eq!([0; 3].map(|_| sequences.take(id, 16)), [Some(14), Some(15), None]);
     }
 
     #[derive(Debug, Default)]
@@ -264,41 +265,41 @@ mod tests {
 
     #[test]
     fn the_same_block_again_is_no_jump() {
-        let streams = streams();
-        streams.step(10, 11, 2);
-        assert_eq!(streams.step(10, 11, 2), Step::default());
-        assert!(streams.step(11, 12, 2).sequential);
+        let sequences = sequences();
+        sequences.step(10, 11, 2);
+        assert_eq!(sequences.step(10, 11, 2), Step::default());
+        assert!(sequences.step(11, 12, 2).sequential);
     }
 
     #[test]
     fn jumps_stop_the_workers_and_a_return_starts_them() {
-        let streams = streams();
-        streams.step(10, 11, 2);
-        let id = streams.step(11, 12, 2).wanted.unwrap();
-        assert_eq!(streams.take(id, 1000), Some(12));
-        streams.step(500, 501, 2);
-        assert_eq!(streams.take(id, 1000), Some(13));
-        streams.step(700, 701, 2);
-        let step = streams.step(12, 13, 2);
+        let sequences = sequences();
+        sequences.step(10, 11, 2);
+        let id = sequences.step(11, 12, 2).wanted.unwrap();
+        assert_eq!(sequences.take(id, 1000), Some(12));
+        sequences.step(500, 501, 2);
+        assert_eq!(sequences.take(id, 1000), Some(13));
+        sequences.step(700, 701, 2);
+        let step = sequences.step(12, 13, 2);
         assert!(step.sequential);
-        assert_eq!(streams.take(id, 1000), Some(14));
+        assert_eq!(sequences.take(id, 1000), Some(14));
     }
 
     #[test]
     fn no_worker_is_wanted_when_none_is_spare() {
-        let streams = streams();
-        streams.step(10, 11, 0);
-        let step = streams.step(11, 12, 0);
+        let sequences = sequences();
+        sequences.step(10, 11, 0);
+        let step = sequences.step(11, 12, 0);
         assert_eq!((step.sequential, step.wanted), (true, None));
     }
 
     #[test]
     fn several_readers_are_told_apart() {
-        let streams = streams();
+        let sequences = sequences();
         for step in 0..50 {
             for reader in 0..8 {
                 let block = reader * 1000 + step;
-                assert_eq!(streams.step(block, block + 1, 0).sequential, step > 0);
+                assert_eq!(sequences.step(block, block + 1, 0).sequential, step > 0);
             }
         }
     }

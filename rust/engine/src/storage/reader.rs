@@ -1,4 +1,4 @@
-//! A storage as a stream.
+//! A storage as something that is read from front to back.
 
 use std::io::{self, Read};
 

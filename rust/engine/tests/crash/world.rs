@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use cowcloop_engine::format::cowfile::head::{
-    ByteOrder, Head, Layout, WordSize, HEAD_SECTOR, MAPUNIT,
+    ByteOrder, FieldEncoding, Head, WordSize, HEAD_SECTOR, MAPUNIT,
 };
 use cowcloop_engine::format::cowfile::{self, read_head, Access};
 use cowcloop_engine::layer::ExtentSink;
@@ -134,7 +134,7 @@ impl Form {
 pub fn create(disk: &SimDisk, form: Form, lower: &dyn Layer) {
     cowfile::create(disk, lower, DEVICE).unwrap();
     let (mut head, _): (Head, _) = read_head(disk).unwrap();
-    head.layout = Layout {
+    head.encoding = FieldEncoding {
         order: if form.big { ByteOrder::Big } else { ByteOrder::Little },
         word: if form.wide { WordSize::Bits64 } else { WordSize::Bits32 },
     };

@@ -83,7 +83,7 @@ impl Bitmap {
         Ok(bitmap)
     }
 
-    /// Reads a bitmap from a stream that stands at its beginning.
+    /// Reads a bitmap from a reader that stands at its beginning.
     pub(crate) fn read_from(reader: &mut dyn io::Read, mapsize: u64) -> io::Result<Bitmap> {
         let bitmap = Bitmap::new(mapsize);
         let end = HEAD_BYTES + mapsize;

@@ -8,7 +8,9 @@
 
 use std::io;
 
+pub use super::encoding::{ByteOrder, FieldEncoding, WordSize};
 use super::mark::Mark;
+use super::GZIP_MAGIC;
 pub use super::HEAD_SECTOR;
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Remedy, Result};
@@ -37,84 +39,11 @@ pub const VERSION_CLOSED: u16 = 1;
 /// original driver and its tools refuse it, so they cannot "repair" it.
 pub(crate) const VERSION_OPEN: u16 = 2;
 
-/// The byte order of the head's fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ByteOrder {
-    /// Least significant byte first.
-    Little,
-    /// Most significant byte first.
-    Big,
-}
-
-/// The size of a C `long` on the machine that made the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WordSize {
-    /// 4 bytes.
-    Bits32,
-    /// 8 bytes.
-    Bits64,
-}
-
-/// How the fields of a head are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Layout {
-    /// Byte order of every field.
-    pub order: ByteOrder,
-    /// Size of the `long` fields.
-    pub word: WordSize,
-}
-
-impl Layout {
-    /// The layout of a new cowfile.
-    pub const NEW: Layout = Layout { order: ByteOrder::Little, word: WordSize::Bits64 };
-
-    fn word_bytes(self) -> usize {
-        match self.word {
-            WordSize::Bits32 => 4,
-            WordSize::Bits64 => 8,
-        }
-    }
-
-    fn get(self, bytes: &[u8]) -> u64 {
-        let fold = |value, byte: &u8| (value << 8) | u64::from(*byte);
-        match self.order {
-            ByteOrder::Little => bytes.iter().rev().fold(0, fold),
-            ByteOrder::Big => bytes.iter().fold(0, fold),
-        }
-    }
-
-    /// Stores the low bytes of `value`, as many as `bytes` has.
-    fn put(self, bytes: &mut [u8], value: u64) {
-        let n = bytes.len();
-        match self.order {
-            ByteOrder::Little => bytes.copy_from_slice(&value.to_le_bytes()[..n]),
-            ByteOrder::Big => bytes.copy_from_slice(&value.to_be_bytes()[8 - n..]),
-        }
-    }
-
-    /// Bytes of the original driver's fields, from the head's first on.
-    pub(crate) fn field_bytes(self) -> usize {
-        LONGS_AT + LONGS * self.word_bytes()
-    }
-
-    /// The largest value that a `long` field holds.
-    fn max_long(self) -> u64 {
-        match self.word {
-            WordSize::Bits32 => i32::MAX as u64,
-            WordSize::Bits64 => i64::MAX as u64,
-        }
-    }
-}
-
-/// Where the `long` fields begin, and how many there are.
-const LONGS_AT: usize = 8;
-const LONGS: usize = 6;
-
 /// The head's fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// How the fields are stored.
-    pub layout: Layout,
+    pub encoding: FieldEncoding,
     /// 1, or 2 while we have the file open.
     pub version: u16,
     /// Not closed properly.
@@ -140,7 +69,7 @@ impl Head {
     pub fn new(rdoblocks: u64, fingerprint: u32, mark: Mark) -> Head {
         let mapsize = mapsize(rdoblocks);
         Head {
-            layout: Layout::NEW,
+            encoding: FieldEncoding::NEW,
             version: VERSION_CLOSED,
             dirty: false,
             packed: false,
@@ -159,42 +88,37 @@ impl Head {
     /// `Format` when this is no cowfile or a field makes no sense; `Unsupported` for an
     /// unknown version.
     pub fn parse(name: &str, sector: &[u8; HEAD_SECTOR]) -> Result<Head> {
-        let bad = |message: String| Err(Error::new(ErrorKind::Format, name, message));
-        let magic = &sector[..4];
-        let order = if magic == MAGIC.to_le_bytes() {
-            ByteOrder::Little
-        } else if magic == MAGIC.to_be_bytes() {
-            ByteOrder::Big
-        } else if magic.starts_with(b"#!") {
-            let message = "not a cowfile: it begins as a compressed image does; an image is named \
-                           first, and cowfiles behind it";
-            return bad(message.into());
-        } else if magic.starts_with(&[0x1f, 0x8b]) {
-            let message = "not a cowfile, but a gzip stream: a packed cowfile?";
-            let error = Error::new(ErrorKind::Format, name, message);
-            return Err(error.with_remedy(Remedy::Unpack));
-        } else {
-            return bad("not a cowfile: it does not begin with cowloop's magic number".into());
-        };
         // The mapunit is always 1024: where a 64-bit machine has its zero upper
         // half, a 32-bit one has the mapsize, which is never 0.
-        let wide = Layout { order, word: WordSize::Bits64 };
-        let word = match wide.get(&sector[LONGS_AT..LONGS_AT + 8]) {
+        let order = byte_order(name, &sector[..4])?;
+        let wide = FieldEncoding { order, word: WordSize::Bits64 };
+        let word = match wide.longs(sector)[0] {
             MAPUNIT => WordSize::Bits64,
             _ => WordSize::Bits32,
         };
-        let layout = Layout { order, word };
-        let mut longs = [0u64; LONGS];
-        let size = layout.word_bytes();
-        for (i, value) in longs.iter_mut().enumerate() {
-            *value = layout.get(&sector[LONGS_AT + i * size..][..size]);
-        }
-        let [mapunit, mapsize, doffset, rdoblocks, fingerprint, cowused] = longs;
+        let encoding = FieldEncoding { order, word };
+        let [mapunit, mapsize, doffset, rdoblocks, fingerprint, cowused] = encoding.longs(sector);
+        let flags = encoding.get(&sector[6..8]) as u16;
+        let head = Head {
+            encoding,
+            version: encoding.get(&sector[4..6]) as u16,
+            dirty: flags & FLAG_DIRTY != 0,
+            packed: flags & FLAG_PACKED != 0,
+            mapsize,
+            doffset,
+            rdoblocks,
+            fingerprint: fingerprint as u32,
+            cowused,
+            mark: Mark::parse(sector),
+        };
+        head.check(name, mapunit)?;
+        Ok(head)
+    }
 
-        let version = layout.get(&sector[4..6]) as u16;
-        let flags = layout.get(&sector[6..8]) as u16;
-        let mark = Mark::parse(sector);
-        if version != VERSION_CLOSED && !(version == VERSION_OPEN && mark.is_some()) {
+    fn check(&self, name: &str, mapunit: u64) -> Result<()> {
+        let &Head { version, mapsize, doffset, rdoblocks, .. } = self;
+        let bad = |message: String| Err(Error::new(ErrorKind::Format, name, message));
+        if version != VERSION_CLOSED && !(version == VERSION_OPEN && self.mark.is_some()) {
             let message = format!(
                 "cowfile version {version} is not known; open it with the program that made it"
             );
@@ -203,7 +127,7 @@ impl Head {
         if mapunit != MAPUNIT {
             return bad(format!("cowfile head: mapunit is {mapunit}, not {MAPUNIT}"));
         }
-        if rdoblocks == 0 || rdoblocks > MAX_BLOCKS.min(layout.max_long()) {
+        if rdoblocks == 0 || rdoblocks > MAX_BLOCKS.min(self.encoding.max_long()) {
             return bad(format!("cowfile head: rdoblocks {rdoblocks} is out of range"));
         }
         let needed = self::mapsize(rdoblocks);
@@ -223,36 +147,22 @@ impl Head {
                  original driver writes multiples of 4096; take an undamaged copy of the file"
             ));
         }
-        Ok(Head {
-            layout,
-            version,
-            dirty: flags & FLAG_DIRTY != 0,
-            packed: flags & FLAG_PACKED != 0,
-            mapsize,
-            doffset,
-            rdoblocks,
-            fingerprint: fingerprint as u32,
-            cowused,
-            mark,
-        })
+        Ok(())
     }
 
     /// Writes the fields over `sector`; bytes outside of the fields keep their value.
     pub fn encode_into(&self, sector: &mut [u8; HEAD_SECTOR]) {
-        let layout = self.layout;
-        layout.put(&mut sector[..4], u64::from(MAGIC));
-        layout.put(&mut sector[4..6], u64::from(self.version));
+        let encoding = self.encoding;
+        encoding.put(&mut sector[..4], u64::from(MAGIC));
+        encoding.put(&mut sector[4..6], u64::from(self.version));
         let dirty = if self.dirty { FLAG_DIRTY } else { 0 };
         let packed = if self.packed { FLAG_PACKED } else { 0 };
-        layout.put(&mut sector[6..8], u64::from(dirty | packed));
+        encoding.put(&mut sector[6..8], u64::from(dirty | packed));
         // The reference computes the fingerprint as a signed 32-bit int and widens it.
         let fingerprint = i64::from(self.fingerprint as i32) as u64;
         let longs =
             [MAPUNIT, self.mapsize, self.doffset, self.rdoblocks, fingerprint, self.cowused];
-        let size = layout.word_bytes();
-        for (i, value) in longs.into_iter().enumerate() {
-            layout.put(&mut sector[LONGS_AT + i * size..][..size], value);
-        }
+        encoding.put_longs(sector, longs);
         if let Some(mark) = &self.mark {
             mark.encode_into(sector);
         }
@@ -281,6 +191,26 @@ impl Head {
     /// Size of the device in bytes.
     pub fn device_size(&self) -> u64 {
         self.rdoblocks * MAPUNIT
+    }
+}
+
+/// The byte order of a head that begins with `magic`; an error says what begins so instead.
+fn byte_order(name: &str, magic: &[u8]) -> Result<ByteOrder> {
+    let error = |message| Error::new(ErrorKind::Format, name, message);
+    if magic == MAGIC.to_le_bytes() {
+        Ok(ByteOrder::Little)
+    } else if magic == MAGIC.to_be_bytes() {
+        Ok(ByteOrder::Big)
+    } else if magic.starts_with(b"#!") {
+        Err(error(
+            "not a cowfile: it begins as a compressed image does; an image is named first, and \
+             cowfiles behind it",
+        ))
+    } else if magic.starts_with(&GZIP_MAGIC) {
+        Err(error("not a cowfile, but a gzip stream: a packed cowfile?")
+            .with_remedy(Remedy::Unpack))
+    } else {
+        Err(error("not a cowfile: it does not begin with cowloop's magic number"))
     }
 }
 
@@ -316,12 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn every_layout_comes_back() {
+    fn every_encoding_comes_back() {
         for order in [ByteOrder::Little, ByteOrder::Big] {
             for word in [WordSize::Bits32, WordSize::Bits64] {
                 for fingerprint in [0, 1, 0x8000_0001, u32::MAX] {
                     let mut head = Head::new(8200, fingerprint, mark());
-                    head.layout = Layout { order, word };
+                    head.encoding = FieldEncoding { order, word };
                     head.cowused = 77;
                     head.dirty = true;
                     head.version = VERSION_OPEN;

@@ -4,10 +4,12 @@
 mod at_rest;
 pub mod bitmap;
 mod create;
+mod encoding;
 pub mod files;
 mod fingerprint;
 pub mod head;
 pub mod mark;
+pub(crate) mod packed;
 mod settle;
 mod state;
 
@@ -20,6 +22,9 @@ pub use state::CowState;
 
 /// Bytes of the sector that holds every field of a head, and our mark.
 pub const HEAD_SECTOR: usize = 512;
+
+/// What every gzip stream begins with: a packed cowfile may be one.
+pub const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// How a cowfile is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

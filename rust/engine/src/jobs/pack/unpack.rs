@@ -1,13 +1,16 @@
-//! Unpacking a cowfile: see `packed` for the formats.
+//! Unpacking a cowfile.
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
-use super::packed::{Blocks, Opened};
 use super::PackSummary;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{Head, HEAD_SECTOR, MAPUNIT};
-use crate::jobs::{Output, Replace};
+use crate::format::cowfile::packed::{read_failed, Blocks, Opened};
+use crate::jobs::{Output, Replace, STANDARD_INPUT};
 use crate::progress::{check, Progress};
+use crate::storage::FileIdentity;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of data that are moved at once.
@@ -18,7 +21,7 @@ const CHUNK: u64 = 1 << 20;
 /// # Errors
 /// `Format` for a file that is none; `Damaged` for a broken gzip stream.
 pub fn packed_head(path: &Path) -> Result<Head> {
-    Opened::open(path).map(|opened| opened.head)
+    open(path).map(|(opened, _)| opened.head)
 }
 
 /// Unpacks `source`, gzipped or not, into the cowfile `target`, which replaces what
@@ -33,15 +36,16 @@ pub fn unpack(
     replace: Replace,
     progress: &dyn Progress,
 ) -> Result<PackSummary> {
-    let mut packed = Opened::open(source)?.bitmap()?;
+    let (opened, inputs) = open(source)?;
+    let mut packed = opened.bitmap()?;
     let mut head = packed.head.clone();
     head.packed = false;
     let sector: &mut [u8; HEAD_SECTOR] =
         packed.first.first_chunk_mut().expect("the head is longer than a sector");
     head.encode_into(sector);
-    let output = Output::open_private(target, &packed.inputs, replace)?;
-    if output.is_stream() || output.is_block_device() {
-        let message = "a cowfile is a sparse file, no stream or block device: name a file";
+    let output = Output::open_private(target, &inputs, replace)?;
+    if output.is_pipe() || output.is_block_device() {
+        let message = "a cowfile is a sparse file, no pipe or block device: name a file";
         return Err(Error::new(ErrorKind::InvalidInput, output.name(), message));
     }
     let (bitmap, blocks) = (&packed.bitmap, &mut packed.blocks);
@@ -57,6 +61,21 @@ pub fn unpack(
     output.finish(&|| check(progress, &target))?;
     let blocks = bitmap.count();
     Ok(PackSummary { blocks, bytes: head.doffset + blocks * MAPUNIT })
+}
+
+/// Opens a packed cowfile, `-` for standard input, and tells the files that the output must
+/// not be.
+fn open(path: &Path) -> Result<(Opened, Vec<FileIdentity>)> {
+    if path == Path::new(STANDARD_INPUT) {
+        let opened = Opened::read("standard input".into(), Box::new(io::stdin()), true)?;
+        return Ok((opened, Vec::new()));
+    }
+    let shown = path.display().to_string();
+    let failed = |error| read_failed(&shown, error);
+    let file = File::open(path).map_err(failed)?;
+    let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
+    let has_end = !matches!(identity, FileIdentity::BlockDevice(_));
+    Ok((Opened::read(shown, Box::new(file), has_end)?, vec![identity]))
 }
 
 fn write_blocks(

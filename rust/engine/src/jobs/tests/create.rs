@@ -177,7 +177,7 @@ fn a_file_as_standard_input_has_a_size() {
     let path = write(&directory, "source", &data);
     let mut file = File::open(path).unwrap();
     file.seek(std::io::SeekFrom::Start(1000)).unwrap();
-    let input = Input::stream("standard input", file).unwrap();
+    let input = Input::pipe("standard input", file).unwrap();
     assert_eq!(input.size(), Some(99_000));
     let image = directory.path().join("image");
     create(&input, open(&image), &CreateOptions::default(), &NoProgress).unwrap();
@@ -263,7 +263,7 @@ fn a_cancelled_job_leaves_nothing() {
 #[test]
 fn a_silent_pipe_can_be_cancelled() {
     let (reader, writer) = std::io::pipe().unwrap();
-    let input = Input::stream("pipe", File::from(std::os::fd::OwnedFd::from(reader))).unwrap();
+    let input = Input::pipe("pipe", File::from(std::os::fd::OwnedFd::from(reader))).unwrap();
     let directory = directory();
     let output = open(&directory.path().join("image"));
     let error = create(&input, output, &CreateOptions::default(), &StopAfter::new(0)).unwrap_err();

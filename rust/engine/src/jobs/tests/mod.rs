@@ -139,7 +139,7 @@ fn pipe_in(data: Vec<u8>) -> Input {
             }
         }
     });
-    Input::stream("pipe", File::from(std::os::fd::OwnedFd::from(reader))).unwrap()
+    Input::pipe("pipe", File::from(std::os::fd::OwnedFd::from(reader))).unwrap()
 }
 
 fn file_in(path: &Path) -> Input {

@@ -158,7 +158,7 @@ fn places_that_cannot_be_written_are_told() {
 fn a_stream_is_written_in_order_only() {
     let directory = directory();
     let (mut output, reader) = pipe_out(&directory);
-    assert!(output.is_stream());
+    assert!(output.is_pipe());
     assert!(output.write_at(b"x", 0).is_err());
     fill(&mut output, b"one ");
     fill(&mut output, b"two");

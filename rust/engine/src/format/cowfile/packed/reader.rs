@@ -1,55 +1,27 @@
-//! Packed cowfiles: the used blocks one after the other, for keeping or sending.
-//!
-//! The original `cowpack` has two layouts, because its seeks do nothing in a gzip stream:
-//! - padded, without gzip: the head with its packed flag, the bitmap at 1024, and from
-//!   `doffset` on the used 1 KiB blocks in order, without gaps;
-//! - compact, with gzip: the fields of the head alone, immediately followed by the bitmap,
-//!   immediately followed by the blocks.
-//!
-//! Early versions of this program gzipped the padded layout. A stream has the layout in
-//! which the bitmap has as many bits as the head counts.
-//!
-//! The compact layout has no room for our mark: it is in an extra field of the gzip header,
-//! which `cowpack` ignores.
+//! Reading a packed cowfile, from front to back.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
-use std::path::Path;
 
 use flate2::GzHeader;
 
-use super::beginning::Beginning;
+use super::beginning::{read_up_to, Beginning};
 use super::members::Members;
+use super::EXTRA_ID;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{Head, HEAD_BYTES, HEAD_SECTOR, VERSION_OPEN};
-use crate::format::cowfile::mark::{Mark, MARK_AT, MARK_END};
-use crate::format::cowfile::{check_bits, refuse_dirty};
-use crate::format::detect::GZIP_MAGIC;
-use crate::jobs::STANDARD_INPUT;
-use crate::storage::FileIdentity;
+use crate::format::cowfile::mark::{MARK_AT, MARK_END};
+use crate::format::cowfile::{check_bits, refuse_dirty, GZIP_MAGIC};
 use crate::{Error, ErrorKind, Result};
 
-/// How a gzip header names Unix as the system.
-pub(super) const GZIP_SYSTEM: u8 = 3;
-/// The same field from early versions of this program: unknown.
+/// The system in the gzip headers of early versions of this program: unknown.
 const EARLY_SYSTEM: u8 = 255;
-
-/// The name of our part of a gzip header's extra field (RFC 1952, 2.3.1.1).
-const EXTRA_ID: [u8; 2] = *b"cC";
 
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 
 /// The largest head's fields.
 const MOST_FIELDS: usize = 56;
-
-/// The extra field for a head that has our mark.
-pub(super) fn extra_of(sector: &[u8; HEAD_SECTOR]) -> Option<Vec<u8>> {
-    Mark::parse(sector)?;
-    let mark = &sector[MARK_AT..MARK_END];
-    Some([&EXTRA_ID[..], &(mark.len() as u16).to_le_bytes(), mark].concat())
-}
 
 /// Our mark's bytes in a gzip header.
 fn mark_in(header: &GzHeader) -> Option<&[u8]> {
@@ -81,32 +53,28 @@ impl Read for Source {
 }
 
 /// The beginning of a packed cowfile that was read and checked.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     /// Its name in messages.
-    pub(super) shown: String,
+    shown: String,
     source: Source,
     /// The head's fields, and the bytes read behind them.
     first: [u8; MOST_FIELDS],
-    pub(super) head: Head,
-    /// A block device goes on with its earlier content.
+    pub(crate) head: Head,
+    /// Unlike a block device, which goes on with its earlier content.
     has_end: bool,
-    /// The file that the output must not be.
-    pub(super) inputs: Vec<FileIdentity>,
 }
 
 /// A packed cowfile whose head and bitmap were read.
-pub(super) struct Packed {
-    /// The file that the output must not be.
-    pub(super) inputs: Vec<FileIdentity>,
+pub(crate) struct Packed {
     /// The first KiB of the unpacked file, but for the packed flag.
-    pub(super) first: [u8; HEAD_BYTES as usize],
-    pub(super) head: Head,
-    pub(super) bitmap: Bitmap,
-    pub(super) blocks: Blocks,
+    pub(crate) first: [u8; HEAD_BYTES as usize],
+    pub(crate) head: Head,
+    pub(crate) bitmap: Bitmap,
+    pub(crate) blocks: Blocks,
 }
 
 /// The blocks of a packed cowfile, and what follows them.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     shown: String,
     /// The bytes read beyond the bitmap.
     ahead: io::Cursor<Vec<u8>>,
@@ -115,23 +83,13 @@ pub(super) struct Blocks {
 }
 
 impl Opened {
-    /// Opens `path` and reads its head.
+    /// Reads the head of the packed cowfile that `raw` is; `has_end`: the bytes behind its
+    /// last block, if any, are part of the file.
     ///
     /// # Errors
     /// `Format` for what is no packed cowfile; `Damaged` for a broken gzip stream.
-    pub(super) fn open(path: &Path) -> Result<Opened> {
-        let standard_input = path == Path::new(STANDARD_INPUT);
-        let shown =
-            if standard_input { "standard input".into() } else { path.display().to_string() };
+    pub(crate) fn read(shown: String, raw: Box<dyn Read>, has_end: bool) -> Result<Opened> {
         let failed = |error| read_failed(&shown, error);
-        let (raw, inputs): (Box<dyn Read>, Vec<FileIdentity>) = if standard_input {
-            (Box::new(io::stdin()), Vec::new())
-        } else {
-            let file = File::open(path).map_err(failed)?;
-            let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
-            (Box::new(file), vec![identity])
-        };
-        let has_end = !matches!(inputs[..], [FileIdentity::BlockDevice(_)]);
         let mut raw = BufReader::with_capacity(CHUNK, raw);
         let mut magic = [0; GZIP_MAGIC.len()];
         let read = read_up_to(&mut raw, &mut magic).map_err(failed)?;
@@ -157,19 +115,19 @@ impl Opened {
             return Err(Error::new(ErrorKind::Format, &shown, "this cowfile is not packed"));
         }
         refuse_dirty(&shown, &head)?;
-        Ok(Opened { source, first, head, has_end, inputs, shown })
+        Ok(Opened { source, first, head, has_end, shown })
     }
 
-    /// Reads the bitmap, which decides which layout this is.
+    /// Reads the bitmap, which decides which form this is.
     ///
     /// # Errors
     /// `Damaged` when the stream ends too early or head and bitmap contradict each other.
-    pub(super) fn bitmap(self) -> Result<Packed> {
-        let Opened { shown, mut source, first: fields, mut head, has_end, inputs } = self;
+    pub(crate) fn bitmap(self) -> Result<Packed> {
+        let Opened { shown, mut source, first: fields, mut head, has_end } = self;
         let failed = |error| read_failed(&shown, error);
         let mapsize = head.mapsize;
-        let (before, more) = fields.split_at(head.layout.field_bytes());
-        // From the end of the fields to where the padded layout's bitmap ends.
+        let (before, more) = fields.split_at(head.encoding.field_bytes());
+        // From the end of the fields to where the padded form's bitmap ends.
         let padding = HEAD_BYTES - before.len() as u64;
         let beginning = Beginning::read(&mut more.chain(&mut source), padding + mapsize);
         let beginning = beginning.map_err(failed)?;
@@ -196,7 +154,7 @@ impl Opened {
             }
         }
         let blocks = Blocks { shown, ahead: io::Cursor::new(ahead), source, has_end };
-        Ok(Packed { inputs, first, head, bitmap, blocks })
+        Ok(Packed { first, head, bitmap, blocks })
     }
 }
 
@@ -231,7 +189,7 @@ impl Blocks {
     ///
     /// # Errors
     /// `Damaged` when they end too early.
-    pub(super) fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
+    pub(crate) fn read_exact(&mut self, buf: &mut [u8]) -> Result<()> {
         let mut reader = (&mut self.ahead).chain(&mut self.source);
         reader.read_exact(buf).map_err(|error| read_failed(&self.shown, error))
     }
@@ -241,7 +199,7 @@ impl Blocks {
     ///
     /// # Errors
     /// `Damaged` when the stream's checksum is wrong.
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(crate) fn end(&mut self) -> Result<()> {
         if !self.has_end {
             return Ok(());
         }
@@ -262,7 +220,7 @@ impl Blocks {
     }
 }
 
-fn read_failed(shown: &str, error: io::Error) -> Error {
+pub(crate) fn read_failed(shown: &str, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {
             Error::new(ErrorKind::Damaged, shown, "the packed cowfile ends too early")
@@ -272,18 +230,4 @@ fn read_failed(shown: &str, error: io::Error) -> Error {
         }
         _ => Error::io(shown, "cannot read the packed cowfile", error),
     }
-}
-
-/// Reads until `buf` is full or the stream ends.
-pub(super) fn read_up_to(reader: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
-    let mut done = 0;
-    while done < buf.len() {
-        match reader.read(&mut buf[done..]) {
-            Ok(0) => break,
-            Ok(n) => done += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }

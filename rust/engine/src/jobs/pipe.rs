@@ -23,29 +23,29 @@ const PIPE_SIZE: usize = 1 << 20;
 
 /// Something that is written from its beginning to its end.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct Pipe {
     /// `None`: a FIFO that has no reader yet.
     file: Option<File>,
     path: PathBuf,
 }
 
-/// The reason why a stream was not written.
-pub(super) enum StreamError {
+/// The reason why a pipe was not written.
+pub(super) enum PipeError {
     /// The system's reason.
     Write(io::Error),
     /// The job is to stop.
     Stop(Error),
 }
 
-impl Stream {
+impl Pipe {
     /// Opens the file at `path`; does not wait for a FIFO's reader.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut stream = Stream { file: None, path: path.to_path_buf() };
-        stream.try_open()?;
-        Ok(stream)
+        let mut pipe = Pipe { file: None, path: path.to_path_buf() };
+        pipe.try_open()?;
+        Ok(pipe)
     }
 
-    /// Takes a stream that another program has opened, and may share.
+    /// Takes a pipe that another program has opened, and may share.
     pub(super) fn of(file: File, metadata: &fs::Metadata) -> Self {
         // O_NONBLOCK would hold for every program that shares it, so a pipe is
         // opened once more. Where that is not allowed, its writes block.
@@ -57,7 +57,7 @@ impl Stream {
             }
             enlarge(&file);
         }
-        Stream { file: Some(file), path: PathBuf::new() }
+        Pipe { file: Some(file), path: PathBuf::new() }
     }
 
     fn try_open(&mut self) -> io::Result<()> {
@@ -77,28 +77,28 @@ impl Stream {
         &mut self,
         mut buf: &[u8],
         check: &dyn Fn() -> Result<()>,
-    ) -> std::result::Result<(), StreamError> {
+    ) -> std::result::Result<(), PipeError> {
         let mut file = loop {
             match &self.file {
                 Some(file) => break file,
                 None => {
-                    check().map_err(StreamError::Stop)?;
+                    check().map_err(PipeError::Stop)?;
                     std::thread::sleep(WAIT / 10);
-                    self.try_open().map_err(StreamError::Write)?;
+                    self.try_open().map_err(PipeError::Write)?;
                 }
             }
         };
         while !buf.is_empty() {
             match file.write(buf) {
-                Ok(0) => return Err(StreamError::Write(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(PipeError::Write(io::ErrorKind::WriteZero.into())),
                 Ok(n) => buf = &buf[n..],
                 Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => check().map_err(StreamError::Stop)?,
+                    io::ErrorKind::Interrupted => check().map_err(PipeError::Stop)?,
                     io::ErrorKind::WouldBlock => {
-                        check().map_err(StreamError::Stop)?;
-                        wait(file, PollFlags::OUT).map_err(StreamError::Write)?;
+                        check().map_err(PipeError::Stop)?;
+                        wait(file, PollFlags::OUT).map_err(PipeError::Write)?;
                     }
-                    _ => return Err(StreamError::Write(error)),
+                    _ => return Err(PipeError::Write(error)),
                 },
             }
         }

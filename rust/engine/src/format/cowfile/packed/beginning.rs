@@ -1,13 +1,11 @@
-//! The beginning of a stream, kept without its runs of zeros: most of a bitmap is zeros.
+//! The beginning of what is read, kept without its runs of zeros: most of a bitmap is zeros.
 
 use std::io::{self, Read};
 use std::ops::Range;
 
-use super::packed::read_up_to;
-
 const PAGE: u64 = 4096;
 
-/// So many bytes of a stream, or as many as it had.
+/// So many bytes, or as many as there were.
 pub(super) struct Beginning {
     /// `None`: zeros.
     pages: Vec<Option<Box<[u8]>>>,
@@ -78,4 +76,18 @@ impl Read for Reader<'_> {
         self.at += n as u64;
         Ok(n)
     }
+}
+
+/// Reads until `buf` is full or there is nothing left.
+pub(super) fn read_up_to(reader: &mut dyn Read, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match reader.read(&mut buf[done..]) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
