@@ -126,8 +126,12 @@ impl Device {
         }
     }
 
-    /// Tells all that wait for the medium that it is not coming back, until it is resumed.
+    /// Tells all that wait for the medium that it is not coming back, until it is resumed, and
+    /// all that wait for an image that is far away.
     pub fn give_up(&self) {
+        if let Some(storage) = self.storage.as_ref().filter(|_| !self.shares) {
+            storage.give_up();
+        }
         if let Ok(medium) = self.own_medium() {
             medium.give_up();
         }
@@ -139,6 +143,10 @@ impl Device {
     }
 
     fn own_medium(&self) -> Result<&Medium> {
+        if self.storage.is_some() {
+            let message = "the image lies on a server: there is no medium to take out";
+            return Err(Error::new(ErrorKind::InvalidInput, &self.image, message));
+        }
         self.medium.as_deref().filter(|_| !self.shares).ok_or_else(|| {
             let message = "the image is shared and cannot be suspended by itself";
             Error::new(ErrorKind::InvalidInput, &self.image, message)

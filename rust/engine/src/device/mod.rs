@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::image::Image;
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::{CowfileStatus, Overlay, SnapshotSummary};
+use crate::storage::Storage;
 use crate::{Error, ErrorKind, Layer, Result};
 
 use medium::Medium;
@@ -30,6 +31,8 @@ pub struct Device {
     top: Arc<dyn Layer>,
     /// Where the image's file can be exchanged; not for a base that was given open.
     medium: Option<Arc<Medium>>,
+    /// What the base was opened in, when that was no file by its path.
+    storage: Option<Arc<dyn Storage>>,
     /// The medium is another device's, which alone lets go of it.
     shares: bool,
 }

@@ -63,6 +63,26 @@ impl Device {
         Ok(device)
     }
 
+    /// Opens the image in `storage`, far away perhaps, with `cows` on top: see
+    /// [`open`](Self::open).
+    ///
+    /// # Errors
+    /// Those of opening the image and each cowfile.
+    pub fn open_storage(
+        storage: Arc<dyn Storage>,
+        cows: &[PathBuf],
+        options: &DeviceOptions,
+    ) -> Result<Device> {
+        let name = options.image_name.clone().unwrap_or_else(|| storage.name().to_string());
+        let base = open_base(storage.clone(), options)?;
+        let mut device = Device::on(name, base, cows, options)?;
+        if !cows.is_empty() {
+            device.tell_if_cut();
+        }
+        device.storage = Some(storage);
+        Ok(device)
+    }
+
     /// Another device on the same base, which alone can let go of its medium.
     ///
     /// # Errors
@@ -92,7 +112,8 @@ impl Device {
         }
         let top = base.clone().layer();
         let overlays = Vec::new();
-        let mut device = Device { image, base, overlays, top, medium: None, shares: false };
+        let (medium, storage, shares) = (None, None, false);
+        let mut device = Device { image, base, overlays, top, medium, storage, shares };
         for (i, cow) in cows.iter().enumerate() {
             let last = i + 1 == cows.len();
             let access =
@@ -185,7 +206,7 @@ pub(super) fn open_image(path: &Path) -> Result<FileStorage> {
 }
 
 /// The base in the file, or in the part of it that the options name.
-pub(super) fn open_base(file: Arc<Exchange>, options: &DeviceOptions) -> Result<Image> {
+pub(super) fn open_base(file: Arc<dyn Storage>, options: &DeviceOptions) -> Result<Image> {
     if options.image_ranges.is_empty() {
         return Image::open(file, &options.image);
     }

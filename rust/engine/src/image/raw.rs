@@ -84,6 +84,14 @@ impl Layer for RawImage {
         Ok(())
     }
 
+    fn prefetch(&self, offset: u64, length: u64) {
+        self.storage.expect(offset, length);
+    }
+
+    fn start(&self) {
+        self.storage.start();
+    }
+
     /// SHA-256 over the size, the first 64 KiB and 64 samples of 4 KiB evenly
     /// spaced to the end: quick on any size, and different for two images
     /// unless they are alike in all of these places.
@@ -91,17 +99,23 @@ impl Layer for RawImage {
         let mut hash = Sha256::new();
         hash.update(b"raw\0");
         hash.update(self.size.to_le_bytes());
+        let sample = |i: u64| {
+            let span = self.size - IDENTITY_HEAD - IDENTITY_SAMPLE;
+            // In 128 bits: for images larger than any that exist yet, the product passes 64.
+            let at = u128::from(span) * u128::from(i) / u128::from(IDENTITY_SAMPLES);
+            IDENTITY_HEAD + at as u64
+        };
+        let sampled = self.size > IDENTITY_HEAD + IDENTITY_SAMPLE;
+        if sampled {
+            // All at once from far away.
+            (1..=IDENTITY_SAMPLES).for_each(|i| self.storage.expect(sample(i), IDENTITY_SAMPLE));
+        }
         let mut bytes = vec![0; IDENTITY_HEAD.min(self.size) as usize];
         self.storage.read_exact_at(&mut bytes, 0).map_err(|error| self.failed(0, error))?;
         hash.update(&bytes);
         bytes.truncate(IDENTITY_SAMPLE as usize);
-        if self.size > IDENTITY_HEAD + IDENTITY_SAMPLE {
-            let span = self.size - IDENTITY_HEAD - IDENTITY_SAMPLE;
-            for i in 1..=IDENTITY_SAMPLES {
-                // In 128 bits: for images larger than any that exist yet, the product
-                // passes 64.
-                let at = u128::from(span) * u128::from(i) / u128::from(IDENTITY_SAMPLES);
-                let at = IDENTITY_HEAD + at as u64;
+        if sampled {
+            for at in (1..=IDENTITY_SAMPLES).map(sample) {
                 self.storage.read_exact_at(&mut bytes, at).map_err(|e| self.failed(at, e))?;
                 hash.update(&bytes);
             }

@@ -143,10 +143,65 @@ impl Decoder {
         result
     }
 
+    /// Gives the compressed bytes of a block to `decode`. Where these turn out to be wrong and
+    /// were kept of something far away, they are fetched once more, and `decode` gets those.
+    pub(super) fn with_right<T>(
+        &self,
+        location: BlockLocation,
+        mut decode: impl FnMut(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<T, BlockError> {
+        match self.with_compressed(location, &mut decode)? {
+            Err(_) if self.storage.renew(location.offset, location.length.into()) => {
+                Ok(self.with_compressed(location, decode)??)
+            }
+            decoded => Ok(decoded?),
+        }
+    }
+
+    /// A hint that the blocks `[first, end)` will be read soon.
+    pub(super) fn expect(&self, first: u64, end: u64) {
+        let (from, to) = self.span(first, end);
+        self.storage.expect(from, to - from);
+    }
+
+    /// Whether the blocks `[first, end)` can be read without waiting for what is far away.
+    pub(super) fn is_near(&self, first: u64, end: u64) -> bool {
+        let (from, to) = self.span(first, end);
+        self.storage.is_near(from, to - from)
+    }
+
+    /// Where the blocks `[first, end)` lie, those aside that share the bytes of others.
+    fn span(&self, first: u64, end: u64) -> (u64, u64) {
+        let from = self.location(first).offset;
+        (from, self.location(end - 1).end().max(from))
+    }
+
+    /// Whether blocks may have changed where they are kept.
+    pub(super) fn may_rot(&self) -> bool {
+        self.storage.may_rot()
+    }
+
+    /// Lets the storage use threads of its own.
+    pub(super) fn start(&self) {
+        self.storage.start();
+    }
+
     /// Reads a block's compressed bytes as they are; none for a block of zeros
     /// that is not stored.
     pub(crate) fn read_compressed(&self, block: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
         let location = self.location(block);
+        if self.storage.may_rot() && location.length > 0 {
+            let mut output = vec![0; self.block_size()];
+            let copied = self.with_right(location, |input| {
+                bytes.clear();
+                bytes.extend_from_slice(input);
+                self.decode(block, input, &mut output)
+            });
+            return copied.map_err(|error| match error {
+                BlockError::Io(error) => error,
+                BlockError::Decode(reason) => io::Error::other(reason.to_string()),
+            });
+        }
         bytes.resize(location.length as usize, 0);
         self.read(bytes, location.offset)
     }
@@ -165,8 +220,8 @@ impl Decoder {
     /// checked.
     pub(super) fn decode_prefix(&self, block: u64, prefix: &mut [u8]) -> Result<(), BlockError> {
         let location = self.location(block);
-        let decode = |input: &[u8]| zlib::decode_prefix(input, prefix);
-        match self.with_compressed(location, decode)?? {
+        let decode = |input: &[u8]| zlib::decode_prefix(input, &mut *prefix);
+        match self.with_right(location, decode)? {
             zlib::Prefix::GoesOn => Ok(()),
             // A block may end exactly where the prefix does; zlib-ng may use the room
             // behind what it writes in any way.
@@ -189,11 +244,7 @@ impl Decoder {
             return Ok(());
         }
         scratch.resize(self.block_size(), 0);
-        let checked =
-            match self.with_compressed(location, |input| self.decode(block, input, scratch)) {
-                Ok(decoded) => decoded.map_err(BlockError::from),
-                Err(error) => Err(error.into()),
-            };
+        let checked = self.with_right(location, |input| self.decode(block, input, scratch));
         checked.map_err(|error| BadBlock {
             block,
             offset: location.offset,

@@ -99,7 +99,7 @@ impl KnownBlocks {
     /// `Damaged` or `Io`.
     pub(super) fn load(&self, block: u64, output: &mut [u8]) -> Result<()> {
         let location = self.decoder.location(block);
-        let loaded = self.decoder.with_compressed(location, |input| {
+        let loaded = self.decoder.with_right(location, |input| {
             if !self.may_be_zeros(location) {
                 return self.decoder.decode(block, input, output).map(|()| Known::Data);
             }
@@ -109,11 +109,7 @@ impl KnownBlocks {
             }
             self.decode_candidate(block, input, output)
         });
-        let known = match loaded {
-            Ok(Ok(known)) => known,
-            Ok(Err(error)) => return Err(self.failed(block, error.into())),
-            Err(error) => return Err(self.failed(block, error.into())),
-        };
+        let known = loaded.map_err(|error| self.failed(block, error))?;
         self.states.set(block, known);
         Ok(())
     }

@@ -122,4 +122,32 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn reopen_read_only(&self) -> io::Result<()> {
         Ok(())
     }
+
+    /// Lets storage that is far away use threads of its own from now on. Must not be called
+    /// before the process forks.
+    fn start(&self) {}
+
+    /// A hint that a range will be read soon: storage that is far away begins to fetch it.
+    /// Returns at once.
+    fn expect(&self, _offset: u64, _length: u64) {}
+
+    /// Whether a range can be read without waiting for what is far away.
+    fn is_near(&self, _offset: u64, _length: u64) -> bool {
+        true
+    }
+
+    /// Whether what it keeps of something far away may have changed in its place: what has a
+    /// checksum is compared with that before it is used.
+    fn may_rot(&self) -> bool {
+        false
+    }
+
+    /// Throws away what is kept of a range that was found to be wrong. `true`: it was kept, and
+    /// the next read fetches it anew.
+    fn renew(&self, _offset: u64, _length: u64) -> bool {
+        false
+    }
+
+    /// Fails the reads that wait for what is far away, from now on: the device is closing.
+    fn give_up(&self) {}
 }

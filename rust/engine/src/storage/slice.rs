@@ -46,6 +46,16 @@ impl Slice {
         let first = self.pieces.partition_point(|(start, _, length)| start + length <= offset);
         &self.pieces[first..]
     }
+
+    /// Where a range lies in `inner`, piece by piece: offsets and lengths.
+    fn within(&self, offset: u64, length: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let end = self.len.min(offset.saturating_add(length));
+        let inside = self.from(offset).iter().take_while(move |(start, ..)| *start < end);
+        inside.map(move |&(start, inner, length)| {
+            let from = offset.max(start);
+            (inner + (from - start), end.min(start + length) - from)
+        })
+    }
 }
 
 impl Storage for Slice {
@@ -113,6 +123,31 @@ impl Storage for Slice {
     fn allocated(&self) -> io::Result<u64> {
         Ok(self.len)
     }
+
+    fn start(&self) {
+        self.inner.start();
+    }
+
+    fn expect(&self, offset: u64, length: u64) {
+        self.within(offset, length).for_each(|(at, length)| self.inner.expect(at, length));
+    }
+
+    fn is_near(&self, offset: u64, length: u64) -> bool {
+        self.within(offset, length).all(|(at, length)| self.inner.is_near(at, length))
+    }
+
+    fn may_rot(&self) -> bool {
+        self.inner.may_rot()
+    }
+
+    fn renew(&self, offset: u64, length: u64) -> bool {
+        let renew = |(at, length)| self.inner.renew(at, length);
+        self.within(offset, length).fold(false, |renewed, piece| renew(piece) | renewed)
+    }
+
+    fn give_up(&self) {
+        self.inner.give_up();
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +193,18 @@ mod tests {
         for (from, hole) in [(0, K), (K, K), (3 * K, 5 * K), (4 * K + 1, 5 * K), (9 * K, 9 * K)] {
             assert_eq!(slice.next_hole(from).unwrap(), hole, "{from}");
         }
+    }
+
+    #[test]
+    fn a_range_is_known_piece_by_piece() {
+        let outer = Arc::new(MemoryStorage::new("outer", u64::MAX));
+        outer.write_all_at(b"0123456789abcdefghij", 0).unwrap();
+        let slice = Slice::new(outer, "s".into(), &[(10, 3), (0, 2), (18, 2)]).unwrap();
+        let within = |offset, length| slice.within(offset, length).collect::<Vec<_>>();
+        assert_eq!(within(0, 7), [(10, 3), (0, 2), (18, 2)]);
+        assert_eq!(within(2, 2), [(12, 1), (0, 1)]);
+        assert_eq!(within(4, u64::MAX), [(1, 1), (18, 2)]);
+        assert_eq!(within(7, 1), []);
     }
 
     #[test]

@@ -45,8 +45,10 @@ impl BlockReader {
         let step = self.readahead.follow(block, block + 1);
         let again = self.history.note(block);
         let admission = if again || step.sequential { Admission::Kept } else { Admission::Once };
+        let checked = self.blocks.state(block) == Known::Data;
+        let a_part = |end| !step.sequential && self.worth_a_part(location, end, again, checked);
         let entry = match part {
-            Part::UpTo(end) if !step.sequential && self.worth_a_part(location, end, again) => {
+            Part::UpTo(end) if a_part(end) => {
                 let data = self.load_part(block, location, end)?;
                 if self.blocks.state(block) == Known::Nothing {
                     self.check_later(block);
@@ -59,8 +61,14 @@ impl BlockReader {
     }
 
     /// Whether to decode only the part that is wanted now, given whether the block was
-    /// wanted before.
-    fn worth_a_part(&self, location: BlockLocation, end: usize, again: bool) -> bool {
+    /// wanted before, and whether it was checked.
+    fn worth_a_part(
+        &self,
+        location: BlockLocation,
+        end: usize,
+        again: bool,
+        checked: bool,
+    ) -> bool {
         let block_size = self.block_size();
         if again && block_size <= LARGEST_WITHOUT_STATE {
             return false;
@@ -68,6 +76,8 @@ impl BlockReader {
         let (parts, whole) = WORTHWHILE;
         !self.strict
             && location.codec == Codec::Zlib
+            // What may have changed where it is kept is checked whole, once.
+            && (checked || !self.blocks.decoder().may_rot())
             // A small stream is mostly long runs, and takes almost no time to decode.
             && !self.blocks.may_be_zeros(location)
             && end.next_multiple_of(PREFIX_STEP) * whole <= block_size * parts
@@ -134,6 +144,11 @@ impl LoadAhead for BlockReader {
         let known = self.blocks.state(block);
         let stored = self.blocks.decoder().location(block).length > 0;
         if !stored || matches!(known, Known::Zero | Known::Damaged) {
+            return;
+        }
+        // A worker that waited for what is far away would be missing to readers of what is here.
+        if !self.blocks.decoder().is_near(block, block + 1) {
+            self.blocks.decoder().expect(block, block + 1);
             return;
         }
         let _busy = self.workers.enter();

@@ -84,6 +84,7 @@ impl BlockReader {
     /// Lets threads be used from now on.
     pub(crate) fn start(&self) {
         self.workers.start();
+        self.blocks.decoder().start();
     }
 
     /// Fills `buf` from `offset` on, within the image.

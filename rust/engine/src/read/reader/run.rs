@@ -24,9 +24,14 @@ impl BlockReader {
         let block_size = self.block_size();
         let count = buf.len() / block_size;
         let step = self.readahead.follow(first, first + count as u64);
+        let end = first + count as u64;
+        let near = self.blocks.decoder().is_near(first, end);
+        if !near {
+            self.blocks.decoder().expect(first, end);
+        }
         let helpers = self.workers.spare().saturating_sub(1).min(count / 2);
         let blocks = (first..).zip(buf.chunks_exact_mut(block_size));
-        let shared = helpers > 0 && count >= WORTH_SHARING && !step.sequential;
+        let shared = helpers > 0 && count >= WORTH_SHARING && !step.sequential && near;
         match shared.then(|| self.workers.pool()).flatten() {
             Some(pool) => self.share(pool, helpers, blocks.collect()),
             None => {

@@ -1,5 +1,7 @@
 //! Media that fail for a moment, and checks that could not be made at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::medium::Medium;
 use super::*;
 
@@ -59,6 +61,86 @@ fn a_block_that_was_pushed_out_of_the_queue_is_checked_by_its_next_reader() {
         }
     }
     assert_eq!(read(&image, BLOCK).unwrap_err().kind(), ErrorKind::Damaged);
+}
+
+#[test]
+fn what_has_rotted_where_it_is_kept_is_fetched_anew_once() {
+    const BLOCK: usize = 256 << 10;
+    let (built, bytes) = zlib_image(BLOCK, 4);
+    let end = open(&built).unwrap().location(1).end() as usize;
+    let mut rotten = built.clone();
+    rotten[end - 1] ^= 1;
+    let opened = || {
+        let (kept, origin) = (storage(&rotten), storage(&built));
+        let storage = Arc::new(Rotten { kept, origin, renewed: AtomicUsize::new(0) });
+        (CloopImage::open(storage.clone(), &ImageOptions::default()).unwrap(), storage)
+    };
+    for started in [false, true] {
+        let (image, storage) = opened();
+        if started {
+            image.start();
+        }
+        // A part of a block, whose checksum is at its end.
+        assert_eq!(read(&image, BLOCK + 5).unwrap(), bytes[BLOCK + 5..][..100]);
+        let mut all = vec![0; bytes.len()];
+        image.read_at(&mut all, 0).unwrap();
+        assert!(all == bytes);
+        assert_eq!(storage.renewed.load(Ordering::SeqCst), 1);
+    }
+    let (image, storage) = opened();
+    let mut compressed = Vec::new();
+    image.read_compressed(1, &mut compressed).unwrap();
+    assert!(compressed == built[image.location(1).offset as usize..end]);
+    image.check_block(1, &mut Vec::new()).unwrap();
+    assert_eq!(storage.renewed.load(Ordering::SeqCst), 1);
+}
+
+/// Storage that keeps a rotten copy until it is told to fetch another one.
+#[derive(Debug)]
+struct Rotten {
+    kept: Arc<dyn Storage>,
+    origin: Arc<dyn Storage>,
+    renewed: AtomicUsize,
+}
+
+impl Storage for Rotten {
+    fn name(&self) -> &str {
+        "rotten"
+    }
+    fn len(&self) -> std::io::Result<u64> {
+        self.origin.len()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.kept.read_at(buf, offset)
+    }
+    fn write_all_at(&self, _buf: &[u8], _offset: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn punch_hole(&self, _offset: u64, _length: u64) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn sync(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn next_data(&self, offset: u64) -> std::io::Result<Option<u64>> {
+        self.origin.next_data(offset)
+    }
+    fn next_hole(&self, offset: u64) -> std::io::Result<u64> {
+        self.origin.next_hole(offset)
+    }
+    fn allocated(&self) -> std::io::Result<u64> {
+        self.origin.allocated()
+    }
+    fn may_rot(&self) -> bool {
+        true
+    }
+    fn renew(&self, offset: u64, length: u64) -> bool {
+        let mut bytes = vec![0; length as usize];
+        self.origin.read_exact_at(&mut bytes, offset).unwrap();
+        self.kept.write_all_at(&bytes, offset).unwrap();
+        self.renewed.fetch_add(1, Ordering::SeqCst);
+        true
+    }
 }
 
 #[test]
