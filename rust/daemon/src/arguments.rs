@@ -93,7 +93,10 @@ fn parameter_name(word: &[u8]) -> Option<usize> {
 
 fn help() -> String {
     let parameters = HELP.to_string_lossy();
-    format!("usage: cowcloopd {} [--syslog] key=value...\n\n{parameters}", Wanted::NAMES)
+    format!(
+        "usage: cowcloopd {} [--syslog] key=value...\n       cowcloopd remove DEVICE\n\n{parameters}",
+        Wanted::NAMES
+    )
 }
 
 #[cfg(test)]

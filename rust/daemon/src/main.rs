@@ -13,9 +13,11 @@ mod arguments;
 #[allow(unsafe_code)]
 mod descriptors;
 mod doors;
+mod memory;
 mod report;
 mod run;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cowcloop_engine::remedy::word;
@@ -26,29 +28,38 @@ use crate::report::TOLD;
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
+/// Instead of a door: a device that a server has left behind is removed.
+const REMOVE: &str = "remove";
 
 fn main() -> ExitCode {
     forward(&TOLD);
     // The command line shows the server's lines to its user.
     word(command);
-    let arguments = match Arguments::read(std::env::args_os().skip(1)) {
-        Ok(arguments) => arguments,
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [command, device] = &words[..] {
+        if command == REMOVE {
+            return told(guard(|| doors::remove(device)));
+        }
+    }
+    match Arguments::read(words) {
+        Ok(arguments) => told(guard(|| run::run(arguments))),
         Err(Refusal::Help(text)) => {
             println!("{text}");
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
         Err(Refusal::Usage(line)) => {
             TOLD.tell(Event::Error { text: &line });
-            return ExitCode::from(USAGE);
+            ExitCode::from(USAGE)
         }
-    };
-    match guard(|| run::run(arguments)) {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(line)) => {
-            TOLD.tell(Event::Error { text: &line });
-            ExitCode::FAILURE
-        }
-        // The panic was reported.
-        None => ExitCode::FAILURE,
     }
+}
+
+/// The exit code; `None` stands for a panic, which was reported.
+fn told(done: Option<Result<(), String>>) -> ExitCode {
+    match done {
+        Some(Ok(())) => return ExitCode::SUCCESS,
+        Some(Err(line)) => TOLD.tell(Event::Error { text: &line }),
+        None => {}
+    }
+    ExitCode::FAILURE
 }

@@ -7,10 +7,12 @@ use cowcloop_server::{reason, Event, Events, Server, Service};
 
 use crate::arguments::Arguments;
 use crate::descriptors;
+use crate::memory;
 use crate::report::TOLD;
 
 /// Serves the device until it ends, and closes it. The error is a line for the user.
 pub fn run(arguments: Arguments) -> Result<(), String> {
+    memory::stay_clear_of_our_own_device();
     let lifeline = arguments.parameters.lifeline.map(take_lifeline).transpose()?;
     let mut options = arguments.parameters.server_options()?;
     options.waiting = options.waiting.or(Some(arguments.door.waiting()));

@@ -53,6 +53,11 @@ impl Connection {
         self.export.size()
     }
 
+    /// Reads of whole blocks of this many bytes, at multiples of it, cost least.
+    pub fn read_unit(&self) -> u64 {
+        self.export.reader().base().read_unit()
+    }
+
     /// Whether the client may write.
     pub fn writable(&self) -> bool {
         self.writable

@@ -1,6 +1,7 @@
 //! The ways from the kernel to a device, one folder each.
 
 mod fuse;
+mod ublk;
 
 use std::ffi::OsStr;
 
@@ -23,16 +24,19 @@ pub trait Door {
 pub enum Wanted {
     /// A file of a FUSE file system.
     Fuse(fuse::Arguments),
+    /// A block device, by the kernel's driver ublk.
+    Ublk(ublk::Arguments),
 }
 
 impl Wanted {
     /// The doors and their arguments, for users.
-    pub const NAMES: &str = "fuse DIR";
+    pub const NAMES: &str = "fuse DIR|ublk [DEVICE]";
 
     /// The door of this name, without arguments yet. The error is a line for the user.
     pub fn named(name: &str) -> Result<Wanted, String> {
         match name {
             "fuse" => Ok(Wanted::Fuse(fuse::Arguments::default())),
+            "ublk" => Ok(Wanted::Ublk(ublk::Arguments::default())),
             _ => Err(format!("{name}: no such door; there is {}", Self::NAMES)),
         }
     }
@@ -41,6 +45,7 @@ impl Wanted {
     pub fn take(&mut self, word: &OsStr) -> Result<(), String> {
         match self {
             Wanted::Fuse(arguments) => arguments.take(word),
+            Wanted::Ublk(arguments) => arguments.take(word),
         }
     }
 
@@ -48,6 +53,7 @@ impl Wanted {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Wanted::Fuse(arguments) => arguments.check(),
+            Wanted::Ublk(_) => Ok(()),
         }
     }
 
@@ -55,6 +61,7 @@ impl Wanted {
     pub fn waiting(&self) -> usize {
         match self {
             Wanted::Fuse(_) => fuse::WAITING,
+            Wanted::Ublk(_) => ublk::most_requests(),
         }
     }
 
@@ -62,6 +69,13 @@ impl Wanted {
     pub fn open(&self, connection: Connection) -> Result<Box<dyn Door>, String> {
         match self {
             Wanted::Fuse(arguments) => Ok(Box::new(fuse::Fuse::open(arguments, connection)?)),
+            Wanted::Ublk(arguments) => Ok(Box::new(ublk::Ublk::open(arguments, connection)?)),
         }
     }
+}
+
+/// Removes a device that a server has left behind, with what the kernel holds for it. The error
+/// is a line for the user.
+pub fn remove(device: &OsStr) -> Result<(), String> {
+    ublk::remove(device)
 }

@@ -1,0 +1,53 @@
+//! The files of a device below `/dev`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Where /dev is not the kernel's own, a program makes its files a moment later.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// From `include/uapi/linux/fs.h`: write back what is in memory, of a file system on it too.
+const BLKFLSBUF: libc::Ioctl = 0x1261;
+
+/// The file by which a device's server is reached.
+pub fn control_file(id: u32) -> PathBuf {
+    format!("/dev/ublkc{id}").into()
+}
+
+/// The block device.
+pub fn block_device(id: u32) -> PathBuf {
+    format!("/dev/ublkb{id}").into()
+}
+
+/// Opens a file as soon as it is there.
+pub fn open(path: &Path, write: bool) -> io::Result<File> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match OpenOptions::new().read(true).write(write).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < end => {
+                sleep(PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Writes back what the kernel holds in memory for a block device.
+pub fn write_back(path: &Path) -> io::Result<()> {
+    let device = File::open(path)?;
+    // SAFETY: the request takes no argument.
+    if unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF, 0) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // It is root's request; a file system is then left to the kernel.
+        Some(libc::EACCES | libc::EPERM) => device.sync_all(),
+        _ => Err(error),
+    }
+}
