@@ -19,7 +19,8 @@ from support.guest.kernel import kernel
 from support.guest.packages import SUITE, cache, fetch, unpack
 from support.images import once
 
-_MEMORY_MIB = 1024
+#: Memory of the machine, unless a test wants another amount.
+MEMORY_MIB = 1024
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def boot(
     drives: Sequence[Drive] = (),
     append: str = "",
     timeout: float = 120,
+    memory: int = MEMORY_MIB,
 ) -> Machine:
     """Run a machine until it switches itself off or reboots, or the test fails after `timeout`.
 
@@ -53,7 +55,7 @@ def boot(
         console, results = Path(folder, "console"), Path(folder, "results")
         command = [
             *_emulator(),
-            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(_MEMORY_MIB)),
+            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
             *("-display", "none", "-nodefaults", "-nic", "none", "-no-reboot"),
             *("-chardev", f"file,id=c,path={console}", "-serial", "chardev:c"),
             *("-chardev", f"file,id=r,path={results}", "-serial", "chardev:r"),

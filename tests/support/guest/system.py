@@ -14,7 +14,7 @@ from cowcloop.server.command import plugin_path
 
 from support.guest.initramfs import Initramfs
 from support.guest.kernel import kernel
-from support.guest.machine import Drive, Machine, boot
+from support.guest.machine import MEMORY_MIB, Drive, Machine, boot
 from support.guest.packages import SUITE, cache, call, fetch, mirror, unpack
 from support.images import once
 from support.programs import missing, program
@@ -22,6 +22,7 @@ from support.programs import missing, program
 _PACKAGES = (
     *("systemd", "systemd-sysv", "udev", "kmod", "dbus", "dbus-user-session", "libpam-systemd"),
     *("mount", "fuse3", "e2fsprogs", "dosfstools", "libnbd-bin", "nbd-client", "nbdkit", "python3"),
+    "genisoimage",
 )
 _SIZE = "900M"
 
@@ -83,7 +84,20 @@ mount -t ext4 /dev/vda /root
 mount -t ext4 /dev/vdb /root/payload
 mount -t ext4 /dev/vdc /root/data
 mount --move /dev /root/dev
-exec switch_root /root /sbin/init
+exec switch_root /root {init}
+"""
+
+# Without systemd the scenario itself is all that there is, which saves a minute.
+_ALONE = """\
+export PATH=/usr/local/bin:/usr/bin:/usr/sbin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+modprobe -a nbd fuse loop
+python3 /payload/scenario.py >/dev/ttyS1
+sync
+systemctl poweroff -ff
 """
 
 
@@ -107,17 +121,27 @@ class Payload:
                 shutil.copy(place, python)
         unpack(fetch(_FUSE2FS_SUITE, _FUSE2FS, alone=True), folder / "fuse2fs")
 
-    def run(self, scenario: str, data: Path, *, timeout: float) -> Machine:
+    def run(
+        self,
+        scenario: str,
+        data: Path,
+        *,
+        timeout: float,
+        systemd: bool = True,
+        memory: int = MEMORY_MIB,
+    ) -> Machine:
         """Boot the system, which runs a Python script, until it switches itself off or reboots.
 
         `data` is an ext4 disk, mounted on /data, that keeps what is written to it.
         """
         (self.folder / "scenario.py").write_text(scenario)
+        (self.folder / "init").write_text(_ALONE)
         disk = self.folder.with_name("payload.img")
         _make_ext4(self.folder, disk, "128M")
-        archive = Initramfs().save(self.folder.with_name("initramfs"), _SWITCH, ("virtio_blk",))
+        script = _SWITCH.format(init="/sbin/init" if systemd else "/bin/sh -e /payload/init")
+        archive = Initramfs().save(self.folder.with_name("initramfs"), script, ("virtio_blk",))
         drives = (Drive(system_image()), Drive(disk), Drive(data, scratch=False))
-        return boot(archive, drives=drives, timeout=timeout)
+        return boot(archive, drives=drives, timeout=timeout, memory=memory)
 
 
 def system_image() -> Path:
