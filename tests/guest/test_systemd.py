@@ -15,9 +15,9 @@ from support.programs import ROOT, cowcloop, program, run
 SCENARIO = Path(__file__).with_name("scenario_reboot.py")
 
 # Seconds: an emulated machine among other tests. The first time, its disk is made before.
-_PATIENCE = 400
+_PATIENCE = 900
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 class Done:
