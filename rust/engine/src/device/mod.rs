@@ -1,6 +1,7 @@
 //! The device: a base, the cowfiles on it, and every request that a block
 //! device answers.
 
+mod kept;
 mod medium;
 mod open;
 
@@ -16,6 +17,7 @@ use crate::storage::Storage;
 use crate::{Error, ErrorKind, Layer, Result};
 
 use medium::Medium;
+pub use kept::KeptOptions;
 pub use open::{part_of, DeviceOptions, Prepare, MEMORY};
 
 /// A block device: any number of threads may call any method at any time.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::kept::KeptOptions;
 use super::medium::Medium;
 use super::Device;
 use crate::format::cowfile::head::MAPUNIT;
@@ -41,6 +42,8 @@ pub struct DeviceOptions {
     pub device_size: Option<u64>,
     /// Bytes that the last cowfile may take on its medium; writes beyond fail with `NoSpace`.
     pub cow_limit: Option<u64>,
+    /// What was acknowledged, and not flushed, is to be there for a server that takes over.
+    pub kept: Option<KeptOptions>,
 }
 
 impl Device {
@@ -119,7 +122,13 @@ impl Device {
             let access =
                 if last && !options.read_only { Access::Writable } else { Access::ReadOnly };
             let storage = device.open_cow(cow, access, last, options)?;
-            let overlay = Arc::new(Overlay::open(storage, device.top.clone(), access)?);
+            let kept = options.kept.as_ref().filter(|_| last && !in_memory(cow));
+            let keeping = match access {
+                Access::Writable => kept.map(KeptOptions::open).transpose()?,
+                Access::ReadOnly => None,
+            };
+            let overlay = Overlay::open_kept(storage, device.top.clone(), access, keeping)?;
+            let overlay = Arc::new(overlay);
             if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
                 log::warn!(
                     "{}: its device keeps its {} bytes; {}",

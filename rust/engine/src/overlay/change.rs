@@ -40,7 +40,7 @@ impl Cowfile {
     }
 
     /// Before the first change: marks the head as in use, durably.
-    fn put_in_use(&self) -> Result<()> {
+    pub(super) fn put_in_use(&self) -> Result<()> {
         if self.in_use.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -48,12 +48,19 @@ impl Cowfile {
         if self.in_use.load(Ordering::Acquire) {
             return Ok(());
         }
-        let mark = match &head.0.mark {
-            Some(mark) => mark.clone(),
-            None => Mark::new(self.base.0, self.base.1)?,
+        let next = || match &head.0.mark {
+            Some(mark) => mark.clone().changed(),
+            None => Mark::new(self.base.0, self.base.1)?.changed(),
         };
-        let next = head.0.in_use(mark.changed()?);
+        let mark = match &self.kept {
+            Some(kept) => kept.bind(&head.0, next)?,
+            None => next()?,
+        };
+        let next = head.0.in_use(mark);
         self.write_head(&mut head, next)?;
+        if let Some(kept) = &self.kept {
+            kept.bound();
+        }
         self.in_use.store(true, Ordering::Release);
         Ok(())
     }
@@ -128,8 +135,21 @@ impl Change<'_> {
     }
 
     /// Makes blocks live in the cowfile, once their data is in it.
-    pub fn set(&self, first: u64, length: u64) {
-        self.cow.bitmap.set(first, length);
+    ///
+    /// # Errors
+    /// Those of a flush: without room to keep a bit, it is on the medium when this returns.
+    pub fn set(&self, first: u64, length: u64) -> Result<()> {
+        let cow = self.cow;
+        let Some(kept) = &cow.kept else {
+            cow.bitmap.set(first, length);
+            return Ok(());
+        };
+        let Err(error) = kept.set(&cow.bitmap, first, length) else { return Ok(()) };
+        kept.tell(error);
+        cow.bitmap.set(first, length);
+        // The flush shall not take it for one that has nothing to do.
+        cow.changes.fetch_add(1, Ordering::AcqRel);
+        cow.flush()
     }
 }
 

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::group_commit::GroupCommit;
 use super::health::Health;
+use super::kept::{Kept, KeptStatus};
 use super::quota::Quota;
 use super::range_lock::RangeLocks;
 use super::snapshot::Snapshot;
@@ -63,6 +64,8 @@ pub struct Cowfile {
     pub(super) doffset: u64,
     pub(super) blocks: u64,
     pub(super) bitmap: Bitmap,
+    /// Where its bits are kept for a server that takes over.
+    pub(super) kept: Option<Kept>,
     /// The file is at least so long, or will be after the next sync.
     pub(super) length: AtomicU64,
     pub(super) ranges: RangeLocks,
@@ -121,6 +124,9 @@ impl Cowfile {
     /// See [`Storage::abandon`].
     pub fn abandon(&self) {
         self.storage.abandon();
+        if let Some(kept) = &self.kept {
+            kept.abandon();
+        }
     }
 
     /// Its name in messages.
@@ -184,6 +190,7 @@ impl Cowfile {
             base_reads: self.counters.base_reads.load(Ordering::Relaxed),
             base_read_bytes: self.counters.base_read_bytes.load(Ordering::Relaxed),
             failures: self.health.failures(),
+            kept: self.kept.as_ref().map(Kept::status),
         }
     }
 
@@ -283,4 +290,7 @@ pub struct CowfileStatus {
     pub base_read_bytes: u64,
     /// Writes, zeros, discards and flushes that have failed.
     pub failures: u64,
+    /// What is kept of it for a server that takes over, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptStatus>,
 }

@@ -32,6 +32,9 @@ impl Cowfile {
             return Ok(());
         }
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        // What another server has left is about to become durable as it is shown here: bits that
+        // were kept for the state before must not join it later.
+        self.put_in_use()?;
         // The pages are copied before the data is synced: a bit that is set
         // later may belong to data that this sync does not cover.
         let pages = self.bitmap.take_changed();
@@ -108,6 +111,9 @@ impl Cowfile {
             self.write_head(&mut head, next)?;
         }
         self.state.store(state as u8, Ordering::Release);
+        if let Some(kept) = &self.kept {
+            kept.void();
+        }
         Ok(())
     }
 
@@ -127,6 +133,10 @@ impl Cowfile {
     /// Syncs; a failure leaves the state of the medium unknown, for good.
     fn sync(&self) -> Result<()> {
         self.storage.sync().map_err(|error| {
+            // First: a server that takes over must not show what may have been lost.
+            if let Some(kept) = &self.kept {
+                kept.give_up();
+            }
             let error = Error::io(
                 self.name(),
                 "sync failed; writes are refused until the device is detached and attached again",

@@ -5,6 +5,7 @@ mod cowfile;
 mod flush;
 mod group_commit;
 mod health;
+mod kept;
 mod open;
 mod quota;
 mod range_lock;
@@ -21,6 +22,7 @@ use crate::{Layer, Result};
 
 use change::Change;
 pub use cowfile::{Cowfile, CowfileStatus};
+pub use kept::{Keeping, KeptStatus};
 pub use snapshot::{copy, SnapshotSummary};
 
 /// Bytes of a discard that are handled under one lock.
@@ -50,7 +52,20 @@ impl Overlay {
         lower: Arc<dyn Layer>,
         access: Access,
     ) -> Result<Overlay> {
-        let cow = Cowfile::open(storage, &*lower, access)?;
+        Overlay::open_kept(storage, lower, access, None)
+    }
+
+    /// The same, whose bits are kept for a server that takes over, unless it is read-only.
+    ///
+    /// # Errors
+    /// Those of [`Cowfile::open`].
+    pub fn open_kept(
+        storage: Arc<dyn Storage>,
+        lower: Arc<dyn Layer>,
+        access: Access,
+        keeping: Option<Keeping>,
+    ) -> Result<Overlay> {
+        let cow = Cowfile::open(storage, &*lower, access, keeping)?;
         Ok(Overlay { lower, cow })
     }
 
@@ -89,7 +104,7 @@ impl Overlay {
         if at < stop {
             change.write(&buf[(at - offset) as usize..(stop - offset) as usize], at)?;
             let block = at / MAPUNIT;
-            change.set(block, stop.div_ceil(MAPUNIT) - block);
+            change.set(block, stop.div_ceil(MAPUNIT) - block)?;
         }
         Ok(())
     }
@@ -103,8 +118,7 @@ impl Overlay {
         self.read_lower(&mut whole, start, |lower, buf, at| lower.read_checked(buf, at))?;
         whole[(offset - start) as usize..][..bytes.len()].copy_from_slice(bytes);
         change.write(&whole, start)?;
-        change.set(block, 1);
-        Ok(())
+        change.set(block, 1)
     }
 
     /// Makes a range read as zeros: holes in the cowfile, or nothing at all
@@ -152,7 +166,7 @@ impl Overlay {
         let change = self.cow.change(first, end)?;
         for (start, length) in self.not_yet_zero(first, end)? {
             change.zero(start, length, fast)?;
-            change.set(start, length);
+            change.set(start, length)?;
         }
         Ok(())
     }

@@ -8,9 +8,10 @@ use parking_lot::{Mutex, RwLock};
 use super::cowfile::{Counters, Cowfile, State};
 use super::group_commit::GroupCommit;
 use super::health::Health;
+use super::kept::{Keeping, Kept};
 use super::range_lock::RangeLocks;
 use crate::format::cowfile::head::{MAPUNIT, VERSION_OPEN};
-use crate::format::cowfile::{check_length, Access, AtRest};
+use crate::format::cowfile::{check_length, read_head, settle, Access, AtRest};
 use crate::storage::Storage;
 use crate::{Error, Layer, Result};
 
@@ -23,8 +24,21 @@ impl Cowfile {
     /// driver's; `Mismatch` for one of another base; `Dirty` when the original driver did
     /// not close it, or a merge of it was interrupted; `Damaged` when head, bitmap and
     /// length contradict each other; `Io` when it was left in use and its last writes did
-    /// not reach its medium; and those of reading the base.
-    pub fn open(storage: Arc<dyn Storage>, base: &dyn Layer, access: Access) -> Result<Cowfile> {
+    /// not reach its medium; those of the kept file; and those of reading the base.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        base: &dyn Layer,
+        access: Access,
+        keeping: Option<Keeping>,
+    ) -> Result<Cowfile> {
+        let kept = keeping.filter(|_| access == Access::Writable);
+        let kept = kept.map(|keeping| Kept::look(keeping, &*storage)).transpose()?;
+        if let Some(kept) = &kept {
+            // Kept bits stand for what was written: where that may be lost, they do for nothing.
+            if read_head(&*storage)?.0.version == VERSION_OPEN {
+                settle::sync(&*storage, access).inspect_err(|_| kept.not_settled())?;
+            }
+        }
         let cow = AtRest::check(storage, access)?;
         cow.refuse_merging()?;
         let identity = cow.belongs_to(base)?;
@@ -36,23 +50,28 @@ impl Cowfile {
             Access::ReadOnly => State::ReadOnly,
             Access::Writable => State::Writable,
         };
+        let length = storage
+            .len()
+            .map_err(|error| Error::io(storage.name(), "cannot read the length", error))?;
+        if let Some(kept) = &kept {
+            kept.take_over(&head, &bitmap, length)?;
+        }
         // Where the cache could not be emptied, the medium may lack a bit that is set here,
         // and a length that is seen: the first flush writes all bits.
         let inherited = head.version == VERSION_OPEN;
-        let length = if inherited {
-            head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT)
-        } else {
-            storage
-                .len()
-                .map_err(|error| Error::io(storage.name(), "cannot read the length", error))?
-        };
         if inherited && access == Access::Writable {
             bitmap.mark_all_changed();
         }
+        let length = if inherited {
+            head.doffset + bitmap.last().map_or(0, |last| (last + 1) * MAPUNIT)
+        } else {
+            length
+        };
         let cow = Cowfile {
             doffset: head.doffset,
             blocks: head.rdoblocks,
             bitmap,
+            kept,
             length: AtomicU64::new(length),
             ranges: RangeLocks::default(),
             head: Mutex::new((head, sector)),

@@ -101,6 +101,10 @@ impl Storage for Exchange {
         self.with(FileStorage::has_name)
     }
 
+    fn file_id(&self) -> io::Result<Option<(u64, u64)>> {
+        self.with(FileStorage::file_id)
+    }
+
     fn share_blocks_with(&self, target: &FileStorage) -> io::Result<()> {
         self.with(|file| file.share_blocks_with(target))
     }

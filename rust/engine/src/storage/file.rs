@@ -90,12 +90,6 @@ impl FileStorage {
         let free = |file| rustix::fs::flock(file, operation) != Err(Errno::WOULDBLOCK);
         Ok(beneath.iter().all(free))
     }
-
-    /// Device and inode number: the same for two paths of one file.
-    pub(crate) fn file_id(&self) -> io::Result<(u64, u64)> {
-        let metadata = self.file.metadata()?;
-        Ok((metadata.dev(), metadata.ino()))
-    }
 }
 
 impl Storage for FileStorage {
@@ -198,6 +192,11 @@ impl Storage for FileStorage {
 
     fn has_name(&self) -> io::Result<bool> {
         Ok(self.file.metadata()?.nlink() > 0)
+    }
+
+    fn file_id(&self) -> io::Result<Option<(u64, u64)>> {
+        let metadata = self.file.metadata()?;
+        Ok(Some((metadata.dev(), metadata.ino())))
     }
 
     fn share_blocks_with(&self, target: &FileStorage) -> io::Result<()> {

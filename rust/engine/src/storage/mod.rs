@@ -106,6 +106,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(true)
     }
 
+    /// Device and inode number, the same for two paths of one file; `None` of what is no file.
+    fn file_id(&self) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     /// Makes the file `target` share all of this one's blocks.
     ///
     /// # Errors

@@ -78,6 +78,10 @@ impl Storage for Rounded {
         self.inner.has_name()
     }
 
+    fn file_id(&self) -> io::Result<Option<(u64, u64)>> {
+        self.inner.file_id()
+    }
+
     fn share_blocks_with(&self, target: &FileStorage) -> io::Result<()> {
         self.inner.share_blocks_with(target)
     }

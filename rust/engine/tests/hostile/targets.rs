@@ -123,7 +123,8 @@ pub fn codec(data: &[u8]) {
 pub fn cowfile(data: &[u8]) {
     let mut data = data.to_vec();
     let Some(sector) = data.first_chunk_mut::<HEAD_SECTOR>() else {
-        assert!(Cowfile::open(storage(&data), &Base(1024, [0; 32]), Access::Writable).is_err());
+        let opened = Cowfile::open(storage(&data), &Base(1024, [0; 32]), Access::Writable, None);
+        assert!(opened.is_err());
         return;
     };
     // No fuzzer guesses a checksum: a mark that begins as one gets the right one.

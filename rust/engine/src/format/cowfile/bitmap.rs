@@ -214,6 +214,33 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits of another bitmap of the same size, as [`set`](Self::set) does; how many of
+    /// them were not set before.
+    pub fn join(&self, other: &Bitmap) -> u64 {
+        let before = self.count();
+        other.runs().for_each(|(block, length)| self.set(block, length));
+        self.count() - before
+    }
+
+    /// The words of the file that hold the bits of `length` blocks from `block` on, as they will
+    /// be with these bits set, and where in the file they belong. The blocks lie in one page.
+    pub fn words_with(&self, block: u64, length: u64) -> (u64, Vec<u8>) {
+        let (start, end) = (block + FIRST_BIT, block + length + FIRST_BIT);
+        let words = start / 64..end.div_ceil(64);
+        let with = |word: u64| {
+            let (from, to) = (start.max(word * 64), end.min(word * 64 + 64));
+            let mask = (u64::MAX >> (64 - (to - from))) << (from % 64);
+            (self.word(word * 64) | mask).to_le_bytes()
+        };
+        (words.start * 8, words.flat_map(with).collect())
+    }
+
+    /// The page that holds the bit of `block`, and the first block of the next page.
+    pub fn page_of(block: u64) -> (u64, u64) {
+        let page = (block + FIRST_BIT) / PAGE_BITS;
+        (page, (page + 1) * PAGE_BITS - FIRST_BIT)
+    }
+
     /// Sets the bits of all blocks from `block` on back to 0. The caller alone has the bitmap.
     pub(crate) fn clear_from(&mut self, block: u64) {
         let (end, start) = (self.mapsize * 8 + FIRST_BIT, block + FIRST_BIT);

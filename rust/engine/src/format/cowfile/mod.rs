@@ -8,9 +8,10 @@ mod encoding;
 pub mod files;
 mod fingerprint;
 pub mod head;
+pub(crate) mod kept;
 pub mod mark;
 pub(crate) mod packed;
-mod settle;
+pub(crate) mod settle;
 mod state;
 
 pub use at_rest::read_head;

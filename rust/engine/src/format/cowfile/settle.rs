@@ -30,27 +30,34 @@ pub(crate) fn read_settled_head(
 /// Makes durable what the system holds of a cowfile in memory and has not written yet, and
 /// has it forget the rest.
 ///
-/// Writes of a killed process may be in the system's cache only: those are synced. Pages
-/// whose write-back failed earlier count as clean and are still shown: no sync writes them
-/// again, and only when they are forgotten does the medium show through.
+/// Pages whose write-back failed earlier count as clean and are still shown: no sync writes
+/// them again, and only when they are forgotten does the medium show through.
+///
+/// # Errors
+/// Those of [`sync`].
+pub(crate) fn settle(storage: &dyn Storage, access: Access) -> Result<()> {
+    sync(storage, access)?;
+    let failed = |error| Error::io(storage.name(), "cannot read the cowfile anew", error);
+    storage.drop_cache().map_err(failed)
+}
+
+/// Makes durable what a killed process has written and the system holds in memory only.
 ///
 /// # Errors
 /// The sync's, which may be that of an earlier write: then the writes since the last flush
 /// are lost.
-pub(crate) fn settle(storage: &dyn Storage, access: Access) -> Result<()> {
+pub(crate) fn sync(storage: &dyn Storage, access: Access) -> Result<()> {
     match storage.sync() {
         // A read-only medium has nothing to be synced: a cowfile in a squashfs, or on a
         // disc.
-        Err(error) if access == Access::ReadOnly && knows_no_sync(&error) => {}
+        Err(error) if access == Access::ReadOnly && knows_no_sync(&error) => Ok(()),
         other => other.map_err(|error| {
             let message = "what was written to this cowfile, and not flushed, before it was left \
                            in use did not all reach its medium; when the medium works, attach \
                            again to go on with what is there";
             Error::io(storage.name(), message, error)
-        })?,
+        }),
     }
-    let failed = |error| Error::io(storage.name(), "cannot read the cowfile anew", error);
-    storage.drop_cache().map_err(failed)
 }
 
 fn knows_no_sync(error: &io::Error) -> bool {
