@@ -28,6 +28,14 @@ pub enum Op {
     Reopen,
     /// The server is killed, and another one goes on.
     Kill,
+    /// The server will be killed after so many of its calls on files, within a request or not.
+    Die {
+        calls: u64,
+    },
+    /// It is killed, and the one that goes on keeps no bits.
+    KillUnkept,
+    /// There is no room for more bits in the kept file, or there is again.
+    KeptFull(bool),
     /// Closed, and gone on with read-only; then opened again.
     ReadOnly,
     Snapshot,
@@ -64,6 +72,8 @@ pub struct Case {
     pub quota: Option<u64>,
     /// The head and bitmap stay in the system's cache whatever it is told.
     pub pinned: bool,
+    /// Bits are kept for a server that takes over.
+    pub kept: bool,
     /// Which call on the first cowfile fails, on each machine.
     pub fault: Option<(u64, std::io::ErrorKind)>,
     pub seed: u64,
@@ -80,6 +90,7 @@ impl Case {
             sessions: 1,
             quota: None,
             pinned: false,
+            kept: false,
             fault: None,
             seed,
             samples,
@@ -111,6 +122,16 @@ pub enum Kind {
     Stacked,
     /// Pages of the bitmap change by the hundred.
     Wide,
+    /// Servers are killed at any call, and others take over from what was kept.
+    TakeOver,
+    /// The same, and the system cannot write back what waits.
+    TakeOverFails,
+}
+
+impl Kind {
+    fn keeps(self) -> bool {
+        matches!(self, Kind::TakeOver | Kind::TakeOverFails)
+    }
 }
 
 fn range() -> impl Strategy<Value = (u64, u64)> {
@@ -135,13 +156,18 @@ fn op(kind: Kind) -> impl Strategy<Value = Op> {
         (1, Just(Op::Snapshot).boxed()),
         (10, any::<u64>().prop_map(|pick| Op::Crash { pick }).boxed()),
     ];
+    if kind.keeps() {
+        ops.push((40, (0..24_u64).prop_map(|calls| Op::Die { calls }).boxed()));
+        ops.push((3, Just(Op::KillUnkept).boxed()));
+        ops.push((5, any::<bool>().prop_map(Op::KeptFull).boxed()));
+    }
     match kind {
-        Kind::WriteBackFails => {
+        Kind::WriteBackFails | Kind::TakeOverFails => {
             ops.push((15, Just(Op::WriteBackFails).boxed()));
             ops.push((10, Just(Op::Pressure).boxed()));
         }
         Kind::Wide => ops.push((20, any::<u8>().prop_map(|seed| Op::Scatter { seed }).boxed())),
-        Kind::Plain | Kind::CallsFail | Kind::Stacked => {}
+        Kind::Plain | Kind::CallsFail | Kind::Stacked | Kind::TakeOver => {}
     }
     Union::new_weighted(ops)
 }
@@ -173,7 +199,7 @@ pub fn case(kind: Kind) -> impl Strategy<Value = Case> {
     let length = if kind == Kind::Wide { 1..8 } else { 1..30 };
     let samples = match kind {
         Kind::Wide => FEW,
-        Kind::Stacked => SOME,
+        Kind::Stacked | Kind::TakeOver | Kind::TakeOverFails => SOME,
         _ => SAMPLES,
     };
     let sessions = if kind == Kind::Stacked { 1..3_usize } else { 1..2 };
@@ -189,6 +215,7 @@ pub fn case(kind: Kind) -> impl Strategy<Value = Case> {
             sessions,
             quota,
             pinned,
+            kept: kind.keeps(),
             fault,
             seed,
             samples,

@@ -148,6 +148,11 @@ impl SimDisk {
         }
     }
 
+    /// What programs see now.
+    pub fn live(&self) -> Image {
+        self.state.lock().unwrap().live.clone()
+    }
+
     /// Whether anything was given up since this was last asked.
     pub fn gave_up(&self) -> bool {
         std::mem::take(&mut self.state.lock().unwrap().gave_up)

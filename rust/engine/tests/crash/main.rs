@@ -13,8 +13,10 @@ mod cases;
 mod closing;
 mod disk;
 mod killed;
+mod lost;
 mod medium;
 mod model;
+mod mortal;
 mod mutants;
 mod numbers;
 mod promise;
@@ -30,7 +32,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 use cases::{Below, Case, Kind, Op};
-use scenario::Wrap;
+use scenario::Rules;
 use world::{Form, WINDOW};
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -39,7 +41,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// Runs cases until `cuts` power cuts were tried; how the first bad one failed, made smaller
 /// in so many steps.
-fn explore(cuts: u64, kind: Kind, wrap: Wrap, shrink: u32) -> Result<u64, TestError<Case>> {
+fn explore(cuts: u64, kind: Kind, rules: Rules, shrink: u32) -> Result<u64, TestError<Case>> {
     let seed = setting("COWCLOOP_CRASH_SEED", 1);
     let config = Config {
         cases: u32::MAX,
@@ -54,7 +56,7 @@ fn explore(cuts: u64, kind: Kind, wrap: Wrap, shrink: u32) -> Result<u64, TestEr
     // A case at a time: the number of cuts decides when it is enough.
     while tried.get() < cuts {
         let tree = strategy.new_tree(&mut runner).expect("cases can be made");
-        runner.run_one(tree, |case| match scenario::run(&case, wrap) {
+        runner.run_one(tree, |case| match scenario::run(&case, rules) {
             Ok(more) => {
                 tried.set(tried.get() + more.cuts);
                 Ok(())
@@ -66,19 +68,13 @@ fn explore(cuts: u64, kind: Kind, wrap: Wrap, shrink: u32) -> Result<u64, TestEr
     Ok(tried.get())
 }
 
-fn plain(
-    disk: std::sync::Arc<disk::SimDisk>,
-) -> std::sync::Arc<dyn cowcloop_engine::storage::Storage> {
-    disk
-}
-
 /// Part of the power cuts that are tried in all.
 fn part(of: u64) -> u64 {
     setting("COWCLOOP_CRASH_CUTS", 120_000) / of
 }
 
 fn holds(cuts: u64, kind: Kind) {
-    assert!(explore(cuts, kind, plain, 2000).unwrap_or_else(|bad| panic!("{bad}")) >= cuts);
+    assert!(explore(cuts, kind, Rules::PLAIN, 2000).unwrap_or_else(|bad| panic!("{bad}")) >= cuts);
 }
 
 #[test]
@@ -99,6 +95,16 @@ fn nothing_flushed_is_lost_when_the_system_cannot_write_back() {
 #[test]
 fn nothing_flushed_is_lost_on_a_lower_cowfile() {
     holds(part(4), Kind::Stacked);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_in_a_take_over() {
+    holds(part(1), Kind::TakeOver);
+}
+
+#[test]
+fn nothing_flushed_is_lost_in_a_take_over_when_the_system_cannot_write_back() {
+    holds(part(2), Kind::TakeOverFails);
 }
 
 #[test]
@@ -132,12 +138,12 @@ fn nothing_flushed_is_lost_whichever_call_fails() {
     let mut cuts = 0;
     for (form, below) in [(Form::NEW, Below::Base), (Form::number(1), Below::Closed(6))] {
         (case.form, case.below, case.fault) = (form, below, None);
-        let calls = scenario::run(&case, plain).unwrap_or_else(|bad| panic!("{bad}")).calls;
+        let calls = scenario::run(&case, Rules::PLAIN).unwrap_or_else(|bad| panic!("{bad}")).calls;
         assert!(calls > 20, "{calls}");
         for call in 0..calls {
             for kind in [ErrorKind::StorageFull, ErrorKind::Other] {
                 case.fault = Some((call, kind));
-                cuts += scenario::run(&case, plain)
+                cuts += scenario::run(&case, Rules::PLAIN)
                     .unwrap_or_else(|bad| panic!("{:?}: {bad}", case.fault))
                     .cuts;
             }
@@ -153,7 +159,7 @@ fn nothing_flushed_is_lost_under_several_threads() {
     let (mut cuts, mut round) = (0, 0);
     while cuts < wanted {
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(round);
-        cuts += threads::run(seed, plain).unwrap_or_else(|bad| panic!("seed {seed}: {bad}"));
+        cuts += threads::run(seed, Rules::PLAIN.cow).unwrap_or_else(|bad| panic!("seed {seed}: {bad}"));
         round += 1;
     }
     println!("{cuts} power cuts in {round} lives, seed {seed}");
@@ -161,7 +167,7 @@ fn nothing_flushed_is_lost_under_several_threads() {
 
 #[test]
 fn a_broken_rule_is_found() {
-    for (rule, kind, broken) in mutants::RULES {
+    for (rule, kind, broken) in mutants::RULES.into_iter().chain(lost::RULES) {
         match explore(120_000, kind, broken, 0) {
             Ok(_) => panic!("nothing told that this rule was broken: {rule}"),
             Err(TestError::Fail(reason, _)) => println!("{rule}: {reason}"),

@@ -11,7 +11,7 @@ use cowcloop_engine::storage::Storage;
 
 use crate::cases::Kind;
 use crate::disk::SimDisk;
-use crate::scenario::Wrap;
+use crate::scenario::Rules;
 use crate::world::DEVICE;
 
 /// Pages of the bitmap at which a careless program might take another way.
@@ -38,20 +38,22 @@ enum Rule {
     DropCache,
 }
 
+macro_rules! breaking {
+    ($rule:expr) => {
+        Rules { cow: |disk| mutant(disk, $rule), ..Rules::PLAIN }
+    };
+}
+
 /// Each rule in words, the cases that tell, and the storage that breaks it.
-pub const RULES: [(&str, Kind, Wrap); 8] = [
-    ("data is synced before the bitmap is written", Kind::Plain, |disk| {
-        mutant(disk, Rule::DataSync)
-    }),
-    ("the bitmap is synced before a flush is done", Kind::Plain, |disk| {
-        mutant(disk, Rule::BitmapSync)
-    }),
-    ("so are many pages of it", Kind::Wide, |disk| mutant(disk, Rule::BitmapSyncOfMany)),
-    ("every changed page of the bitmap is written", Kind::Plain, |disk| mutant(disk, Rule::Page)),
-    ("those far behind as well", Kind::Plain, |disk| mutant(disk, Rule::FarPages)),
-    ("the head says 'in use' before a change", Kind::Plain, |disk| mutant(disk, Rule::HeadSync)),
-    ("what a process left is synced first", Kind::Stacked, |disk| mutant(disk, Rule::SettleSync)),
-    ("and the cache is emptied", Kind::WriteBackFails, |disk| mutant(disk, Rule::DropCache)),
+pub const RULES: [(&str, Kind, Rules); 8] = [
+    ("data is synced before the bitmap is written", Kind::Plain, breaking!(Rule::DataSync)),
+    ("the bitmap is synced before a flush is done", Kind::Plain, breaking!(Rule::BitmapSync)),
+    ("so are many pages of it", Kind::Wide, breaking!(Rule::BitmapSyncOfMany)),
+    ("every changed page of the bitmap is written", Kind::Plain, breaking!(Rule::Page)),
+    ("those far behind as well", Kind::Plain, breaking!(Rule::FarPages)),
+    ("the head says 'in use' before a change", Kind::Plain, breaking!(Rule::HeadSync)),
+    ("what a process left is synced first", Kind::Stacked, breaking!(Rule::SettleSync)),
+    ("and the cache is emptied", Kind::WriteBackFails, breaking!(Rule::DropCache)),
 ];
 
 #[derive(Debug)]

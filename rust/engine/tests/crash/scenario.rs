@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cowcloop_engine::format::cowfile::{read_head, Access};
-use cowcloop_engine::overlay::Overlay;
+use cowcloop_engine::overlay::{Keeping, Overlay};
 use cowcloop_engine::storage::{FileStorage, Storage};
 use cowcloop_engine::{ErrorKind, Layer, Result};
 
@@ -11,6 +11,7 @@ use crate::cases::{Below, Case, Op};
 use crate::disk::{Fault, SimDisk};
 use crate::medium::{Event, Files, Image};
 use crate::model::Model;
+use crate::mortal::{Mortal, Process};
 use crate::numbers::Numbers;
 use crate::promise::{changed_before_its_head, check_closed, check_refused, states_of, Outcome};
 use crate::session::{change, Notes, Session};
@@ -34,6 +35,23 @@ const AFTER_A_FAILED_CLOSE: [Op; 4] = [
 /// Puts something between the code under test and the simulated disk.
 pub type Wrap = fn(Arc<SimDisk>) -> Arc<dyn Storage>;
 
+/// What lies between the code under test and its files, and what the test does to them.
+#[derive(Clone, Copy)]
+pub struct Rules {
+    pub cow: Wrap,
+    pub kept: Wrap,
+    /// Given the cowfile and the kept file before each opening: what to open as the cowfile.
+    pub before: Option<fn(&Arc<SimDisk>, &SimDisk) -> Arc<dyn Storage>>,
+    /// After a power cut the machine says that it is still the same boot.
+    pub one_boot: bool,
+}
+
+impl Rules {
+    /// All rules are kept.
+    pub const PLAIN: Rules =
+        Rules { cow: |disk| disk, kept: |disk| disk, before: None, one_boot: false };
+}
+
 /// How much was tried.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried {
@@ -46,7 +64,7 @@ pub struct Tried {
 /// Runs a case and cuts the power at every moment of it.
 ///
 /// Returns how much was tried, or how the promise was broken.
-pub fn run(case: &Case, wrap: Wrap) -> Outcome<Tried> {
+pub fn run(case: &Case, rules: Rules) -> Outcome<Tried> {
     let base = base(case.below == Below::ShortBase);
     let mut images = Vec::new();
     if let Below::Closed(form) | Below::Unclean(form) = case.below {
@@ -56,7 +74,9 @@ pub fn run(case: &Case, wrap: Wrap) -> Outcome<Tried> {
     let wide = case.ops.iter().any(|op| matches!(op, Op::Scatter { .. }));
     let mut life = Life {
         case,
-        wrap,
+        rules,
+        boot: 0,
+        kept: (0..case.sessions).map(|_| Arc::default()).collect(),
         base,
         watched: watched(wide),
         numbers: Numbers(case.seed),
@@ -80,7 +100,11 @@ pub fn run(case: &Case, wrap: Wrap) -> Outcome<Tried> {
 
 struct Life<'a> {
     case: &'a Case,
-    wrap: Wrap,
+    rules: Rules,
+    /// Counts the machine's boots.
+    boot: u8,
+    /// The kept file of each session: it lies on a disk, and outlives the machine.
+    kept: Vec<Arc<SimDisk>>,
     base: Arc<dyn Layer>,
     watched: Vec<u64>,
     numbers: Numbers,
@@ -92,8 +116,25 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn open(&self, disk: Arc<SimDisk>, lower: &Arc<dyn Layer>) -> Result<Overlay> {
-        let overlay = Overlay::open((self.wrap)(disk), lower.clone(), Access::Writable)?;
+    /// Opens a cowfile in a process; with a kept file, its bits are kept there.
+    fn open(
+        &self,
+        disk: &Arc<SimDisk>,
+        kept: Option<&Arc<SimDisk>>,
+        process: &Arc<Process>,
+        lower: &Arc<dyn Layer>,
+    ) -> Result<Overlay> {
+        let inner = match (self.rules.before, kept) {
+            (Some(before), Some(kept)) => before(disk, kept),
+            _ => (self.rules.cow)(disk.clone()),
+        };
+        let mortal = |inner, kept| Arc::new(Mortal { process: process.clone(), inner, kept });
+        let keeping = kept.map(|kept| Keeping {
+            storage: mortal((self.rules.kept)(kept.clone()), true),
+            boot: [self.boot; 16],
+        });
+        let cow = mortal(inner, false);
+        let overlay = Overlay::open_kept(cow, lower.clone(), Access::Writable, keeping)?;
         if let Some(quota) = self.case.quota {
             overlay.cowfile().limit_space(quota);
         }
@@ -117,11 +158,22 @@ impl Life<'_> {
                 let (head, _) = read_head(&**disk).map_err(|e| e.to_string())?;
                 disk.pin(head.doffset);
             }
-            let overlay = self.open(disk.clone(), &lower).map_err(|e| e.to_string())?;
+            let process = Process::new();
+            let kept = self.case.kept.then(|| &self.kept[number - below]);
+            let overlay =
+                self.open(disk, kept, &process, &lower).map_err(|e| e.to_string())?;
             let read = |at, buf: &mut [u8]| overlay.read_at(buf, at).expect("it can be read");
             let model = Arc::new(Model::new(self.watched.iter().copied(), read));
-            let disk = disk.clone();
-            sessions.push(Session { disk, overlay, model, poisoned: false, lossy: false });
+            sessions.push(Session {
+                disk: disk.clone(),
+                overlay,
+                model,
+                poisoned: false,
+                lossy: false,
+                process,
+                kept: self.case.kept,
+                in_flight: None,
+            });
         }
         let mut notes = Notes(Vec::new());
         notes.take(&sessions);
@@ -147,7 +199,7 @@ impl Life<'_> {
             }
         }
         let open = || {
-            let storage = (self.wrap)(disk.clone());
+            let storage = (self.rules.cow)(disk.clone());
             Overlay::open(storage, self.base.clone(), Access::ReadOnly)
         };
         // The first one may be told of the write-back that failed.
@@ -202,17 +254,23 @@ impl Life<'_> {
                     if refused != Err(ErrorKind::ReadOnly) {
                         return Err("a change was accepted after a close".into());
                     }
-                } else {
+                } else if !session.process.is_dead() {
                     for op in &AFTER_A_FAILED_CLOSE {
                         self.step(op, which, sessions, notes, lower)?;
                     }
                 }
-                self.reopen(which, sessions, notes, lower)?;
+                self.reopen(which, self.case.kept, sessions, notes, lower)?;
             }
-            Op::Kill => self.reopen(which, sessions, notes, lower)?,
+            Op::Kill => self.reopen(which, self.case.kept, sessions, notes, lower)?,
+            Op::KillUnkept => self.reopen(which, false, sessions, notes, lower)?,
+            Op::Die { calls } => session.process.kill_after(calls),
+            Op::KeptFull(full) => session.process.fill(full),
             Op::WriteBackFails => session.disk.fail_write_back(),
             Op::Pressure => session.disk.press(),
             Op::Crash { .. } => unreachable!("it ends the machine"),
+        }
+        if sessions[which].process.is_dead() {
+            self.reopen(which, self.case.kept, sessions, notes, lower)?;
         }
         let session = &mut sessions[which];
         session.lossy |= session.disk.gave_up();
@@ -230,10 +288,11 @@ impl Life<'_> {
         }
     }
 
-    /// The process is gone, and another one opens the cowfile.
+    /// The process is gone, and another one opens the cowfile; `keep`: with what was kept.
     fn reopen(
         &mut self,
         which: usize,
+        keep: bool,
         sessions: &mut [Session],
         notes: &mut Notes,
         lower: &Arc<dyn Layer>,
@@ -244,9 +303,11 @@ impl Life<'_> {
             1 => disk.press(),
             _ => {}
         }
+        let process = Process::new();
         let mut refusals = 0;
         let overlay = loop {
-            match self.open(disk.clone(), lower) {
+            let kept = keep.then(|| &self.kept[which]);
+            match self.open(&disk, kept, &process, lower) {
                 Ok(overlay) => break overlay,
                 Err(error)
                     if error.kind() != ErrorKind::Io && error.kind() != ErrorKind::NoSpace =>
@@ -258,13 +319,31 @@ impl Life<'_> {
             }
         };
         let session = &mut sessions[which];
-        session.overlay = overlay;
-        session.poisoned = false;
-        session.lossy = false;
-        disk.gave_up();
-        // Bits that were not flushed went with the process, and what was given up with them.
+        let lossy = session.lossy || disk.gave_up();
+        let taken_over = keep && session.kept && !lossy;
+        let in_flight = session.in_flight.take();
+        *session = Session {
+            disk,
+            overlay,
+            model: session.model.clone(),
+            poisoned: false,
+            lossy: false,
+            process,
+            kept: keep,
+            in_flight: None,
+        };
         let mut model = session.model.clone();
-        let wrong = Arc::make_mut(&mut model).adopt(|at, buf| session.read(at, buf));
+        let read = |at, buf: &mut [u8]| session.read(at, buf);
+        if let Some((at, length)) = in_flight {
+            // It was not acknowledged: each byte is as before or as written.
+            Arc::make_mut(&mut model).settle(at, length, !taken_over, read);
+        }
+        let wrong = if taken_over {
+            model.difference(read)
+        } else {
+            // Bits that were not flushed went with the process, and what was given up with them.
+            Arc::make_mut(&mut model).adopt(read)
+        };
         session.model = model;
         notes.take(sessions);
         match wrong {
@@ -325,6 +404,7 @@ impl Life<'_> {
             let moment = &moments[*pick as usize % moments.len()];
             let picks: Vec<_> = moment.choices().iter().map(|n| self.numbers.below(*n)).collect();
             self.images = moment.cut(&picks);
+            self.boot += u8::from(!self.rules.one_boot);
         }
         Ok(())
     }
@@ -343,7 +423,13 @@ impl Life<'_> {
             if changed_before_its_head(&self.starts[number], &image)? {
                 return Err("the file was changed before its head said so".into());
             }
-            let overlay = Overlay::open(disk.clone(), lower.clone(), Access::Writable);
+            // What was kept is there, in the state of a later moment or of this one.
+            let keeping = self.case.kept.then(|| Keeping {
+                storage: Arc::new(SimDisk::new(self.kept[number - below].live())),
+                boot: [self.boot + u8::from(!self.rules.one_boot); 16],
+            });
+            let overlay =
+                Overlay::open_kept(disk.clone(), lower.clone(), Access::Writable, keeping);
             let overlay = overlay.map_err(failed)?;
             let read = |at, buf: &mut [u8]| overlay.read_at(buf, at).expect("it can be read");
             if let Some(sector) = models[number - below].violation(read) {

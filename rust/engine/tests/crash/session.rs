@@ -6,6 +6,7 @@ use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::Layer;
 
 use crate::disk::SimDisk;
+use crate::mortal::Process;
 use crate::model::Model;
 use crate::promise::{check_refused, Outcome};
 
@@ -17,11 +18,17 @@ pub struct Session {
     pub poisoned: bool,
     /// Something was given up since it was opened: what it shows may go back.
     pub lossy: bool,
+    pub process: Arc<Process>,
+    /// Its bits are kept for a server that takes over.
+    pub kept: bool,
+    /// The change during which the process was killed.
+    pub in_flight: Option<(u64, u64)>,
 }
 
 impl Session {
     pub fn read(&self, at: u64, buf: &mut [u8]) {
-        self.disk.inspect(|| self.overlay.read_at(buf, at)).expect("reads go on");
+        let read = || self.disk.inspect(|| self.overlay.read_at(buf, at));
+        self.process.inspect(read).expect("reads go on");
     }
 }
 
@@ -58,7 +65,9 @@ pub fn change(
         session.overlay.write_at(&(0..length).map(byte).collect::<Vec<u8>>(), at)
     };
     check_refused(&mut session.poisoned, &outcome)?;
-    if outcome.is_err() {
+    if outcome.is_err() && session.process.is_dead() {
+        session.in_flight = Some((at, length));
+    } else if outcome.is_err() {
         let mut model = session.model.clone();
         let read = |at, buf: &mut [u8]| session.read(at, buf);
         let lossy = session.lossy || session.disk.gave_up();
