@@ -16,8 +16,8 @@ use crate::overlay::{CowfileStatus, Overlay, SnapshotSummary};
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Layer, Result};
 
-use medium::Medium;
 pub use kept::KeptOptions;
+use medium::Medium;
 pub use open::{part_of, DeviceOptions, Prepare, MEMORY};
 
 /// A block device: any number of threads may call any method at any time.

@@ -159,7 +159,8 @@ fn nothing_flushed_is_lost_under_several_threads() {
     let (mut cuts, mut round) = (0, 0);
     while cuts < wanted {
         let seed = seed.wrapping_mul(1_000_003).wrapping_add(round);
-        cuts += threads::run(seed, Rules::PLAIN.cow).unwrap_or_else(|bad| panic!("seed {seed}: {bad}"));
+        cuts +=
+            threads::run(seed, Rules::PLAIN.cow).unwrap_or_else(|bad| panic!("seed {seed}: {bad}"));
         round += 1;
     }
     println!("{cuts} power cuts in {round} lives, seed {seed}");

@@ -160,8 +160,7 @@ impl Life<'_> {
             }
             let process = Process::new();
             let kept = self.case.kept.then(|| &self.kept[number - below]);
-            let overlay =
-                self.open(disk, kept, &process, &lower).map_err(|e| e.to_string())?;
+            let overlay = self.open(disk, kept, &process, &lower).map_err(|e| e.to_string())?;
             let read = |at, buf: &mut [u8]| overlay.read_at(buf, at).expect("it can be read");
             let model = Arc::new(Model::new(self.watched.iter().copied(), read));
             sessions.push(Session {

@@ -6,8 +6,8 @@ use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::Layer;
 
 use crate::disk::SimDisk;
-use crate::mortal::Process;
 use crate::model::Model;
+use crate::mortal::Process;
 use crate::promise::{check_refused, Outcome};
 
 /// A cowfile that is served.
