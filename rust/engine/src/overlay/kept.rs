@@ -52,7 +52,7 @@ impl Kept {
     ///
     /// # Errors
     /// `Format` when it is neither empty nor a kept file; the system's.
-    pub fn look(keeping: Keeping, storage: &dyn Storage) -> Result<Kept> {
+    pub(super) fn look(keeping: Keeping, storage: &dyn Storage) -> Result<Kept> {
         let failed = |error| Error::io(storage.name(), "cannot tell which file it is", error);
         let file = storage.file_id().map_err(failed)?.unwrap_or_default();
         let here = |head: &KeptHead| (head.boot, head.file) == (keeping.boot, file);
@@ -79,7 +79,7 @@ impl Kept {
     }
 
     /// The cowfile could not be settled: see [`give_up`](Self::give_up).
-    pub fn not_settled(&self) {
+    pub(super) fn not_settled(&self) {
         if self.found {
             self.give_up();
         }
@@ -91,7 +91,7 @@ impl Kept {
     ///
     /// # Errors
     /// `Damaged` when the kept bits are not such as the cowfile may have; the system's.
-    pub fn take_over(&self, cow: &Head, bitmap: &Bitmap, length: u64) -> Result<()> {
+    pub(super) fn take_over(&self, cow: &Head, bitmap: &Bitmap, length: u64) -> Result<()> {
         let mut head = self.head.lock();
         if head.is_of(cow) {
             let bits = read_bits(&*self.storage, cow, length)?;
@@ -105,7 +105,7 @@ impl Kept {
 
     /// The mark of the cowfile's next head. The bits count under it, and still under the present
     /// one: a kill may come between.
-    pub fn bind(&self, cow: &Head, next: impl FnOnce() -> Result<Mark>) -> Result<Mark> {
+    pub(super) fn bind(&self, cow: &Head, next: impl FnOnce() -> Result<Mark>) -> Result<Mark> {
         let mut planned = self.next.lock();
         let mark = match planned.take() {
             // An earlier attempt failed, and its head may be on the medium all the same.
@@ -122,12 +122,12 @@ impl Kept {
     }
 
     /// The head with the mark is on the medium.
-    pub fn bound(&self) {
+    pub(super) fn bound(&self) {
         *self.next.lock() = None;
     }
 
     /// Keeps the bits of `length` blocks from `block` on, and then sets them in `bitmap`.
-    pub fn set(&self, bitmap: &Bitmap, block: u64, length: u64) -> io::Result<()> {
+    pub(super) fn set(&self, bitmap: &Bitmap, block: u64, length: u64) -> io::Result<()> {
         let end = block + length;
         let mut at = block;
         while at < end {
@@ -146,7 +146,7 @@ impl Kept {
     }
 
     /// The cowfile was closed: nothing here counts any more.
-    pub fn void(&self) {
+    pub(super) fn void(&self) {
         let mut head = self.head.lock();
         head.valid = false;
         if let Err(error) = head.write(&*self.storage) {
@@ -155,13 +155,13 @@ impl Kept {
     }
 
     /// What was written to the cowfile may be lost: no bit of it counts, for good.
-    pub fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         self.given_up.store(true, Ordering::Release);
         self.void();
     }
 
     /// Says once that bits cannot be kept.
-    pub fn tell(&self, error: io::Error) {
+    pub(super) fn tell(&self, error: io::Error) {
         if !self.told.swap(true, Ordering::Relaxed) {
             let error = self.failed(error);
             log::warn!("{error}; until it can, each write to a new block waits for the medium");
@@ -169,11 +169,11 @@ impl Kept {
     }
 
     /// See [`Storage::abandon`].
-    pub fn abandon(&self) {
+    pub(super) fn abandon(&self) {
         self.storage.abandon();
     }
 
-    pub fn status(&self) -> KeptStatus {
+    pub(super) fn status(&self) -> KeptStatus {
         KeptStatus {
             path: self.storage.name().to_string(),
             taken_over: self.joined.load(Ordering::Relaxed),

@@ -35,13 +35,16 @@ const AFTER_A_FAILED_CLOSE: [Op; 4] = [
 /// Puts something between the code under test and the simulated disk.
 pub type Wrap = fn(Arc<SimDisk>) -> Arc<dyn Storage>;
 
+/// Given the cowfile and the kept file: what is opened as the cowfile.
+pub type Before = fn(&Arc<SimDisk>, &SimDisk) -> Arc<dyn Storage>;
+
 /// What lies between the code under test and its files, and what the test does to them.
 #[derive(Clone, Copy)]
 pub struct Rules {
     pub cow: Wrap,
     pub kept: Wrap,
-    /// Given the cowfile and the kept file before each opening: what to open as the cowfile.
-    pub before: Option<fn(&Arc<SimDisk>, &SimDisk) -> Arc<dyn Storage>>,
+    /// Before each opening with a kept file.
+    pub before: Option<Before>,
     /// After a power cut the machine says that it is still the same boot.
     pub one_boot: bool,
 }

@@ -32,16 +32,16 @@ const FIELDS: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeptHead {
     /// The machine's boot: after another one, what was written since the last sync may be gone.
-    pub boot: [u8; 16],
+    pub(crate) boot: [u8; 16],
     /// Device and inode number of the cowfile.
-    pub file: (u64, u64),
+    pub(crate) file: (u64, u64),
     /// Where its blocks lie, and how many there are.
-    pub doffset: u64,
-    pub blocks: u64,
+    pub(crate) doffset: u64,
+    pub(crate) blocks: u64,
     /// The identity in its mark, before and after the head with the second one is written.
-    pub marks: [[u8; 16]; 2],
+    pub(crate) marks: [[u8; 16]; 2],
     /// The bits count.
-    pub valid: bool,
+    pub(crate) valid: bool,
 }
 
 impl KeptHead {
@@ -49,7 +49,7 @@ impl KeptHead {
     ///
     /// # Errors
     /// `Format` for a file that is anything else.
-    pub fn read(storage: &dyn Storage) -> Result<Option<KeptHead>> {
+    pub(crate) fn read(storage: &dyn Storage) -> Result<Option<KeptHead>> {
         let name = storage.name();
         let mut sector = [0; HEAD_SECTOR];
         let n = storage
@@ -79,7 +79,7 @@ impl KeptHead {
     }
 
     /// Writes the head: in place, so that it needs no space but the first time.
-    pub fn write(&self, storage: &dyn Storage) -> io::Result<()> {
+    pub(crate) fn write(&self, storage: &dyn Storage) -> io::Result<()> {
         let mut sector = [0; HEAD_SECTOR];
         sector[..8].copy_from_slice(MAGIC);
         sector[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -97,7 +97,7 @@ impl KeptHead {
     }
 
     /// Whether the bits are those of a cowfile with this head, as its last server left it.
-    pub fn is_of(&self, head: &Head) -> bool {
+    pub(crate) fn is_of(&self, head: &Head) -> bool {
         let mark = head.mark.as_ref().map(|mark| mark.id);
         self.valid
             && head.version == VERSION_OPEN
