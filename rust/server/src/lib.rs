@@ -21,6 +21,7 @@ mod events;
 mod export;
 mod guard;
 mod json_lines;
+mod kept;
 mod options;
 mod parameters;
 mod places;

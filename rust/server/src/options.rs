@@ -25,6 +25,10 @@ pub struct ServerOptions {
     pub waiting: Option<usize>,
     /// Where the control socket is to be.
     pub control: Option<PathBuf>,
+    /// Where bits are kept for a server that takes over: a file, or with sessions a folder.
+    pub kept: Option<PathBuf>,
+    /// How often a supervisor has started the server again; `None` without one.
+    pub restarts: Option<u64>,
 }
 
 /// The sessions over an image.

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::control::{self, Control};
 use crate::events::{Event, Events};
 use crate::export::Export;
+use crate::kept::Kept;
 use crate::options::ServerOptions;
 use crate::places::Places;
 use crate::preload::Preload;
@@ -47,7 +48,12 @@ impl Server {
         if let Some(path) = &options.control {
             control::check(path)?;
         }
-        let device = Device::open(&options.image, &options.cows, &options.device)
+        let kept = options.kept.as_deref().map(Kept::at).transpose()?;
+        let mut open = options.device.clone();
+        if options.sessions.is_none() {
+            open.kept = kept.as_ref().map(Kept::file);
+        }
+        let device = Device::open(&options.image, &options.cows, &open)
             .map_err(|error| error.to_string())?;
         let device = Arc::new(device);
         let places = Arc::new(Places::new(events.clone()));
@@ -56,8 +62,7 @@ impl Server {
             Some(wanted) => {
                 device.tell_if_cut();
                 let base = device.clone();
-                let open = options.device.clone();
-                Some(Sessions::new(wanted, base, open, places.clone(), events.clone())?)
+                Some(Sessions::new(wanted, base, open, kept, places.clone(), events.clone())?)
             }
         };
         Ok(Server {
@@ -142,6 +147,7 @@ impl Server {
         Status {
             pid: std::process::id(),
             device: self.device.status(),
+            restarts: self.options.restarts,
             suspended: self.device.is_suspended(),
             connections: self.connections.load(Ordering::Relaxed),
             sessions: self.sessions.as_ref().map(|sessions| sessions.status()),

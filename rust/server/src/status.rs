@@ -13,6 +13,9 @@ pub(crate) struct Status {
     /// What is served to clients that name no session.
     #[serde(flatten)]
     pub device: DeviceStatus,
+    /// How often a supervisor has started the server again; not there without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u64>,
     /// Reads of the image wait.
     pub suspended: bool,
     /// Clients.

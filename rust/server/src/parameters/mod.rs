@@ -14,6 +14,8 @@ use crate::options::{ServerOptions, SessionOptions};
 
 /// The name of an overlay that lives in memory.
 const MEMORY: &str = ":memory:";
+/// More restarts than a supervisor will ever count.
+const MANY: usize = u32::MAX as usize;
 
 /// All of them, for users.
 pub const HELP: &std::ffi::CStr = c"\
@@ -40,6 +42,10 @@ sessions=<DIR>     Each export name NAME is a session with the cowfile
                    DIR/NAME.cow, made by its first write.
 max-sessions=<N>   Sessions that there may be (default: 1000).
 session-quota=<SIZE>  Space that a session's cowfile may take.
+kept=<PATH>        Keep here what a server that takes over has to know: a file of
+                   the device's own, which need not survive the machine, or
+                   with sessions a folder.
+restarts=<N>       Times that a supervisor has started the server again.
 control=<PATH>     Unix socket to create for status and sync requests.
 events=<FD>        Tell what happens by lines of JSON, on this inherited file
                    descriptor.
@@ -68,6 +74,8 @@ pub struct Parameters {
     sessions: Option<PathBuf>,
     max_sessions: Option<usize>,
     session_quota: Option<u64>,
+    kept: Option<PathBuf>,
+    restarts: Option<u64>,
     control: Option<PathBuf>,
     /// The descriptor for events.
     pub events: Option<i32>,
@@ -107,6 +115,8 @@ impl Parameters {
             "sessions" => once(&mut self.sessions, key, path(key, value)?),
             "max-sessions" => once(&mut self.max_sessions, key, number(key, value, 1..=100_000)?),
             "session-quota" => once(&mut self.session_quota, key, size(key, value)?),
+            "kept" => once(&mut self.kept, key, path(key, value)?),
+            "restarts" => once(&mut self.restarts, key, number(key, value, 0..=MANY)? as u64),
             "control" => once(&mut self.control, key, path(key, value)?),
             "events" => once(&mut self.events, key, descriptor(key, value)?),
             "log" => once(&mut self.log, key, boolean(key, value)?),
@@ -159,6 +169,8 @@ impl Parameters {
             preload: self.preload,
             waiting: self.waiting,
             control: self.control.clone(),
+            kept: self.kept.clone(),
+            restarts: self.restarts,
         })
     }
 
@@ -179,6 +191,7 @@ impl Parameters {
             memory_limit: self.memory_limit,
             device_size: self.size,
             cow_limit: self.session_quota,
+            kept: None,
         }
     }
 }
@@ -218,6 +231,8 @@ mod tests {
             ("size", "8G"),
             ("memory-limit", "16M"),
             ("control", "/a/control.sock"),
+            ("kept", "/run/a.kept"),
+            ("restarts", "2"),
             ("lifeline", "7"),
             ("events", "8"),
             ("log", "false"),
@@ -229,6 +244,9 @@ mod tests {
         assert_eq!(config.image(), Ok(Path::new("/a/chicken.img")));
         assert_eq!(config.cows, [Path::new("/a/low.cow"), Path::new(":memory:")]);
         assert_eq!(config.control.as_deref(), Some(Path::new("/a/control.sock")));
+        let options = config.server_options().unwrap();
+        assert_eq!(options.kept.as_deref(), Some(Path::new("/run/a.kept")));
+        assert_eq!(options.restarts, Some(2));
         assert_eq!(config.lifeline, Some(7));
         assert_eq!((config.events, config.log), (Some(8), Some(false)));
         assert_eq!(config.preload, Some(100));

@@ -18,6 +18,7 @@ use cowcloop_engine::Result;
 use parking_lot::{Condvar, Mutex};
 
 use crate::events::Events;
+use crate::kept::Kept;
 use crate::options::SessionOptions;
 use crate::places::Places;
 use crate::status::{SessionCowfile, SessionStatus};
@@ -25,8 +26,8 @@ use crate::words::reason;
 
 pub(crate) use session::Session;
 
-/// Descriptors of a session: its cowfile.
-const DESCRIPTORS: usize = 1;
+/// Descriptors of a session: its cowfile, and its kept file.
+const DESCRIPTORS: usize = 2;
 /// Bytes of the longest session name.
 const MAX_NAME: usize = 200;
 /// The end of a cowfile's name, after the session's name.
@@ -39,6 +40,7 @@ pub(crate) struct Sessions {
     folder: PathBuf,
     base: Arc<Device>,
     options: DeviceOptions,
+    kept: Option<Kept>,
     limit: usize,
     places: Arc<Places>,
     events: Arc<dyn Events>,
@@ -61,6 +63,7 @@ impl Sessions {
         wanted: &SessionOptions,
         base: Arc<Device>,
         options: DeviceOptions,
+        kept: Option<Kept>,
         places: Arc<Places>,
         events: Arc<dyn Events>,
     ) -> std::result::Result<Sessions, String> {
@@ -70,10 +73,14 @@ impl Sessions {
             DirBuilder::new().mode(0o700).create(folder).map_err(line)?;
         }
         std::fs::read_dir(folder).map_err(line)?;
+        if let Some(kept) = &kept {
+            kept.make_folder()?;
+        }
         Ok(Sessions {
             folder: folder.to_path_buf(),
             base,
             options,
+            kept,
             limit: *limit,
             places,
             events,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use cowcloop_engine::device::Device;
+use cowcloop_engine::device::{Device, DeviceOptions, KeptOptions};
 use cowcloop_engine::format::cowfile::CowState;
 use cowcloop_engine::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -147,16 +147,25 @@ impl Session {
         let Sessions { base, options, places, .. } = &*self.sessions;
         let _making = places.making();
         let cows = std::slice::from_ref(&self.path);
-        let device = base.beside(cows, options)?;
+        let options = DeviceOptions { kept: self.kept(), ..options.clone() };
+        let device = base.beside(cows, &options)?;
         Ok(self.device.get_or_init(|| device))
+    }
+
+    /// What is kept of it for a server that takes over.
+    fn kept(&self) -> Option<KeptOptions> {
+        self.sessions.kept.as_ref().map(|kept| kept.of_session(&self.name))
     }
 
     /// Closes the cowfile; changes are refused from then on. May be repeated.
     pub(crate) fn end(&self) {
         *self.birth.lock() = true;
         if let Some(device) = self.device.get() {
-            if let Some(Err(error)) = guard(|| device.close()) {
-                self.sessions.events.error(&error.to_string());
+            match (guard(|| device.close()), self.kept()) {
+                (Some(Err(error)), _) => self.sessions.events.error(&error.to_string()),
+                // Nothing in it counts any more, and there may be thousands of them.
+                (Some(Ok(())), Some(kept)) => _ = std::fs::remove_file(kept.path),
+                _ => {}
             }
         }
     }

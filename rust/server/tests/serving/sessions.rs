@@ -71,3 +71,20 @@ fn the_end_closes_the_sessions_that_still_have_clients() {
     served.connect("a").read(&mut found, 0).unwrap();
     assert_eq!(found, [1; 1024]);
 }
+
+#[test]
+fn what_is_kept_of_a_session_lies_in_a_folder_while_it_is_open() {
+    let served = Served::new(|options: &mut ServerOptions| {
+        let folder = options.image.with_file_name("sessions");
+        options.sessions = Some(SessionOptions { folder, limit: 10 });
+        options.kept = Some(options.image.with_file_name("kept"));
+    });
+    let alice = served.connect("alice");
+    alice.write(&[1; 1024], 0, Fua(false)).unwrap();
+    let file = served.path("kept/alice.kept");
+    assert!(file.exists());
+    let told = &served.status()["sessions"][0]["kept"];
+    assert_eq!(*told, json!({"path": file, "taken_over": 0}));
+    drop(alice);
+    assert!(!file.exists());
+}
