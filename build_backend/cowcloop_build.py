@@ -1,7 +1,8 @@
-"""PEP 517 backend: builds the nbdkit plugin, then hands over to maturin.
+"""PEP 517 backend: builds the nbdkit plugin and cowcloopd, then hands over to maturin.
 
-maturin builds one ``cdylib``, the module ``cowcloop._core``. The wheel carries a second one,
-the nbdkit plugin, which is put beside the Python files for maturin to take along.
+maturin builds one ``cdylib``, the module ``cowcloop._core``. The wheel carries two more compiled
+files, the nbdkit plugin and the program ``cowcloopd``, which are put beside the Python files for
+maturin to take along.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 import maturin
 
 ROOT = Path(__file__).resolve().parent.parent
-# In a folder that is no package, so that Python does not take it for a module.
-PLUGIN = ROOT / "python" / "cowcloop" / "lib" / "nbdkit-cowcloop-plugin.so"
-CRATE = "cowcloop-nbdkit"
-LIBRARY = "nbdkit_cowcloop_plugin"
+# In a folder that is no package, so that Python does not take a library for a module.
+FOLDER = ROOT / "python" / "cowcloop" / "lib"
+# Their names there, the crates, and what cargo calls what it makes of these.
+PLUGIN = ("nbdkit-cowcloop-plugin.so", "cowcloop-nbdkit", "nbdkit_cowcloop_plugin")
+DAEMON = ("cowcloopd", "cowcloop-daemon", "cowcloopd")
 
 
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
@@ -57,8 +59,8 @@ def build_wheel(
     config_settings: dict[str, Any] | None = None,
     metadata_directory: str | None = None,
 ) -> str:
-    """Build a wheel with the module and the plugin in it."""
-    build_plugin()
+    """Build a wheel with the module, the plugin and the program in it."""
+    build_programs()
     find_maturin()
     name: str = maturin.build_wheel(directory, config_settings, metadata_directory)
     return name
@@ -69,8 +71,8 @@ def build_editable(
     config_settings: dict[str, Any] | None = None,
     metadata_directory: str | None = None,
 ) -> str:
-    """As a wheel, with both libraries placed in the source tree."""
-    build_plugin()
+    """As a wheel, with all three placed in the source tree."""
+    build_programs()
     find_maturin()
     name: str = maturin.build_editable(directory, config_settings, metadata_directory)
     return name
@@ -83,34 +85,41 @@ def build_sdist(directory: str, config_settings: dict[str, Any] | None = None) -
     return name
 
 
-def build_plugin() -> None:
-    """Build the plugin's crate and put the library beside the Python files."""
+def build_programs() -> None:
+    """Build the plugin and the program, and put them beside the Python files."""
     need("cmake", "install it (Debian, Ubuntu: cmake; or pip install cmake)")
-    command = [need_rust(), "rustc", "--release", "--locked", "--package", CRATE]
+    cargo = need_rust()
+    for name, crate, target in (PLUGIN, DAEMON):
+        build_program(cargo, name, crate, target)
+
+
+def build_program(cargo: str, name: str, crate: str, target: str) -> None:
+    """Build one crate and put what cargo makes of it beside the Python files."""
+    command = [cargo, "rustc", "--release", "--locked", "--package", crate]
     # As maturin does for the module: only the last link drops the symbols, so that every earlier
     # step is shared with other builds.
     command += ["--message-format=json-render-diagnostics", "--", "-C", "link-arg=-s"]
     print("Running", *command, file=sys.stderr, flush=True)
     build = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if build.returncode != 0:
-        raise SystemExit(f"cowcloop: cargo could not build {CRATE}: see its messages above")
+        raise SystemExit(f"cowcloop: cargo could not build {crate}: see its messages above")
     # Written beside it and renamed: a running server has the old file mapped.
-    PLUGIN.parent.mkdir(exist_ok=True)
-    new = PLUGIN.with_name(f".{PLUGIN.name}.{os.getpid()}")
-    shutil.copyfile(library(build.stdout), new)
+    FOLDER.mkdir(exist_ok=True)
+    new = FOLDER / f".{name}.{os.getpid()}"
+    shutil.copyfile(made(build.stdout, crate, target), new)
     new.chmod(0o755)
-    new.replace(PLUGIN)
+    new.replace(FOLDER / name)
 
 
-def library(messages: str) -> Path:
-    """The plugin's file, from cargo's messages: one JSON object per line."""
+def made(messages: str, crate: str, target: str) -> Path:
+    """The file that cargo made, from its messages: one JSON object per line."""
     for line in messages.splitlines():
         message = json.loads(line)
-        if message["reason"] == "compiler-artifact" and message["target"]["name"] == LIBRARY:
+        if message["reason"] == "compiler-artifact" and message["target"]["name"] == target:
             for name in message["filenames"]:
-                if name.endswith(".so"):
+                if name == message["executable"] or name.endswith(".so"):
                     return Path(name)
-    raise SystemExit(f"cowcloop: cargo built {CRATE} but named no lib{LIBRARY}.so")
+    raise SystemExit(f"cowcloop: cargo built {crate} but named no {target}")
 
 
 def find_maturin() -> None:
@@ -157,4 +166,4 @@ def need(program: str, remedy: str) -> str:
 
 if __name__ == "__main__":
     # The longest part of a first build shows cargo's progress here; pip would hide it.
-    build_plugin()
+    build_programs()

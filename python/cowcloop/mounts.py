@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from cowcloop.programs import find_program
 
 TABLE = "/proc/self/mountinfo"
 
@@ -82,6 +85,18 @@ def on_device(device: str) -> list[str]:
 def inside(folder: Path) -> bool:
     """Whether something is mounted below a directory."""
     return any(folder in Path(mount.point).parents for mount in mounts())
+
+
+def take_away(folder: Path) -> None:
+    """Take away what is mounted below a directory: the file systems of servers that are dead."""
+    for mount in mounts():
+        if folder not in Path(mount.point).parents:
+            continue
+        if os.geteuid() == 0:
+            command = [find_program("umount", "mount"), "-l"]
+        else:
+            command = [find_program("fusermount3", "fuse3"), "-u", "-z"]
+        subprocess.run([*command, "--", mount.point], capture_output=True, check=False)
 
 
 def loop_devices(folder: Path) -> list[str]:

@@ -81,7 +81,7 @@ def mounts() -> None:
     shutil.chown("/data/alice", "alice", "alice")
     for name in ("mounted", "looped", "attached", "by-hand", "disc"):
         os.makedirs(f"/mnt/{name}")
-    session("root", f"cowcloop mount {BASE} /data/mounted.cow /mnt/mounted")
+    session("root", f"cowcloop mount --via nbd {BASE} /data/mounted.cow /mnt/mounted")
     session("root", f"cowcloop attach {BASE} /data/attached.cow --device /dev/nbd8")
     sh("mount /dev/nbd8 /mnt/attached")
     session("root", f"cowcloop mount --via fuse {BASE} /data/looped.cow /mnt/looped")

@@ -36,7 +36,7 @@ def left(runtime: Path, tmp_path: Path) -> Callable[[], list[str]]:
         for path in Path("/sys/block").glob("loop*/loop/backing_file"):
             if os.fsencode(runtime) in bytes_of(path):
                 found.append(str(path))
-        for name in ("nbdkit", "nbdfuse", "fuse2fs"):
+        for name in ("nbdkit", "cowcloopd", "fuse2fs"):
             found += [f"{name} {pid}" for pid in processes(name, runtime, tmp_path)]
         return found
 

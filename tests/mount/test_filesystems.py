@@ -173,6 +173,6 @@ def test_all_missing_programs_are_named(chicken: Path, place: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.decode() == (
-        "cowcloop: nbdkit, blkid, nbdfuse, fuse2fs and fusermount3 are not installed: "
-        "apt install nbdkit util-linux libnbd-bin fuse2fs fuse3\n"
+        "cowcloop: blkid, fuse2fs and fusermount3 are not installed: "
+        "apt install util-linux fuse2fs fuse3\n"
     )

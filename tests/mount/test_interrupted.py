@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import time
@@ -82,7 +83,7 @@ def test_a_signal_leaves_nothing(
     assert left() == []
 
 
-def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path: Path) -> None:
+def test_output_where_every_file_has_a_name(place: Path, tmp_path: Path) -> None:
     """fuse2fs has no files without names: there an output has a passing one until it is whole."""
     require_fuse2fs_that_writes()
     disk = mkfs(tmp_path / "disk", "ext2", kib=98304)
@@ -92,10 +93,11 @@ def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path
             os.open(place, os.O_TMPFILE | os.O_RDWR)
         before = sorted(os.listdir(place))
         out = place / "out"
-        cowcloop("extract", chicken, tmp_path / "out")
-        whole = (tmp_path / "out").read_bytes()
+        # Long enough to be stopped half way.
+        image, whole = tmp_path / "image", random.Random(4).randbytes(48 << 20)
+        image.write_bytes(whole)
         for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            code = stopped_half_way("extract", chicken, out, folder=place, how=how)
+            code = stopped_half_way("extract", image, out, folder=place, how=how)
             assert code == 128 + how
             # The signal may have come when all was done but the command's own end.
             if out.exists():
@@ -103,7 +105,7 @@ def test_output_where_every_file_has_a_name(chicken: Path, place: Path, tmp_path
                 out.unlink()
             # FUSE keeps a removed file, hidden, until its close has come through.
             wait_until(lambda: sorted(os.listdir(place)) == before, "nothing left")
-        cowcloop("extract", chicken, out)
+        cowcloop("extract", image, out)
         assert out.read_bytes() == whole
         assert sorted(os.listdir(place)) == sorted([*before, "out"])
     finally:

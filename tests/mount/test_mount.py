@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cowcloop.server.daemon import daemon_path
 from support import cowfile, users
 from support.mounts import (
     DONE,
@@ -123,14 +124,12 @@ def test_a_journal_is_warned_of(place: Path, tmp_path: Path) -> None:
     cowcloop("umount", place)
     # What the warning tells takes the journal away.
     cow, disk = tmp_path / "cow", tmp_path / "disk"
-    uri = attach(journal, cow)
-    disk.touch()
-    bridge = subprocess.Popen([program("nbdfuse", "libnbd-bin"), disk, uri])
-    wait_until(lambda: disk.stat().st_size > 0, "nbdfuse")
-    run(program("tune2fs", "e2fsprogs"), "-O", "^has_journal", disk)
-    run("fusermount3", "-u", disk)
-    bridge.wait(60)
-    cowcloop("detach", uri)
+    disk.mkdir()
+    server = subprocess.Popen([daemon_path(), "fuse", disk, f"image={journal}", f"cow={cow}"])
+    wait_until((disk / "disk").exists, "the file")
+    run(program("tune2fs", "e2fsprogs"), "-O", "^has_journal", disk / "disk")
+    run("umount", disk)
+    assert server.wait(60) == 0
     assert cowcloop("mount", journal, cow, place).stderr == b""
     cowcloop("umount", place)
 
@@ -143,8 +142,7 @@ def test_a_journal_that_was_not_replayed(
     cowcloop("mount", "-q", disk, cow, place)
     (place / "journaled").write_text("x")
     run("sync", "-f", place)
-    for name in ("nbdkit", "nbdfuse"):
-        kill(name, runtime)
+    kill("cowcloopd", runtime)
     cowcloop("umount", place)
     assert left() == []
     done = cowcloop("mount", disk, cow, place, "--read-only")
@@ -252,7 +250,7 @@ def test_odd_names(
 
 
 def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
-    """Without root: nbdfuse and fuse2fs, all of it in the user's own name."""
+    """Without root: FUSE and fuse2fs, all of it in the user's own name."""
     require_fuse2fs_that_writes()
     users.require()
     home = runtime / "home"

@@ -90,7 +90,7 @@ def test_a_missing_program(
     via: str, chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
 ) -> None:
     """Each program that is missing is named with its package, before anything is started."""
-    missing = {"fuse": "nbdfuse", "fuse2fs": "fuse2fs"}[via]
+    missing = {"fuse": "losetup", "fuse2fs": "fuse2fs"}[via]
     script = (
         "import sys, shutil\n"
         "real = shutil.which\n"
@@ -99,7 +99,7 @@ def test_a_missing_program(
         "sys.exit(main())\n"
     )
     done = run(sys.executable, "-c", script, "mount", "--via", via, chicken, place, expect=1)
-    package = {"nbdfuse": "libnbd-bin", "fuse2fs": "fuse2fs"}[missing]
+    package = {"losetup": "mount", "fuse2fs": "fuse2fs"}[missing]
     one_line(done.stderr.decode(), (f"{missing} is not installed", package))
     assert left() == []
 

@@ -96,12 +96,10 @@ def test_another_mount_over_it(
 @pytest.mark.parametrize(
     ("via", "killed"),
     [
-        ("fuse", ["nbdkit"]),
-        ("fuse", ["nbdfuse"]),
-        ("fuse", ["nbdkit", "nbdfuse"]),
-        ("fuse2fs", ["nbdkit"]),
+        ("fuse", ["cowcloopd"]),
+        ("fuse2fs", ["cowcloopd"]),
         ("fuse2fs", ["fuse2fs"]),
-        ("fuse2fs", ["fuse2fs", "nbdfuse", "nbdkit"]),
+        ("fuse2fs", ["fuse2fs", "cowcloopd"]),
     ],
 )
 def test_after_a_crash(
@@ -144,7 +142,7 @@ def test_a_busy_mount_after_a_crash(
     cowcloop("mount", chicken, tmp_path / "c", place)
     handle = os.open(place, os.O_RDONLY)
     try:
-        kill("nbdkit", runtime)
+        kill("cowcloopd", runtime)
         refused("umount", place, says="busy")
         assert b"broken" in cowcloop("list").stdout
         refused("mount", chicken, place, says="umount")

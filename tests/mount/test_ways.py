@@ -7,8 +7,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from cowcloop.mount import ways
 from cowcloop.mount.errors import MountError
+from cowcloop.mount.ways import WAYS, base, choose, fuse, named, nbd
+from cowcloop.server.messages import Message
 from support.programs import cowcloop, program, refused
 from support.server import listed
 
@@ -22,51 +23,79 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (blocks / "nbd0/pid").write_text("1\n")
     loop = tmp_path / "loop-control"
     loop.touch()
-    monkeypatch.setattr(ways, "_BLOCK_DEVICES", blocks)
-    monkeypatch.setattr(ways, "_LOOP", loop)
-    monkeypatch.setattr(ways, "find_program", lambda name, package: f"/bin/{name}")
+    monkeypatch.setattr(nbd, "_BLOCK_DEVICES", blocks)
+    monkeypatch.setattr(fuse, "_LOOP", loop)
+    for module in (base, fuse, nbd):
+        monkeypatch.setattr(module, "load", lambda name, sign: False)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     return blocks
 
 
+def chosen(via: str | None = None) -> str:
+    """The name of the way that is chosen, which says why it is not another."""
+    said: list[Message] = []
+    way = choose(via, said.append)
+    assert all(message.level == "debug" for message in said)
+    assert all(message.text.startswith("not via ") for message in said)
+    return way.name
+
+
 def test_a_free_device_is_found(machine: Path) -> None:
-    assert ways.free_nbd() == "/dev/nbd2"
-    assert ways.free_nbd(frozenset({"/dev/nbd2"})) == "/dev/nbd10"
+    assert nbd.free_device() == "/dev/nbd2"
+    assert nbd.free_device(frozenset({"/dev/nbd2"})) == "/dev/nbd10"
     for name in ("nbd2", "nbd10"):
         (machine / name / "pid").write_text("2\n")
     with pytest.raises(MountError, match=r"all 3 .* in use"):
-        ways.free_nbd()
+        nbd.free_device()
 
 
 def test_the_first_way_that_there_is(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ways.choose(None) == "nbd"
-    assert ways.choose("fuse") == "fuse"
-    monkeypatch.setattr(ways, "_BLOCK_DEVICES", machine / "none")
-    assert ways.choose(None) == "fuse"
-    monkeypatch.setattr(ways, "_LOOP", machine / "none")
-    assert ways.choose(None) == "fuse2fs"
+    assert chosen() == "fuse"
+    for via in WAYS:
+        assert chosen(via) == via
+    monkeypatch.setattr(fuse, "_LOOP", machine / "none")
+    assert chosen() == "fuse2fs"
     with pytest.raises(MountError, match="modprobe loop"):
-        ways.choose("fuse")
+        chosen("fuse")
+
+
+def test_a_module_is_loaded_where_that_is_allowed(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+
+    def load(name: str, sign: Path) -> bool:
+        loaded.append(name)
+        (machine / "nbd1").mkdir(exist_ok=True)
+        return True
+
+    monkeypatch.setattr(fuse, "_LOOP", machine / "none")
+    monkeypatch.setattr(nbd, "_BLOCK_DEVICES", machine / "none")
+    for module in (base, fuse, nbd):
+        monkeypatch.setattr(module, "load", load)
+    assert chosen() == "fuse"
+    with pytest.raises(MountError, match="modprobe nbd"):
+        nbd.free_device()
+    assert loaded == ["loop", "nbd"]
 
 
 def test_without_root(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert ways.choose(None) == "fuse2fs"
+    assert chosen() == "fuse2fs"
     for via in ("nbd", "fuse"):
         with pytest.raises(MountError, match="needs root"):
-            ways.choose(via)
+            chosen(via)
 
 
 def test_a_user_without_mtab(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be mounted, and never unmounted."""
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setattr(ways, "check_programs", lambda *programs: None)
-    monkeypatch.setattr(ways, "_FUSE", machine)
-    monkeypatch.setattr(ways, "_MTAB", machine / "mtab")
+    monkeypatch.setattr(base, "_FUSE", machine)
+    monkeypatch.setattr(base, "_MTAB", machine / "mtab")
     with pytest.raises(MountError, match="ln -s /proc/self/mounts"):
-        ways.check("fuse2fs", writes=False)
+        named("fuse2fs").check(writes=False)
     (machine / "mtab").touch()
-    ways.check("fuse2fs", writes=False)
+    named("fuse2fs").check(writes=False)
 
 
 @pytest.mark.usefixtures("root")
@@ -80,7 +109,7 @@ def test_no_kernel_nbd(chicken: Path, tmp_path: Path) -> None:
     assert listed() == []
 
 
-# A stand-in for a kernel with NBD: a loop device over nbdfuse is the block device.
+# A stand-in for a kernel with NBD: a loop device over nbdfuse, another client, is the device.
 _NBD_CLIENT = """#!/bin/bash
 set -eu
 echo "$*" >> "$FAKE/calls"

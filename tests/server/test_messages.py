@@ -12,6 +12,7 @@ from cowcloop.server.command import nbdkit_command
 from cowcloop.server.events import Ready, parse
 from cowcloop.server.messages import Message, translate
 from cowcloop.server.options import ServeOptions
+from cowcloop.server.parameters import Channels
 
 TYPED = {"/home/a/i.img": "i.img", "/home/a/i.img.cow": "i.img.cow"}
 
@@ -122,9 +123,8 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         tls=Tls(mode="require", psk="keys", verify_peer=True),
         nbdkit_args=("--filter=delay", "rdelay=1"),
     )
-    command = nbdkit_command(
-        options, TcpAddress("::1", 5), foreground=True, control="/c", events=7, lifeline=8
-    )
+    channels = Channels(control="/c", events=7, lifeline=8)
+    command = nbdkit_command(options, TcpAddress("::1", 5), channels, foreground=True)
     assert command[0].endswith("nbdkit")
     plugin = next(n for n, word in enumerate(command) if word.endswith("plugin.so"))
     assert set(command[1:plugin]) >= {"-f", "-r", "--tls=require", f"--tls-psk={tmp_path}/keys"}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from cowcloop.mount import MountError
-from cowcloop.mount.fuse2fs import check_writable
+from cowcloop.mount.ways.fuse2fs import check_writable
 
 from support.programs import program, run
 from support.server import wait_until
 
-#: How a machine without the kernel's NBD mounts.
+#: How a machine without ublk and the kernel's NBD mounts.
 WAYS = ["fuse", "fuse2fs"]
 #: What umount says.
 DONE = "unmounted; everything is on disk"

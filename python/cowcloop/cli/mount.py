@@ -27,8 +27,8 @@ def _mounted(function: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--via",
-    type=click.Choice(["nbd", "fuse", "fuse2fs"]),
-    help="How (default: the first that works here; without root fuse2fs).",
+    type=click.Choice(["fuse", "fuse2fs", "nbd"]),
+    help="How (default: fuse, or what works without root: fuse2fs).",
 )
 @click.option(
     "-o",
@@ -50,9 +50,9 @@ def mount_command(
 ) -> None:
     """Mount IMAGE on the directory DIR, changes going to COW.
 
-    Serves it in the background and mounts its file system with noatime: with a kernel NBD device,
-    or nbdfuse and a loop device, or, without root, nbdfuse and fuse2fs (ext2, ext3 and ext4 only).
-    Without COW the mount is read-only. "cowcloop umount" ends all of it.
+    Serves it in the background and mounts its file system with noatime: by FUSE and a loop device,
+    or, without root, by FUSE and fuse2fs (ext2, ext3 and ext4 only). --via nbd takes the kernel's
+    NBD instead. Without COW the mount is read-only. "cowcloop umount" ends all of it.
 
     A file system does not tell its programs at once when the medium of COW is full. The log says
     before that there is little space, and "cowcloop cow watch" can wait for it.

@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import re
 import time
 from pathlib import Path
 
 from cowcloop import mounts, registry, server
 from cowcloop.errors import CowcloopError
-from cowcloop.mount import fuse
+from cowcloop.mount import background
 from cowcloop.mount.errors import MountError
-from cowcloop.mount.places import FILESYSTEM_FIFO, disk_fifo, disk_folder
+from cowcloop.mount.places import FILESYSTEM_FIFO, file_folder
 from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
 from cowcloop.server import nbd_client
@@ -24,9 +23,6 @@ from cowcloop.server import nbd_client
 # The kernel gives a loop device and the file below it back a moment after the unmount.
 _PATIENCE = 15.0
 _PAUSE = 0.02
-
-# The message of nbdfuse when a write did not reach the server.
-_LOST_WRITE = re.compile(r": (?:write|write-zeroes|trim|flush): (.*)")
 
 
 class Ended(enum.Enum):
@@ -60,12 +56,9 @@ def broken(entry: registry.Entry) -> str | None:
     if record is None or record.mount is None:
         return None
     if not entry.alive():
-        return "nbdkit"
-    folders = {"nbdfuse": disk_fifo(entry.path), "fuse2fs": entry.path / FILESYSTEM_FIFO}
-    for name, fifo in folders.items():
-        if fifo.exists() and not fuse.running(fifo):
-            return name
-    return None
+        return record.program
+    fifo = entry.path / FILESYSTEM_FIFO
+    return "fuse2fs" if fifo.exists() and not background.running(fifo) else None
 
 
 def check_unmounted(entry: registry.Entry) -> None:
@@ -107,32 +100,29 @@ def release(entry: registry.Entry, *, discard: bool = False) -> Ended:
     place = record.mount
     # One that was mounted read-only may have been remounted since.
     written = not (record.never_written and record.is_mounted() and mounts.is_read_only(place))
-    folder = os.path.realpath(disk_folder(entry.path))
-    if fuse.running(disk_fifo(entry.path)) and mounts.at(folder) is None:
+    folder = os.path.realpath(file_folder(entry.path))
+    if not crashed and record.uri.startswith(folder) and mounts.at(folder) is None:
         raise MountError(
             f"{place}: mounted in another mount namespace (a container?): unmount it there"
         )
-    with fuse.ending(entry.path / FILESYSTEM_FIFO):
+    with background.ending(entry.path / FILESYSTEM_FIFO):
         if record.is_hidden():
             raise MountError(f"{place}: another mount lies over it: unmount that first")
         if record.is_mounted():
             _unmount(place, place)
     _wait_for_loop_devices(entry.path, place)
-    with fuse.ending(disk_fifo(entry.path)) as said:
-        if mounts.at(folder) is not None:
-            _unmount(folder, place)
     failures = _end_device(entry, record, discard)
     if record.read_only or not written:
         return Ended.NOT_WRITTEN
     if crashed:
         return Ended.CRASHED
-    lost = next(filter(None, map(_LOST_WRITE.search, said)), None)
-    if lost is None and not failures:
+    if not failures:
         return Ended.ON_DISK
     if discard:
         return Ended.DISCARDED
-    reason = _times(failures) if lost is None else lost[1]
-    raise MountError(f"{place} is unmounted, but not everything could be written: {reason}")
+    raise MountError(
+        f"{place} is unmounted, but not everything could be written: {_times(failures)}"
+    )
 
 
 def _end_device(entry: registry.Entry, record: registry.Record, discard: bool) -> int:
@@ -144,6 +134,10 @@ def _end_device(entry: registry.Entry, record: registry.Record, discard: bool) -
     if record.device is not None:
         with contextlib.suppress(CowcloopError):
             nbd_client.disconnect(record.device)
+    # A server that was killed leaves its file system mounted.
+    folder = os.path.realpath(file_folder(entry.path))
+    if mounts.at(folder) is not None:
+        _unmount(folder, record.mount or folder)
     entry.remove()
     return 0
 

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: The name of the file that is the device.
-DISK = "device"
+from cowcloop.server.start import FILE_FOLDER
+
 #: The messages of fuse2fs.
 FILESYSTEM_FIFO = "filesystem.fifo"
 
 
-def disk_folder(entry: Path) -> Path:
-    """Where nbdfuse shows the device as a file."""
-    return entry / "disk"
-
-
-def disk_file(entry: Path) -> Path:
-    """The device as a file."""
-    return disk_folder(entry) / DISK
-
-
-def disk_fifo(entry: Path) -> Path:
-    """The messages of nbdfuse."""
-    return entry / "disk.fifo"
+def file_folder(entry: Path) -> Path:
+    """Where a device is a file."""
+    return entry / FILE_FOLDER

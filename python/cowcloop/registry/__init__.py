@@ -1,11 +1,11 @@
 """The registry of served devices: one private directory per user, one entry in it per device.
 
-An entry is a directory with ``lock``, ``device.json``, ``control.sock`` and, unless the user
-chose another address, ``nbd.sock``. The lock file's flock is held by the process that starts the
-device and inherited by nbdkit, so it is held exactly as long as the device is starting or served:
-no process number has to be trusted. A process that gets the lock of an entry knows that the entry
-is stale. Entries are made and removed under the lock of the whole directory, which is only held
-for a moment.
+An entry is a directory with ``lock``, ``device.json``, ``control.sock`` and, for a device that NBD
+clients reach at no address of the user's choice, ``nbd.sock``. The lock file's flock is held by the
+process that starts the device and inherited by the server, so it is held exactly as long as the
+device is starting or served: no process number has to be trusted. A process that gets the lock of
+an entry knows that the entry is stale. Entries are made and removed under the lock of the whole
+directory, which is only held for a moment.
 """
 
 from __future__ import annotations

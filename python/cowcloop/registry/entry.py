@@ -11,6 +11,8 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cowcloop import mounts
+from cowcloop.errors import CowcloopError
 from cowcloop.registry import record as records
 from cowcloop.registry.errors import blamed_on
 from cowcloop.registry.place import NAME_LENGTH, directory, locked
@@ -83,7 +85,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class NewEntry(Entry):
-    """An entry being made; `lock` is the descriptor that nbdkit has to inherit."""
+    """An entry being made; `lock` is the descriptor that the server has to inherit."""
 
     lock: int = -1
 
@@ -135,4 +137,7 @@ def remove(path: Path) -> None:
     record = records.read(path)
     if record is not None and record.socket:
         remove_dead_socket(record.socket)
+    if mounts.inside(path):
+        with contextlib.suppress(CowcloopError):
+            mounts.take_away(path)
     shutil.rmtree(path, ignore_errors=True)

@@ -19,7 +19,7 @@ _LIMIT = 1 << 20
 
 @dataclass
 class Record:
-    """What ``device.json`` says about one served device.
+    """What ``device.json`` says about one served device: by which `program`, at which `uri`.
 
     `mount` is a directory, `via` how it came to be mounted there, `mounted` the number of the
     file system's device once it is, `mounts_below` how many mounts there were before, and
@@ -40,6 +40,7 @@ class Record:
     read_only: bool = False
     sessions: str | None = None
     all_interfaces: bool = False
+    program: str = "nbdkit"
     started: float = field(default_factory=time.time)
     version: int = 1
 

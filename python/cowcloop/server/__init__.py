@@ -1,4 +1,4 @@
-"""The life cycle of served devices: nbdkit started, watched and ended.
+"""The life cycle of served devices: nbdkit or cowcloopd started, watched and ended.
 
 `serve()` is the Python interface; the command line uses the same parts.
 """

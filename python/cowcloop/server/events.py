@@ -1,4 +1,4 @@
-"""The plugin's events: lines of JSON on a descriptor of their own."""
+"""A server's events: lines of JSON on a descriptor of their own."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _LEVELS = {
 
 @dataclass(frozen=True)
 class Ready:
-    """Clients can connect to the process of this number."""
+    """Clients can use the process of this number, and the device that it may have made."""
 
     pid: int
+    device: str | None = None
 
 
 def parse(line: bytes, typed: Mapping[str, str]) -> Ready | Message | None:
     """One line; None for an event that the user need not know of.
 
-    `typed` maps the absolute paths that nbdkit was given to what the user wrote.
+    `typed` maps the absolute paths that the server was given to what the user wrote.
     """
     try:
         event = json.loads(line)
         name = event["event"]
         if name == "ready":
-            return Ready(event["pid"])
+            return Ready(event["pid"], event.get("device"))
         if name in _LEVELS:
             return Message(_LEVELS[name], as_typed(event["text"], typed))
     except (ValueError, KeyError, TypeError):

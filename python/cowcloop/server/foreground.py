@@ -18,7 +18,7 @@ from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
-from cowcloop.server.process import Nbdkit, Report
+from cowcloop.server.process import Process, Report
 from cowcloop.server.start import started
 
 # Seconds in which a server that is to end must report its state.
@@ -49,7 +49,7 @@ class Server:
         self._owner = os.getpid()
         self._thread: threading.Thread | None = None
         self._entry: registry.Entry | None = None
-        self._nbdkit: Nbdkit | None = None
+        self._process: Process | None = None
         self._record: registry.Record | None = None
 
     @property
@@ -64,7 +64,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """nbdkit's process number."""
+        """The server's process number."""
         return self._ready().pid
 
     def status(self) -> dict[str, Any]:
@@ -76,21 +76,21 @@ class Server:
         control.request(self._control(), "sync")
 
     def start(self) -> None:
-        """Start nbdkit; returns when the device answers, raises ServerError when it cannot."""
-        with started(self.options, loop=self._loop, report=self._report) as (nbdkit, entry):
-            self._nbdkit, self._entry, self._record = nbdkit, entry, entry.record
+        """Start the server; returns when the device answers, raises ServerError when it cannot."""
+        with started(self.options, loop=self._loop, report=self._report) as (process, entry):
+            self._process, self._entry, self._record = process, entry, entry.record
 
     def wait(self) -> None:
         """Wait until the server has ended by itself or by `cowcloop detach`."""
         if self._thread is not None:
             self._thread.join()
-        elif self._nbdkit is not None:
-            self._nbdkit.wait()
+        elif self._process is not None:
+            self._process.wait()
 
     def run_in_background(self) -> None:
         """Watch the server in a thread of its own, so that the caller need not."""
         self._thread = threading.Thread(
-            target=self._nbdkit_of().wait, name=f"cowcloop-server-{self.pid}", daemon=True
+            target=self._process_of().wait, name=f"cowcloop-server-{self.pid}", daemon=True
         )
         try:
             self._thread.start()
@@ -102,23 +102,23 @@ class Server:
 
     def close(self) -> None:
         """End the server; returns when all is on disk. A second call does nothing."""
-        entry, nbdkit = self._entry, self._nbdkit
-        if entry is None or nbdkit is None or os.getpid() != self._owner:
+        entry, process = self._entry, self._process
+        if entry is None or process is None or os.getpid() != self._owner:
             return
         problem = self._lost()
         self._entry = None
         atexit.unregister(self._close_at_exit)
-        if self.options.device is not None and nbdkit.status is None:
+        if self.options.device is not None and process.status is None:
             try:
                 nbd_client.disconnect(self.options.device)
             except CowcloopError as error:
                 problem = str(error)
-        nbdkit.terminate()
+        process.terminate()
         self.wait()
-        problem = nbdkit.failure() or problem
-        nbdkit.abandon()
+        problem = process.failure() or problem
+        process.abandon()
         entry.remove()
-        nbdkit.address.remove()
+        process.address.remove()
         if problem is not None:
             raise ServerError(problem)
         check_closed(self.options.writable_cow)
@@ -154,10 +154,10 @@ class Server:
         except CowcloopError as error:
             _logger.error("%s", error)
 
-    def _nbdkit_of(self) -> Nbdkit:
-        if self._nbdkit is None:
+    def _process_of(self) -> Process:
+        if self._process is None:
             raise ServerError("the server has not been started")
-        return self._nbdkit
+        return self._process
 
     def _ready(self) -> registry.Record:
         if self._record is None:

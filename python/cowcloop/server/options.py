@@ -23,7 +23,8 @@ class ServeOptions:
 
     `given` has the options of ServerKeywords by name, sizes in bytes; one that is not there is
     left to the server. With `sessions`, a directory, each export name is a device of its own over
-    the one image, with a cowfile there.
+    the one image, with a cowfile there. A device that is served `as_file` is a file of a FUSE
+    file system, instead of NBD.
     """
 
     image: str
@@ -33,6 +34,7 @@ class ServeOptions:
     tls: Tls = field(default_factory=Tls)
     nbdkit_args: tuple[str, ...] = ()
     nbdkit_verbose: bool = False
+    as_file: bool = False
 
     @classmethod
     def of(
@@ -99,7 +101,7 @@ class ServeOptions:
         return any(len(word) > 3 and "--run".startswith(word) for word in words)
 
     def typed_paths(self) -> dict[str, str]:
-        """Each absolute path that nbdkit is given, and the path as the user wrote it."""
+        """Each absolute path that the server is given, and the path as the user wrote it."""
         paths = (self.image, file_of(self.source), *self.cows, self.sessions)
         return {absolute(path): path for path in paths if path not in (None, MEMORY)}
 

@@ -1,4 +1,4 @@
-"""One nbdkit process: started, watched without polling, and ended."""
+"""One process that serves a device: started, watched without polling, and ended."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import shlex
 import signal
 import subprocess
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from cowcloop.registry import NewEntry
 from cowcloop.server import units
 from cowcloop.server.address import Address
-from cowcloop.server.command import nbdkit_command
 from cowcloop.server.events import Ready, parse
 from cowcloop.server.lines import Lines
 from cowcloop.server.loop import Loop
-from cowcloop.server.messages import ADDRESS_IN_USE, Message, translate
+from cowcloop.server.messages import ADDRESS_IN_USE, Message
 from cowcloop.server.options import ServeOptions, absolute
+from cowcloop.server.parameters import Channels
 
 Report = Callable[[Message], None]
 
@@ -27,13 +28,16 @@ Report = Callable[[Message], None]
 _ANSWER_TIMEOUT = 30.0
 
 
-class Nbdkit:
-    """A running nbdkit.
+class Process(ABC):
+    """A running server, of a program that a subclass knows.
 
     It ends cleanly when we die (the lifeline), in the background until we release it: there it
-    forks by itself, or, with a log file, is a child that we leave. Either has a session of its
-    own: a Ctrl-C at the terminal is ours to answer.
+    forks by itself if the program does so, or is a child that we leave. Either has a session of
+    its own: a Ctrl-C at the terminal is ours to answer.
     """
+
+    #: whether it forks by itself in the background, where there is no log file
+    FORKS: bool
 
     def __init__(
         self,
@@ -48,7 +52,9 @@ class Nbdkit:
     ) -> None:
         self.pid: int | None = None
         self.ready = False
-        # nbdkit's exit status, the negative signal number when it was killed; None while it runs.
+        # The path of the device that the server has made, if it has.
+        self.device: str | None = None
+        # The exit status, the negative signal number when it was killed; None while it runs.
         self.status: int | None = None
         self.address = address
         self._loop = loop
@@ -56,12 +62,12 @@ class Nbdkit:
         self._typed = options.typed_paths()
         self._runs_command = options.runs_command
         self._errors: list[str] = []
-        # What nbdkit says in the background, where the plugin's errors are among it as well.
+        # What it says in the background, where the errors of events are among it as well.
         self._prose: list[str] = []
         # That it does not answer, where it did not say why.
         self._silence: str | None = None
         self._background = background
-        self._forks = background and log is None
+        self._forks = self.FORKS and background and log is None
         self._log = absolute(log) if background and log is not None else None
         self._log_start = 0
         self._events = Lines(loop, self._on_event, self._on_events_end)
@@ -77,7 +83,7 @@ class Nbdkit:
         entry: NewEntry,
         inherited: contextlib.ExitStack,
     ) -> None:
-        """Start nbdkit; `inherited` closes our copies of the descriptors that are nbdkit's."""
+        """Start it; `inherited` closes our copies of the descriptors that are the program's."""
 
         def give(descriptor: int) -> int:
             inherited.callback(os.close, descriptor)
@@ -92,21 +98,14 @@ class Nbdkit:
         else:
             self._stderr = Lines(self._loop, self._on_prose)
             errors = give(self._stderr.writer)
-        command = nbdkit_command(
-            options,
-            self.address,
-            foreground=not self._forks,
-            control=str(entry.control),
-            events=events,
-            log=self._background,
-            lifeline=lifeline,
-        )
+        channels = Channels(str(entry.control), events, self._background, lifeline)
+        command = self._command(options, channels)
         self._report(Message("debug", f"runs {shlex.join(command)}"))
-        scope = units.own_scope(entry.id, "nbdkit") if self._background else []
+        scope = units.own_scope(entry.id, self.address.program) if self._background else []
         self._child = subprocess.Popen(
             [*scope, *command] if scope else [units.argv0(command[0]), *command[1:]],
             executable=scope[0] if scope else command[0],
-            # nbdkit itself uses neither.
+            # The server itself uses neither.
             stdin=None if self._runs_command else subprocess.DEVNULL,
             stdout=None if self._runs_command else subprocess.DEVNULL,
             stderr=errors,
@@ -117,6 +116,14 @@ class Nbdkit:
             self.pid = self._child.pid
         self._child_handle = os.pidfd_open(self._child.pid)
         self._loop.add(self._child_handle, self._on_child_end)
+
+    @abstractmethod
+    def _command(self, options: ServeOptions, channels: Channels) -> list[str]:
+        """The words that start it."""
+
+    @abstractmethod
+    def _translated(self, line: str) -> Message | None:
+        """One line of its standard error, or log; None for one that says nothing."""
 
     def wait_until_ready(self) -> bool:
         """Wait until the server answers; False when it failed instead (see failure())."""
@@ -130,7 +137,7 @@ class Nbdkit:
             self._loop.step()
 
     def terminate(self) -> None:
-        """Ask nbdkit to end: it closes its connections, then the device."""
+        """Ask it to end: it sends its clients away, then closes the device."""
         if self.status is None and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
@@ -160,13 +167,14 @@ class Nbdkit:
             return errors[0] if errors else self._silence
         if self.status is None or self.status == 0:
             return None
+        program = self.address.program
         if self.status < 0:
-            return f"nbdkit was killed by {_signal_name(-self.status)}{_memory_limit()}"
+            return f"{program} was killed by {_signal_name(-self.status)}{_memory_limit()}"
         if self._runs_command:
             return f"the command of --run ended with exit status {self.status}"
         if errors:
             return errors[-1]
-        return f"nbdkit ended with exit status {self.status} and did not say why"
+        return f"{program} ended with exit status {self.status} and did not say why"
 
     def release(self) -> None:
         """Let it outlive us."""
@@ -174,7 +182,7 @@ class Nbdkit:
             os.write(self._lifeline, b"\n")
 
     def abandon(self) -> None:
-        """Close our descriptors; an nbdkit that was not released ends by itself then."""
+        """Close our descriptors; one that was not released ends by itself then."""
         _children.discard(self)
         if self._lifeline >= 0:
             os.close(self._lifeline)
@@ -190,12 +198,12 @@ class Nbdkit:
     def _on_event(self, line: bytes) -> None:
         event = parse(line, self._typed)
         if isinstance(event, Ready):
-            self._on_ready(event.pid)
+            self._on_ready(event)
         elif event is not None:
             self._on_message(event)
 
-    def _on_ready(self, pid: int) -> None:
-        self.pid = pid
+    def _on_ready(self, ready: Ready) -> None:
+        self.pid, self.device = ready.pid, ready.device
         if self.status is not None and not self._runs_command:
             # It has ended meanwhile: that is the reason, and not that it does not answer.
             return
@@ -212,7 +220,7 @@ class Nbdkit:
     def _on_events_end(self) -> None:
         # One that ended before it forked, or did not fork, is a child of ours that we see end.
         if self._forks and self.pid is None and self._child.wait() == 0:
-            self._silence = "nbdkit ended while it started: see the system log"
+            self._silence = f"{self.address.program} ended while it started: see the system log"
             self.status = 1
 
     def _on_child_end(self) -> None:
@@ -226,11 +234,11 @@ class Nbdkit:
             self._stderr.drain()
 
     def _on_prose(self, line: bytes) -> None:
-        """One line of what nbdkit writes to its standard error, or log."""
-        message = translate(line.decode(errors="replace"), self._typed, self.address.name)
+        """One line of what it writes to its standard error, or log."""
+        message = self._translated(line.decode(errors="replace"))
         if message is None:
             return
-        # In the background the plugin's lines are there too, and have come as events.
+        # In the background the lines of events are there too.
         if self._background and message.level == "error":
             self._prose.append(message.text)
         elif not self._background or message.level == "debug":
@@ -269,7 +277,7 @@ def _memory_limit() -> str:
 
 
 # A fork of the user's process must not keep the lifelines alive.
-_children: weakref.WeakSet[Nbdkit] = weakref.WeakSet()
+_children: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:

@@ -1,4 +1,4 @@
-"""Starting nbdkit for a device, in the foreground or in the background."""
+"""Starting the server of a device, in the foreground or in the background."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from collections.abc import Iterator
 from cowcloop import registry
 from cowcloop.files import MEMORY
 from cowcloop.server import nbd_client, units
-from cowcloop.server.address import Address, TcpAddress, UnixAddress, free_port
+from cowcloop.server.address import Address, FuseAddress, TcpAddress, UnixAddress, free_port
+from cowcloop.server.daemon import Daemon
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
+from cowcloop.server.nbdkit import Nbdkit
 from cowcloop.server.options import ServeOptions, absolute
-from cowcloop.server.process import Nbdkit, Report
+from cowcloop.server.process import Process, Report
 
 # Another program may take a free port before nbdkit does; each attempt takes another port.
 _PORT_ATTEMPTS = 10
 
-# What nbdkit has open with a few clients, without the cowfiles.
+# The class of each program's process.
+_PROCESSES: dict[str, type[Process]] = {"nbdkit": Nbdkit, "cowcloopd": Daemon}
+
+#: Where in its entry a device is a file.
+FILE_FOLDER = "fuse"
+
+# What a server has open with a few clients, without the cowfiles.
 _OPEN_FILES = 32
 
 
@@ -35,13 +43,13 @@ def attach(
     Without `keep` the caller has systemd end it in order (units.keep), when more is known of it.
     """
     with started(options, loop=loop or Loop(), report=report, background=True, log=log) as (
-        nbdkit,
+        process,
         entry,
     ):
         if keep:
             units.keep(entry)
-        nbdkit.release()
-    nbdkit.abandon()
+        process.release()
+    process.abandon()
     return entry
 
 
@@ -53,28 +61,28 @@ def started(
     report: Report,
     background: bool = False,
     log: str | None = None,
-) -> Iterator[tuple[Nbdkit, registry.Entry]]:
+) -> Iterator[tuple[Process, registry.Entry]]:
     """A device that answers, connected to its kernel device, and its entry in the registry.
 
     Nothing is left of it when the block fails.
     """
     entry = registry.create()
-    nbdkit = None
+    process = None
     try:
-        nbdkit = start(options, entry, loop=loop, report=report, background=background, log=log)
-        record = record_of(options, nbdkit)
+        process = start(options, entry, loop=loop, report=report, background=background, log=log)
+        record = record_of(options, process)
         if options.device is not None and record.socket is not None:
             nbd_client.connect(options.device, record.socket)
-        yield nbdkit, entry.write(record)
+        yield process, entry.write(record)
     except BaseException:
-        if nbdkit is not None:
-            nbdkit.abort()
+        if process is not None:
+            process.abort()
         entry.release()
         entry.wait_until_gone()
         entry.remove()
-        if nbdkit is not None:
-            nbdkit.address.remove()
-            nbdkit.abandon()
+        if process is not None:
+            process.address.remove()
+            process.abandon()
         raise
     entry.release()
 
@@ -87,7 +95,7 @@ def start(
     report: Report,
     background: bool = False,
     log: str | None = None,
-) -> Nbdkit:
+) -> Process:
     """A process whose device answers; ServerError when it cannot, and nothing is left then."""
     _check_limit(options)
     if options.device is not None:
@@ -97,38 +105,39 @@ def start(
         attempts -= 1
         address = _address(options, entry)
         address.check()
-        nbdkit = Nbdkit(
+        process = _PROCESSES[address.program](
             options, address, entry, loop=loop, report=report, background=background, log=log
         )
         try:
-            if nbdkit.wait_until_ready():
-                return nbdkit
+            if process.wait_until_ready():
+                return process
         except BaseException:
-            nbdkit.abort()
-            nbdkit.abandon()
+            process.abort()
+            process.abandon()
             address.remove()
             raise
-        reason = nbdkit.failure() or "nbdkit ended at once and did not say why"
-        nbdkit.abandon()
+        reason = process.failure() or f"{address.program} ended at once and did not say why"
+        process.abandon()
         address.remove()
-        if not (attempts and nbdkit.address_in_use):
+        if not (attempts and process.address_in_use):
             raise ServerError(reason)
 
 
-def record_of(options: ServeOptions, nbdkit: Nbdkit) -> registry.Record:
+def record_of(options: ServeOptions, process: Process) -> registry.Record:
     """What the registry keeps about a device that is ready."""
-    if nbdkit.pid is None:
-        raise ServerError("nbdkit did not report its process number")
+    if process.pid is None:
+        raise ServerError(f"{process.address.program} did not report its process number")
     return registry.Record(
-        pid=nbdkit.pid,
-        uri=nbdkit.address.uri(tls=options.tls.mode == "require"),
-        socket=nbdkit.address.unix,
+        pid=process.pid,
+        uri=process.address.uri(tls=options.tls.mode == "require"),
+        socket=process.address.unix,
         device=options.device,
         image=absolute(options.image),
         cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
         read_only=options.read_only or not (options.cows or options.sessions),
         sessions=None if options.sessions is None else absolute(options.sessions),
-        all_interfaces=nbdkit.address.on_all_interfaces,
+        all_interfaces=process.address.on_all_interfaces,
+        program=process.address.program,
     )
 
 
@@ -145,6 +154,8 @@ def _check_limit(options: ServeOptions) -> None:
 
 
 def _address(options: ServeOptions, entry: registry.NewEntry) -> Address:
+    if options.as_file:
+        return FuseAddress(str(entry.path / FILE_FOLDER))
     if options.tcp is not None:
         host, port = options.tcp
         return TcpAddress(host, port or free_port(host))

@@ -65,7 +65,7 @@ def keep(entry: registry.Entry) -> None:
         "Type=oneshot",
         "RemainAfterExit=yes",
         _PATIENCE,
-        f"BindsTo={_scope(entry.id, 'nbdkit')}",
+        f"BindsTo={_scope(entry.id, entry.record.program)}",
         f"ExecStop={' '.join(map(_quoted, stop))}",
         *_order(entry, entry.record),
     ]
@@ -79,7 +79,7 @@ def keep(entry: registry.Entry) -> None:
 
 def _order(entry: registry.Entry, record: registry.Record) -> Iterable[str]:
     """Where the keeper stands. What starts after another unit is stopped before it."""
-    scopes = [_scope(entry.id, program) for program in ("nbdkit", "nbdfuse", "fuse2fs")]
+    scopes = [_scope(entry.id, program) for program in (record.program, "fuse2fs")]
     yield f"After={' '.join(scopes)}"
     if os.geteuid() != 0:
         # A user's systemd unmounts nothing, and goes down after the user's sessions.

@@ -1,5 +1,6 @@
 //! Where events go: to the program that started us, and to standard error or the system log.
 
+use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 
 use cowcloop_server::{one_line, Event, Told};
@@ -43,6 +44,9 @@ fn log(event: Event<'_>) {
             let line = format!("<{}>cowcloopd[{pid}]: {level}: {text}", DAEMON | severity);
             let _ = socket.send(line.as_bytes());
         }
-        None => eprintln!("cowcloopd: {level}: {text}"),
+        // Nor for standard error, once its reader has gone.
+        None => {
+            let _ = writeln!(io::stderr(), "cowcloopd: {level}: {text}");
+        }
     }
 }

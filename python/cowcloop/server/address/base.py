@@ -1,4 +1,4 @@
-"""The interface of all addresses."""
+"""The interface of all addresses, and of those of NBD servers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 # The newstyle handshake: both magics and the server's flags; then our flags (fixed newstyle, no
 # zeroes) and the option ABORT, so that the server sees a client that leaves, not one that fails.
@@ -14,7 +15,10 @@ _GOODBYE = struct.pack(">I8sII", 3, b"IHAVEOPT", 2, 0)
 
 
 class Address(ABC):
-    """Where a server listens."""
+    """Where a server is reached."""
+
+    #: the program that serves there
+    program: ClassVar[str]
 
     @property
     @abstractmethod
@@ -33,15 +37,11 @@ class Address(ABC):
 
     @abstractmethod
     def uri(self, tls: bool = False) -> str:
-        """The NBD URI that clients are given."""
+        """The address that clients are given."""
 
     @abstractmethod
-    def nbdkit_args(self) -> list[str]:
-        """nbdkit's options to listen here."""
-
-    @abstractmethod
-    def connect(self, timeout: float) -> socket.socket:
-        """A connection of a client on this machine; OSError when there is none."""
+    def arguments(self) -> list[str]:
+        """The program's arguments to serve here."""
 
     @abstractmethod
     def check(self) -> None:
@@ -53,7 +53,21 @@ class Address(ABC):
 
     @abstractmethod
     def remove(self) -> None:
-        """Remove what nbdkit leaves behind."""
+        """Remove what the program leaves behind."""
+
+    @abstractmethod
+    def answers(self, timeout: float = 1.0) -> bool:
+        """Whether a server answers here that has said that it is ready."""
+
+
+class NbdAddress(Address):
+    """Where nbdkit listens."""
+
+    program = "nbdkit"
+
+    @abstractmethod
+    def connect(self, timeout: float) -> socket.socket:
+        """A connection of a client on this machine; OSError when there is none."""
 
     def answers(self, timeout: float = 1.0) -> bool:
         """Whether an NBD server accepts a connection and greets."""

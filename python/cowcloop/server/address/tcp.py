@@ -6,14 +6,14 @@ import socket
 from dataclasses import dataclass
 
 from cowcloop.errors import CowcloopError
-from cowcloop.server.address.base import Address
+from cowcloop.server.address.base import NbdAddress
 
 # Hosts that stand for all interfaces, and the one of them that a client on this machine uses.
 _ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}
 
 
 @dataclass(frozen=True)
-class TcpAddress(Address):
+class TcpAddress(NbdAddress):
     """A TCP host and port."""
 
     host: str
@@ -34,7 +34,7 @@ class TcpAddress(Address):
         host = self._host_here
         return f"{'nbds' if tls else 'nbd'}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
-    def nbdkit_args(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """nbdkit's options to listen here."""
         return ["-i", self.host, "-p", str(self.port)]
 

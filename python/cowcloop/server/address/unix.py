@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from cowcloop.errors import CowcloopError
 from cowcloop.registry import SOCKET_PATH_LIMIT, remove_dead_socket
-from cowcloop.server.address.base import Address
+from cowcloop.server.address.base import NbdAddress
 
 
 @dataclass(frozen=True)
-class UnixAddress(Address):
+class UnixAddress(NbdAddress):
     """A Unix socket's absolute path."""
 
     path: str
@@ -33,7 +33,7 @@ class UnixAddress(Address):
         scheme = "nbds" if tls else "nbd"
         return f"{scheme}+unix:///?socket={quote(os.fsencode(self.path), safe='/')}"
 
-    def nbdkit_args(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """nbdkit's options to listen here."""
         return ["-U", self.path]
 

@@ -1,4 +1,4 @@
-"""A FUSE program in the background: nbdfuse or fuse2fs.
+"""A FUSE program in the background, such as fuse2fs.
 
 Its standard error is a FIFO in the registry's entry, which the program itself holds open for
 reading, too: it never gets a SIGPIPE, unread text takes no more than the pipe has room for, and
