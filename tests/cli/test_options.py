@@ -62,4 +62,4 @@ def test_the_plugin_is_given_them(name: str) -> None:
     chosen = ServeOptions.of("/i", **{name: given})  # type: ignore[arg-type]
     parameter = option.flag.removeprefix("--")
     assert f"{parameter}={word}" in nbdkit_command(chosen, UnixAddress("/s"), foreground=True)
-    assert f'"{parameter}" =>' in (ROOT / "rust/nbdkit/src/config.rs").read_text()
+    assert f'"{parameter}" =>' in (ROOT / "rust/server/src/parameters/mod.rs").read_text()

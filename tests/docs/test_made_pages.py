@@ -36,7 +36,7 @@ def test_manual_pages(path: Path) -> None:
 
 
 def test_the_plugin_manual_names_every_parameter() -> None:
-    source = (ROOT / "rust/nbdkit/src/config.rs").read_text()
+    source = (ROOT / "rust/server/src/parameters/mod.rs").read_text()
     manual = (MAN / "man1/nbdkit-cowcloop-plugin.1").read_text().replace("\\-", "-")
     named = set(re.findall(r'^            "([a-z-]+)" =>', source, re.MULTILINE))
     assert len(named) > 10
