@@ -35,6 +35,7 @@ test nbd-client /usr/sbin/nbd-client /sbin/nbd-client
 test qemu-utils /usr/bin/qemu-io
 test fio /usr/bin/fio
 test lzop /usr/bin/lzop
+test fsverity /usr/bin/fsverity
 test strace /usr/bin/strace
 test debootstrap /usr/sbin/debootstrap
 test zisofs-tools /usr/bin/mkzftree

@@ -44,7 +44,15 @@ if TYPE_CHECKING:
         StorageError,
         UnsupportedError,
     )
-    from .image import BadBlock, CloopImage, CowfileInfo, ImageInfo, VerifyReport, cow_info
+    from .image import (
+        BadBlock,
+        CloopImage,
+        CowfileInfo,
+        ImageInfo,
+        VerifyReport,
+        cow_info,
+        digest,
+    )
     from .opening import open  # noqa: A004 - meant to be written cowcloop.open
     from .server import Server, ServerError, Tls, serve
     from .status import CowfileStatus, DiskStatus, Extent
@@ -80,6 +88,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "cow_info",
+    "digest",
     "open",
     "serve",
 ]

@@ -21,6 +21,7 @@ __all__ = [
     "cow_unpack",
     "create",
     "device_map",
+    "digest",
     "extract",
     "image_info",
     "kept",
@@ -112,6 +113,14 @@ def verify(
     image: Source,
     *,
     threads: int | None = None,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> dict[str, Any]: ...
+def digest(
+    image: Source,
+    *,
+    tree: StrPath | None = None,
+    threads: int | None = None,
+    force: bool = False,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> dict[str, Any]: ...
 def check_output(out: StrPath, *, image: bool = False, force: bool = False) -> None: ...

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, NoReturn, SupportsIndex
 from . import _core
 from .errors import ReadOnlyError, UnsupportedError
 from .files import check_cows
-from .options import DeviceKeywords, OpenKeywords, check_keywords, keywords_of, normal
+from .options import (
+    DeviceKeywords,
+    ImageKeywords,
+    OpenKeywords,
+    check_keywords,
+    keywords_of,
+    normal,
+    table,
+)
 from .source import locate
 from .status import DiskStatus, Extent
 
@@ -70,12 +78,11 @@ class Disk(_File):
         check_cows(self._name, self._cows)
         self._position = 0
         self._lock = threading.Lock()
-        self._device = _core.Device(
-            locate(self._name),
-            self._cows,
-            create=given.get("create", True),
-            **normal(DeviceKeywords, given),
-        )
+        options = normal(DeviceKeywords, given)
+        of_image = {name: options.pop(name) for name in table(ImageKeywords) if name in options}
+        source = locate(self._name, **of_image)
+        create = given.get("create", True)
+        self._device = _core.Device(source, self._cows, create=create, **options)
         _disks.add(self)
 
     # What it is

@@ -14,7 +14,15 @@ from .source import locate
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
-__all__ = ["BadBlock", "CloopImage", "CowfileInfo", "ImageInfo", "VerifyReport", "cow_info"]
+__all__ = [
+    "BadBlock",
+    "CloopImage",
+    "CowfileInfo",
+    "ImageInfo",
+    "VerifyReport",
+    "cow_info",
+    "digest",
+]
 
 #: Called about ten times a second with the bytes done and, once it is known, their total.
 ProgressFunction = Callable[[int, Optional[int]], object]
@@ -136,6 +144,29 @@ class CloopImage:
 
     def __repr__(self) -> str:
         return f"cowcloop.CloopImage({self.path!r})"
+
+
+def digest(
+    image: StrOrBytesPath,
+    *,
+    tree: StrOrBytesPath | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: ProgressFunction | None = None,
+) -> str:
+    """The digest of an image, ``sha256:...``, as ``fsverity digest`` prints it.
+
+    Its digest tree goes to the file ``tree``; a cowfile or a compressed image there is replaced
+    only with ``force``. :func:`cowcloop.open` verifies the image with both.
+    """
+    found: str = _core.digest(
+        locate(os.fsdecode(image)),
+        tree=None if tree is None else os.fsdecode(tree),
+        threads=threads,
+        force=force,
+        progress=progress,
+    )["digest"]
+    return found
 
 
 def cow_info(path: StrOrBytesPath) -> CowfileInfo:

@@ -27,6 +27,10 @@ def open(  # noqa: A001 - meant to be written cowcloop.open
     unless ``create`` is false. ``":memory:"`` is a throw-away overlay of at most ``memory_limit``
     bytes. Without a cowfile, or with ``read_only``, the file is read-only.
 
+    ``verity`` is the digest that the image must have, as ``cowcloop.digest()`` and ``fsverity
+    digest`` tell it, and ``verity_tree`` the file of its digest tree, by default the image's name
+    and ``.verity`` if there is such a file: what is read of the image is verified with it.
+
     ``repair`` repairs a cowfile that the original kernel driver left dirty. ``cache`` is how
     many bytes of decompressed blocks are kept, ``threads`` how many inflate ahead (0: one per
     core). ``strict`` checks a whole block before any byte of it is returned. ``size`` makes

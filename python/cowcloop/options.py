@@ -44,17 +44,19 @@ class Kind(Enum):
     DIRECTORY = auto()
     TCP = auto()
     CHOICE = auto()
+    DIGEST = auto()
 
 
-FLAG, SIZE, COUNT, PATH, DIRECTORY, TCP, CHOICE = Kind
+FLAG, SIZE, COUNT, PATH, DIRECTORY, TCP, CHOICE, DIGEST = Kind
 
 # Where help lists an option, in this order.
 LISTENING = "Where it listens"
+IMAGE = "The image"
 CHANGES = "Changes"
 SESSIONS = "Sessions"
 SPEED = "Speed"
 TLS = "TLS, as nbdkit has it"
-GROUPS = (LISTENING, CHANGES, SESSIONS, SPEED, TLS)
+GROUPS = (LISTENING, IMAGE, CHANGES, SESSIONS, SPEED, TLS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +86,20 @@ class Option:
         return f"Option({self.help!r})"
 
 
-class DeviceKeywords(TypedDict, total=False):
+class ImageKeywords(TypedDict, total=False):
+    """Options of an image, wherever one is read."""
+
+    verity: Annotated[
+        Optional[str],
+        Option(IMAGE, DIGEST, "Read nothing but the image of this digest, block by block."),
+    ]
+    verity_tree: Annotated[
+        Optional[Path],
+        Option(IMAGE, PATH, "Its digest tree (default: IMAGE.verity, if there is one).", "FILE"),
+    ]
+
+
+class DeviceKeywords(ImageKeywords, total=False):
     """Options of a device, opened in this process or served."""
 
     read_only: Annotated[bool, Option(CHANGES, FLAG, "Refuse writes, even with a COW.")]

@@ -1,17 +1,20 @@
-"""Where an image lies: in a file of its own, or in an ISO 9660 image."""
+"""Where an image lies: in a file of its own, or in an ISO 9660 image; and how it is verified."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING, Union
 
 from .errors import InvalidInputError, NotFoundError, from_engine
+from .options import ImageKeywords, normal
 from .part import Part
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
+    from typing_extensions import Unpack
 
 __all__ = ["Part", "Source", "file_of", "locate"]
 
@@ -20,11 +23,21 @@ __all__ = ["Part", "Source", "file_of", "locate"]
 Source = Union["StrPath", Part]
 
 
-def locate(image: StrPath) -> Source:
+def locate(image: StrPath, **given: Unpack[ImageKeywords]) -> Source:
     """Find an image: a file of this name, or the file in an ISO 9660 image that ISO:/PATH names.
 
     Raises NotFoundError and other errors that say what there is instead.
     """
+    source = _find(image)
+    options = normal(ImageKeywords, given)
+    if not options:
+        return source
+    if not isinstance(source, Part):
+        source = Part(os.fsdecode(source), (), os.fsdecode(source))
+    return replace(source, **options)
+
+
+def _find(image: StrPath) -> Source:
     text = os.fsdecode(image)
     if _is_stream(text):
         message = "an image is read in any order, which a pipe does not allow"

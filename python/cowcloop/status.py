@@ -57,10 +57,16 @@ class DiskStatus:
     cache_limit: int
     #: the lowest first
     cowfiles: tuple[CowfileStatus, ...]
+    #: of an image with a digest tree: its digest, how much of it was verified, and how often a
+    #: block was not what the tree says
+    digest: str | None
+    verified_bytes: int | None
+    verify_failures: int | None
 
     @classmethod
     def from_dict(cls, status: Mapping[str, Any]) -> DiskStatus:
         """From the form that the engine gives it."""
+        verity = status.get("verity") or {}
         return cls(
             image=status["image"],
             size=status["size"],
@@ -72,4 +78,7 @@ class DiskStatus:
             cache_bytes=status["cache"]["bytes"],
             cache_limit=status["cache"]["limit"],
             cowfiles=tuple(CowfileStatus(**cowfile) for cowfile in status["cowfiles"]),
+            digest=verity.get("digest"),
+            verified_bytes=verity.get("verified_bytes"),
+            verify_failures=verity.get("failures"),
         )

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cowcloop import _core, programs
 from cowcloop.bench import reading
@@ -15,6 +15,11 @@ from cowcloop.bench.kernel import KERNEL_DEVICE, why_no_kernel
 from cowcloop.disk import Disk
 from cowcloop.server import serve
 from cowcloop.source import locate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from cowcloop.options import ImageKeywords
 
 # Cold reads of every block of a large image would take long, and show nothing more.
 _MOST_READS = 20_000
@@ -27,6 +32,8 @@ class Measurement:
 
     image: str
     size: int
+    #: how the image is read
+    options: ImageKeywords
     figures: list[Figures] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -41,10 +48,10 @@ class Measurement:
         }
 
 
-def run(image: str, runs: int) -> Measurement:
+def run(image: str, runs: int, **options: Unpack[ImageKeywords]) -> Measurement:
     """Measure reading an image: sequentially, at random, extracting; in process and served."""
-    with Disk(image) as disk:
-        measured = Measurement(image, disk.size)
+    with Disk(image, **options) as disk:
+        measured = Measurement(image, disk.size, options)
         missing = why_no_kernel(disk)
     sequential = Figures("sequential", "in process", "MB/s")
     at_random = Figures("random 4 KiB, cold", "in process", "reads/s")
@@ -56,10 +63,10 @@ def run(image: str, runs: int) -> Measurement:
         measured.figures.append(served)
     if missing:
         measured.notes.append(missing)
-    places = reading.offsets(measured.size, _block_size(image), _MOST_READS)
+    places = reading.offsets(measured.size, _block_size(measured), _MOST_READS)
     for _ in range(runs):
         for figures, where in ((sequential, None), (at_random, places)):
-            figures.values.append(_from_disk(image, where))
+            figures.values.append(_from_disk(measured, where))
             if missing is None:
                 figures.kernel.append(_from_kernel(measured.size, where))
         extract.values.append(_extract(measured))
@@ -68,10 +75,11 @@ def run(image: str, runs: int) -> Measurement:
     return measured
 
 
-def _block_size(image: str) -> int:
-    if _core.sniff(locate(image)) != "cloop":
+def _block_size(measured: Measurement) -> int:
+    source = locate(measured.image, **measured.options)
+    if _core.sniff(source) != "cloop":
         return _RAW_BLOCK
-    return int(_core.image_info(locate(image))["block_size"])
+    return int(_core.image_info(source)["block_size"])
 
 
 def _nbdcopy(measured: Measurement) -> str | None:
@@ -82,9 +90,9 @@ def _nbdcopy(measured: Measurement) -> str | None:
         return None
 
 
-def _from_disk(image: str, places: list[int] | None) -> float:
+def _from_disk(measured: Measurement, places: list[int] | None) -> float:
     """Opened for each measurement, so that nothing of it is in the cache yet."""
-    with Disk(image) as disk:
+    with Disk(measured.image, **measured.options) as disk:
         if places is None:
             return reading.sequential(disk.pread_into, disk.size)
         return reading.at_random(disk.pread_into, places, disk.size)
@@ -99,12 +107,12 @@ def _from_kernel(size: int, places: list[int] | None) -> float:
 
 def _extract(measured: Measurement) -> float:
     begin = time.perf_counter()
-    _core.extract(locate(measured.image), [], os.devnull)
+    _core.extract(locate(measured.image, **measured.options), [], os.devnull)
     return measured.size / 1e6 / (time.perf_counter() - begin)
 
 
 def _served(measured: Measurement, nbdcopy: str) -> float:
-    with serve(measured.image) as server:
+    with serve(measured.image, **measured.options) as server:
         begin = time.perf_counter()
         subprocess.run([nbdcopy, server.uri, "null:"], check=True, stdin=subprocess.DEVNULL)
         return measured.size / 1e6 / (time.perf_counter() - begin)

@@ -29,6 +29,7 @@ COMMANDS = {
     "commit": "commit",
     "info": "info",
     "verify": "verify",
+    "digest": "digest",
     "map": "map",
     "cow": "cow",
     "bench": "bench",

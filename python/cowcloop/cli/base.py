@@ -50,6 +50,7 @@ def program_settings() -> dict[str, Any]:
                             "commit",
                             "info",
                             "verify",
+                            "digest",
                             "map",
                             "bench",
                         ],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import IMAGE, JSON, command
+from cowcloop.cli.device_options import options_of
+from cowcloop.options import ImageKeywords
 
 
 @command("bench")
 @IMAGE
+@options_of(ImageKeywords)
 @JSON
 @click.option(
     "--runs",
@@ -19,7 +24,7 @@ from cowcloop.cli.base import IMAGE, JSON, command
     metavar="N",
     help="How often each task is repeated.",
 )
-def bench_command(image: str, as_json: bool, runs: int) -> None:
+def bench_command(image: str, as_json: bool, runs: int, **options: Any) -> None:
     """Measure how fast this machine reads IMAGE.
 
     Sequentially, at random (4 KiB in every block, none of it cached) and extracting; in this
@@ -33,7 +38,7 @@ def bench_command(image: str, as_json: bool, runs: int) -> None:
     """
     from cowcloop import bench
 
-    measured = bench.run(image, runs)
+    measured = bench.run(image, runs, **options)
     if as_json:
         console.result_json(measured.to_dict())
         return

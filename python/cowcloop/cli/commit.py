@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import BLOCK_SIZE, FORCE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
 from cowcloop.cli.create import LevelType, warn
+from cowcloop.cli.device_options import options_of
 from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
 from cowcloop.errors import StorageError
 from cowcloop.files import same
+from cowcloop.options import ImageKeywords
 from cowcloop.sizes import format_size
 
 
@@ -36,6 +39,7 @@ from cowcloop.sizes import format_size
     metavar="SIZE",
     help="Bytes per block, where IMAGE is not compressed (default: 64K).",
 )
+@options_of(ImageKeywords)
 @THREADS
 @FORCE
 @JSON
@@ -49,6 +53,7 @@ def commit_command(
     threads: int | None,
     force: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Write IMAGE with the changes in COW to the compressed image NEW.
 
@@ -70,7 +75,7 @@ def commit_command(
     check_output(new, as_json)
     if rebase is not None:
         _check_rebase(rebase, new)
-    source = locate(image)
+    source = locate(image, **values)
     raw = _core.sniff(source) == "raw"
     with progress("committing") as report:
         done = _core.commit(

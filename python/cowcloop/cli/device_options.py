@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,19 @@ class TcpType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             return parse_tcp(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class DigestType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A digest as `fsverity digest` prints it."""
+
+    name = "DIGEST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, as it is."""
+        text = str(value)
+        if re.fullmatch(r"(sha256:)?[0-9a-fA-F]{64}", text) is None:
+            self.fail(f"{text!r} is not sha256: and 64 hexadecimal digits", param, ctx)
+        return text
 
 
 class DeviceOption(click.RichOption):
@@ -77,6 +91,7 @@ def _made(option: options.Option) -> Callable[[Callable[..., None]], Callable[..
         options.DIRECTORY: {"type": DIRECTORY, "metavar": "DIR"},
         options.TCP: {"type": TcpType(), "metavar": TcpType.name},
         options.CHOICE: {"type": click.Choice(option.choices)},
+        options.DIGEST: {"type": DigestType(), "metavar": DigestType.name},
     }
     chosen = settings[option.kind]
     if option.metavar is not None:

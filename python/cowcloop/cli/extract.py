@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import rich_click as click
 
 from cowcloop.cli import console, streams
 from cowcloop.cli.base import COWS, FORCE, IMAGE, JSON, PATH, THREADS, command
+from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
+from cowcloop.options import ImageKeywords
 from cowcloop.sizes import format_size
 
 
@@ -19,6 +22,7 @@ from cowcloop.sizes import format_size
 @click.option(
     "--sparse/--no-sparse", default=True, help="Leave holes where the device is zero (default)."
 )
+@options_of(ImageKeywords)
 @THREADS
 @FORCE
 @JSON
@@ -30,6 +34,7 @@ def extract_command(
     threads: int | None,
     force: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Write the device to OUT as a plain image, with the changes in COW.
 
@@ -48,7 +53,7 @@ def extract_command(
     check_output(out, as_json)
     with progress("extracting") as report:
         done = _core.extract(
-            locate(image),
+            locate(image, **values),
             list(cows),
             out,
             threads=threads,

@@ -9,13 +9,16 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import JSON, PATH, command
+from cowcloop.cli.device_options import options_of
+from cowcloop.options import ImageKeywords
 from cowcloop.sizes import format_size, size_in_full
 
 
 @command("info")
 @click.argument("file", type=PATH)
+@options_of(ImageKeywords)
 @JSON
-def info_command(file: str, as_json: bool) -> None:
+def info_command(file: str, as_json: bool, **values: Any) -> None:
     """Show what a cloop image or a cowfile holds.
 
     For an ISO 9660 image it lists the cloop images in it.
@@ -30,7 +33,7 @@ def info_command(file: str, as_json: bool) -> None:
     from cowcloop import _core
     from cowcloop.source import locate
 
-    source = locate(file)
+    source = locate(file, **values)
     kind = _core.sniff(source)
     if kind == "raw" and source == file:
         from cowcloop.iso9660 import contents, is_iso9660

@@ -11,9 +11,11 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, FORCE, IMAGE, JSON, PATH, command
+from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
 from cowcloop.errors import InvalidInputError
 from cowcloop.files import among, same
+from cowcloop.options import ImageKeywords
 from cowcloop.picture import Picture
 from cowcloop.source import Source
 
@@ -32,6 +34,7 @@ _PLAIN_WIDTH = 80
 @click.option("--png", type=PATH, metavar="OUT", help="Write a PNG file.")
 @click.option("--svg", type=PATH, metavar="OUT", help="Write an SVG file.")
 @click.option("--check", is_flag=True, help="Read every block first, to show damaged ones.")
+@options_of(ImageKeywords)
 @FORCE
 @JSON
 def map_command(
@@ -42,6 +45,7 @@ def map_command(
     check: bool,
     force: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Draw a device: zeros, compressed how well, changed, damaged.
 
@@ -60,7 +64,7 @@ def map_command(
         raise click.UsageError("a picture needs the name of a file, not -")
     if png is not None and svg is not None and same(png, svg):
         raise click.UsageError("--png and --svg name one file: give each picture its own")
-    source = locate(image)
+    source = locate(image, **values)
     for out in (png, svg):
         _refuse_input(out, (file_of(source), *cows))
     if as_json:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import IMAGE, JSON, THREADS, command
+from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
+from cowcloop.options import ImageKeywords
 
 
 @command("verify")
 @IMAGE
+@options_of(ImageKeywords)
 @JSON
 @THREADS
 @click.pass_context
-def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int | None) -> None:
+def verify_command(
+    ctx: click.Context, /, image: str, as_json: bool, threads: int | None, **values: Any
+) -> None:
     """Check the index and every block of IMAGE, and list what is bad.
 
     The exit code is 1 if there are bad blocks.
@@ -28,7 +35,7 @@ def verify_command(ctx: click.Context, image: str, as_json: bool, threads: int |
     from cowcloop.source import locate
 
     with progress("verifying") as report:
-        source = locate(image)
+        source = locate(image, **values)
         found = _core.verify(source, threads=threads, progress=report)
     bad = found["bad"]
     if as_json:

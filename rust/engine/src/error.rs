@@ -58,6 +58,40 @@ impl fmt::Display for MediumOut {
 
 impl std::error::Error for MediumOut {}
 
+/// The cause of a failure where bytes are not what a digest tree says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unverified {
+    /// A block of the image.
+    Image {
+        /// The tree's name.
+        tree: String,
+        /// Where the block begins in the image, in bytes.
+        offset: u64,
+    },
+    /// A block of the tree itself.
+    Tree {
+        /// The tree's name.
+        tree: String,
+        /// Where the block begins in the tree, in bytes.
+        offset: u64,
+    },
+}
+
+impl fmt::Display for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unverified::Image { tree, offset } => {
+                write!(f, "its bytes at offset {offset} are not those that {tree} has the hash of")
+            }
+            Unverified::Tree { tree, offset } => {
+                write!(f, "its digest tree {tree} is damaged at offset {offset}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unverified {}
+
 /// A failure: what, where, and the remedy.
 ///
 /// The [`Display`](fmt::Display) form is one line: `SUBJECT: MESSAGE[: CAUSE][; REMEDY]`.
@@ -101,13 +135,19 @@ impl Error {
             io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
             _ => ErrorKind::Io,
         };
+        let remedy = source.get_ref().and_then(|inner| inner.downcast_ref()).map(|unverified| {
+            match unverified {
+                Unverified::Image { .. } => Remedy::GetImage,
+                Unverified::Tree { .. } => Remedy::GetTree,
+            }
+        });
         Error(Arc::new(Inner {
             kind,
             subject: subject.into(),
             message: message.into(),
             source: Some(source),
             offset: None,
-            remedy: None,
+            remedy,
         }))
     }
 

@@ -32,6 +32,14 @@ pub enum Remedy {
     Extract,
     /// Name a place that may be written, or keep the cowfile in memory.
     KeepElsewhere,
+    /// Make the digest tree of the image.
+    MakeTree,
+    /// Name the digest that the image has, or get the image that has this one.
+    OtherDigest,
+    /// Get the image anew, or make a new digest tree if it was changed on purpose.
+    GetImage,
+    /// Get the digest tree anew, or make it again.
+    GetTree,
     /// Make a new cowfile for a device of this many bytes.
     GiveSize(u64),
     /// Give the size of so many bytes for a new cowfile only: this one has its own.
@@ -68,6 +76,14 @@ impl Remedy {
             Remedy::Commit => "commit the cowfile into a new image",
             Remedy::Extract => "extract the device into a new image",
             Remedy::KeepElsewhere => "keep it in another place, or in memory",
+            Remedy::MakeTree => "make the digest tree of this image",
+            Remedy::OtherDigest => {
+                "name the digest of this image, or get the image that has that one"
+            }
+            Remedy::GetImage => {
+                "get the image again, or make a new digest tree if it was changed on purpose"
+            }
+            Remedy::GetTree => "get the digest tree again, or make it anew",
             Remedy::SizeOfNew(_) => "a size counts for a new cowfile only",
             Remedy::GiveSize(_) => "a cowfile that is made for a larger device has them",
         }

@@ -57,7 +57,7 @@ fn extract<'py>(
     let done = run(py, progress, |progress| {
         let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
         let replace = Replace::Plain.forced(force);
-        let output = Output::open(&output_path(out), &identities(image.path(), &cows), replace)?;
+        let output = Output::open(&output_path(out), &identities(&image, &cows), replace)?;
         jobs::extract(&**device.layer(), output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -147,7 +147,7 @@ fn commit<'py>(
     let done = run(py, progress, |progress| {
         let device = open(&image, &cows)?;
         let replace = Replace::Images.forced(force);
-        let output = Output::open(&output_path(out), &identities(image.path(), &cows), replace)?;
+        let output = Output::open(&output_path(out), &identities(&image, &cows), replace)?;
         jobs::commit(&device, output, &options, progress)
     })?;
     let dict = PyDict::new(py);
@@ -288,9 +288,10 @@ fn read_only() -> DeviceOptions {
     DeviceOptions { read_only: true, ..DeviceOptions::default() }
 }
 
-/// The file that the output must not be; `:memory:` and the like are no files.
-fn identities(image: &Path, cows: &[PathBuf]) -> Vec<FileIdentity> {
-    let paths = cows.iter().map(PathBuf::as_path).chain([image]);
+/// The files that the output must not be; `:memory:` and the like are no files.
+fn identities(image: &Source, cows: &[PathBuf]) -> Vec<FileIdentity> {
+    let inputs = image.paths();
+    let paths = cows.iter().chain(&inputs);
     paths.filter_map(|path| FileIdentity::of_path(path).ok()).collect()
 }
 

@@ -7,6 +7,7 @@
 mod buffer;
 mod cow;
 mod device;
+mod digest;
 mod errors;
 mod events;
 mod info;
@@ -27,5 +28,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     device::register(module)?;
     info::register(module)?;
     jobs::register(module)?;
+    digest::register(module)?;
     cow::register(module)
 }

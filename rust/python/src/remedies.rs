@@ -28,6 +28,18 @@ fn function(remedy: Remedy) -> String {
         Remedy::KeepElsewhere => "name a place where you may write, or \":memory:\"".into(),
         Remedy::GiveSize(size) => format!("a cowfile that open() makes with size={size} has them"),
         Remedy::SizeOfNew(size) => format!("size={size} counts for a new cowfile only"),
+        Remedy::MakeTree => "make it with cowcloop.digest(image, tree=path)".into(),
+        Remedy::OtherDigest => {
+            "name the digest of this image (cowcloop.digest() tells it), or get \
+                                the image that has that one"
+                .into()
+        }
+        Remedy::GetImage => {
+            "get the image again or, if it was changed on purpose, make a new tree \
+                             with cowcloop.digest()"
+                .into()
+        }
+        Remedy::GetTree => "get the tree again, or make it anew with cowcloop.digest()".into(),
         Remedy::RepairForced
         | Remedy::RepairGivesUp
         | Remedy::Unpack

@@ -26,6 +26,20 @@ pub fn command(remedy: Remedy) -> String {
         Remedy::Commit => "make a new one with `cowcloop commit`".into(),
         Remedy::Extract => "make a new image with `cowcloop extract`".into(),
         Remedy::KeepElsewhere => "name a place where you may write, or :memory:".into(),
+        Remedy::MakeTree => "make it with `cowcloop digest IMAGE --tree FILE`".into(),
+        Remedy::OtherDigest => {
+            "name the digest of this image (`cowcloop digest` tells it), or get \
+                                the image that has that one"
+                .into()
+        }
+        Remedy::GetImage => {
+            "get the image again or, if it was changed on purpose, make a new tree \
+                             with `cowcloop digest --tree`"
+                .into()
+        }
+        Remedy::GetTree => {
+            "get the tree again, or make it anew with `cowcloop digest --tree`".into()
+        }
         Remedy::SizeOfNew(size) => format!("--size {size} counts for a new cowfile only"),
         Remedy::GiveSize(size) => format!("a cowfile made with --size {size} has them"),
     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::open::{open_base, open_image};
+use super::open::Base;
 use super::{Device, DeviceOptions};
+use crate::format::verity::Verified;
 use crate::storage::{Exchange, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
@@ -18,7 +19,10 @@ type Told = Box<dyn FnOnce(bool) + Send>;
 
 /// The image's file, and the identity by which it is recognized.
 pub(super) struct Medium {
-    exchange: Arc<Exchange>,
+    file: Arc<Exchange>,
+    /// Its digest tree, which may lie on the same medium.
+    tree: Option<Arc<Exchange>>,
+    verified: Option<Arc<Verified>>,
     options: DeviceOptions,
     /// Held while the medium is taken out or put back, which may take long.
     turn: Mutex<()>,
@@ -36,8 +40,10 @@ struct State {
 }
 
 impl Medium {
-    pub(super) fn new(exchange: Arc<Exchange>, options: DeviceOptions) -> Medium {
-        Medium { exchange, options, turn: Mutex::default(), state: Mutex::default() }
+    pub(super) fn new(base: Base, options: DeviceOptions) -> Medium {
+        let Base { file, tree, verified, .. } = base;
+        let (turn, state) = (Mutex::default(), Mutex::default());
+        Medium { file, tree, verified, options, turn, state }
     }
 
     fn suspend(&self, base: &dyn Layer) -> Result<()> {
@@ -46,7 +52,8 @@ impl Medium {
             let identity = base.identity()?;
             // First, so that a request that finds no file is not told that there is one.
             self.state.lock().out = Some(identity);
-            drop(self.exchange.take());
+            drop(self.file.take());
+            drop(self.tree.as_ref().map(|tree| tree.take()));
         }
         Ok(())
     }
@@ -54,14 +61,19 @@ impl Medium {
     fn resume(&self, image: &str) -> Result<()> {
         let _turn = self.turn.lock();
         let Some(expected) = self.state.lock().out else { return Ok(()) };
-        let path = self.exchange.path();
-        let fresh = Arc::new(Exchange::new(open_image(path)?, path));
-        if open_base(fresh.clone(), &self.options)?.identity()? != expected {
+        let fresh = Base::open(self.file.path(), &self.options)?;
+        if fresh.image.identity()? != expected || fresh.tree.is_some() != self.tree.is_some() {
             let message = "this is another image than the one that was suspended";
             return Err(Error::new(ErrorKind::Mismatch, image, message));
         }
-        if let Some(file) = fresh.take() {
-            self.exchange.put(file);
+        if let Some(verified) = &self.verified {
+            verified.forget();
+        }
+        let trees = self.tree.iter().zip(&fresh.tree);
+        for (ours, fresh) in trees.chain([(&self.file, &fresh.file)]) {
+            if let Some(file) = fresh.take() {
+                ours.put(file);
+            }
         }
         let State { waiting, .. } = std::mem::take(&mut *self.state.lock());
         waiting.into_iter().for_each(|told| told(true));
@@ -93,7 +105,10 @@ impl Medium {
     }
 
     pub(super) fn abandon(&self) {
-        self.exchange.abandon();
+        self.file.abandon();
+        if let Some(tree) = &self.tree {
+            tree.abandon();
+        }
     }
 }
 

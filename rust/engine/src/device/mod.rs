@@ -4,12 +4,14 @@
 mod kept;
 mod medium;
 mod open;
+mod verity;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::format::verity::{Verified, VerityStatus};
 use crate::image::Image;
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::{CowfileStatus, Overlay, SnapshotSummary};
@@ -18,7 +20,8 @@ use crate::{Error, ErrorKind, Layer, Result};
 
 pub use kept::KeptOptions;
 use medium::Medium;
-pub use open::{part_of, DeviceOptions, Prepare, MEMORY};
+pub use open::{image_bytes, part_of, DeviceOptions, Prepare, MEMORY};
+pub use verity::{tree_path, DigestTree, VerityOptions};
 
 /// A block device: any number of threads may call any method at any time.
 ///
@@ -31,6 +34,8 @@ pub struct Device {
     overlays: Vec<Arc<Overlay>>,
     /// Reads go here: the last overlay, or the base.
     top: Arc<dyn Layer>,
+    /// The image's bytes, where they are verified.
+    verified: Option<Arc<Verified>>,
     /// Where the image's file can be exchanged; not for a base that was given open.
     medium: Option<Arc<Medium>>,
     /// What the base was opened in, when that was no file by its path.
@@ -162,6 +167,7 @@ impl Device {
             size: self.size(),
             read_only: self.read_only(),
             base: self.base.counters(),
+            verity: self.verified.as_ref().map(|verified| verified.status()),
             cowfiles: self.overlays.iter().map(|overlay| overlay.cowfile().status()).collect(),
         }
     }
@@ -222,6 +228,9 @@ pub struct DeviceStatus {
     /// What the base did.
     #[serde(flatten)]
     pub base: LayerCounters,
+    /// What was verified of it, where it has a digest tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verity: Option<VerityStatus>,
     /// The cowfiles, lowest first.
     pub cowfiles: Vec<CowfileStatus>,
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::kept::KeptOptions;
 use super::medium::Medium;
+use super::verity::{self, DigestTree, VerityOptions};
 use super::Device;
 use crate::format::cowfile::head::MAPUNIT;
 use crate::format::cowfile::{self, files, Access};
+use crate::format::verity::Verified;
 use crate::image::{Image, ImageOptions};
 use crate::overlay::Overlay;
 use crate::storage::{Exchange, FileStorage, MemoryStorage, Slice, Storage};
@@ -29,6 +31,8 @@ pub struct DeviceOptions {
     pub image_ranges: Vec<(u64, u64)>,
     /// The name of such an image in messages; `None`: its file's path.
     pub image_name: Option<String>,
+    /// How the image is verified.
+    pub verity: VerityOptions,
     /// Open the last cowfile read-only too.
     pub read_only: bool,
     /// Create the last cowfile when it is missing.
@@ -56,13 +60,13 @@ impl Device {
     /// Those of opening the image and each cowfile.
     pub fn open(image: &Path, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
         let name = options.image_name.clone().unwrap_or_else(|| image.display().to_string());
-        let exchange = Arc::new(Exchange::new(open_image(image)?, image));
-        let base = open_base(exchange.clone(), options)?;
-        let mut device = Device::on(name, base, cows, options)?;
+        let base = Base::open(image, options)?;
+        let mut device = Device::on(name, base.image.clone(), cows, options)?;
         if !cows.is_empty() {
             device.tell_if_cut();
         }
-        device.medium = Some(Arc::new(Medium::new(exchange, options.clone())));
+        device.verified = base.verified.clone();
+        device.medium = Some(Arc::new(Medium::new(base, options.clone())));
         Ok(device)
     }
 
@@ -77,11 +81,13 @@ impl Device {
         options: &DeviceOptions,
     ) -> Result<Device> {
         let name = options.image_name.clone().unwrap_or_else(|| storage.name().to_string());
-        let base = open_base(storage.clone(), options)?;
+        let bytes = bytes_of(storage.clone(), None, options)?;
+        let base = Image::open(bytes.storage, &options.image)?;
         let mut device = Device::on(name, base, cows, options)?;
         if !cows.is_empty() {
             device.tell_if_cut();
         }
+        device.verified = bytes.verified;
         device.storage = Some(storage);
         Ok(device)
     }
@@ -93,6 +99,7 @@ impl Device {
     pub fn beside(&self, cows: &[PathBuf], options: &DeviceOptions) -> Result<Device> {
         let mut device = Device::on(self.image.clone(), self.base.clone(), cows, options)?;
         device.medium = self.medium.clone();
+        device.verified = self.verified.clone();
         device.shares = true;
         Ok(device)
     }
@@ -115,8 +122,8 @@ impl Device {
         }
         let top = base.clone().layer();
         let overlays = Vec::new();
-        let (medium, storage, shares) = (None, None, false);
-        let mut device = Device { image, base, overlays, top, medium, storage, shares };
+        let (verified, medium, storage, shares) = (None, None, None, false);
+        let mut device = Device { image, base, overlays, top, verified, medium, storage, shares };
         for (i, cow) in cows.iter().enumerate() {
             let last = i + 1 == cows.len();
             let access =
@@ -214,13 +221,68 @@ pub(super) fn open_image(path: &Path) -> Result<FileStorage> {
     Ok(file)
 }
 
-/// The base in the file, or in the part of it that the options name.
-pub(super) fn open_base(file: Arc<dyn Storage>, options: &DeviceOptions) -> Result<Image> {
-    if options.image_ranges.is_empty() {
-        return Image::open(file, &options.image);
+/// A base, and the files that it lies in.
+pub(super) struct Base {
+    pub(super) image: Image,
+    pub(super) file: Arc<Exchange>,
+    pub(super) tree: Option<Arc<Exchange>>,
+    pub(super) verified: Option<Arc<Verified>>,
+}
+
+impl Base {
+    /// The base in the file, or in the part of it that the options name.
+    pub(super) fn open(path: &Path, options: &DeviceOptions) -> Result<Base> {
+        let file = Arc::new(Exchange::new(open_image(path)?, path));
+        let tree = verity::open_tree(path, options)?.map(Arc::new);
+        let beside = tree.clone().map(|tree| tree as Arc<dyn Storage>);
+        let Bytes { storage, verified } = bytes_of(file.clone(), beside, options)?;
+        let image = Image::open(storage, &options.image)?;
+        Ok(Base { image, file, tree, verified })
     }
-    let name = options.image_name.clone().unwrap_or_else(|| file.name().to_string());
-    Image::open(part_of(file, name, &options.image_ranges)?, &options.image)
+}
+
+/// The bytes of the image in a file that is open: all of it or a part, verified where the
+/// options, or a tree beside `path`, ask for it.
+///
+/// # Errors
+/// Those of the tree, and of [`part_of`].
+pub fn image_bytes(
+    file: Arc<dyn Storage>,
+    path: &Path,
+    options: &DeviceOptions,
+) -> Result<Arc<dyn Storage>> {
+    let tree = verity::open_tree(path, options)?.map(|tree| Arc::new(tree) as Arc<dyn Storage>);
+    bytes_of(file, tree, options).map(|bytes| bytes.storage)
+}
+
+/// What an image is read from.
+struct Bytes {
+    storage: Arc<dyn Storage>,
+    /// The same, where it is verified.
+    verified: Option<Arc<Verified>>,
+}
+
+/// `tree` is that of a file beside the image, where there is one.
+fn bytes_of(
+    file: Arc<dyn Storage>,
+    tree: Option<Arc<dyn Storage>>,
+    options: &DeviceOptions,
+) -> Result<Bytes> {
+    let storage = if options.image_ranges.is_empty() {
+        file
+    } else {
+        let name = options.image_name.clone().unwrap_or_else(|| file.name().to_string());
+        part_of(file, name, &options.image_ranges)?
+    };
+    let tree = match &options.verity.tree {
+        DigestTree::Open(tree) => Some(tree.clone()),
+        _ => tree,
+    };
+    if tree.is_none() && options.verity.root.is_none() {
+        return Ok(Bytes { storage, verified: None });
+    }
+    let verified = Arc::new(Verified::new(storage, tree, options.verity.root)?);
+    Ok(Bytes { storage: verified.clone(), verified: Some(verified) })
 }
 
 /// The `ranges` of a file as an image of its own, called `name` in messages.

@@ -1,6 +1,7 @@
-//! What bytes mean on the medium: the two formats, each with all of its facts in one place.
+//! What bytes mean on the medium: the formats, each with all of its facts in one place.
 //! Nothing is decoded, cached or changed here.
 
 pub mod cloop;
 pub mod cowfile;
 pub mod detect;
+pub mod verity;

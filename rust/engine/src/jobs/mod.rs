@@ -10,6 +10,7 @@
 
 mod commit;
 mod create;
+mod digest;
 mod encode;
 mod extract;
 mod input;
@@ -34,6 +35,7 @@ pub use crate::format::cloop::Format;
 pub use crate::read::BadBlock;
 pub use commit::{commit, CommitOptions, CommitSummary};
 pub use create::{create, CreateOptions, CreateSummary};
+pub use digest::digest;
 pub use extract::{extract, ExtractOptions, ExtractSummary};
 pub use input::{Input, STANDARD_INPUT};
 pub use map::{map, Cell};

@@ -5,10 +5,11 @@ mod values;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use cowcloop_engine::device::{DeviceOptions, Prepare};
+use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions};
+use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs::repair_before_use;
-use values::{boolean, descriptor, number, path, range, size};
+use values::{boolean, descriptor, digest, number, path, range, size};
 
 use crate::options::{ServerOptions, SessionOptions};
 
@@ -23,6 +24,10 @@ pub const HELP: &std::ffi::CStr = c"\
 image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
                    part of it. May be repeated: the parts in their order.
 image-name=<NAME>  What messages call such an image.
+verity=<DIGEST>    The digest that the image must have, as `fsverity digest`
+                   prints it.
+verity-tree=<PATH>  Its digest tree (default: the image's name and .verity,
+                   where that is a file).
 cow=<PATH>         A cowfile on it, or :memory:. May be repeated, lowest
                    first; the last one takes the writes. None: read-only.
 create=<BOOL>      Create the last cowfile when it is missing (default: true).
@@ -60,6 +65,8 @@ pub struct Parameters {
     image: Option<PathBuf>,
     image_ranges: Vec<(u64, u64)>,
     image_name: Option<String>,
+    verity: Option<Digest>,
+    verity_tree: Option<PathBuf>,
     cows: Vec<PathBuf>,
     create: Option<bool>,
     read_only: Option<bool>,
@@ -95,6 +102,8 @@ impl Parameters {
                 Ok(())
             }
             "image-name" => once(&mut self.image_name, key, value.to_string_lossy().into_owned()),
+            "verity" => once(&mut self.verity, key, digest(key, value)?),
+            "verity-tree" => once(&mut self.verity_tree, key, path(key, value)?),
             "cow" => {
                 let in_memory = value == MEMORY;
                 self.cows.push(if in_memory { value.into() } else { path(key, value)? });
@@ -185,6 +194,10 @@ impl Parameters {
             },
             image_ranges: self.image_ranges.clone(),
             image_name: self.image_name.clone(),
+            verity: VerityOptions {
+                root: self.verity,
+                tree: self.verity_tree.clone().map_or(DigestTree::Beside, DigestTree::File),
+            },
             read_only: self.read_only.unwrap_or(false),
             create: self.create.unwrap_or(true),
             prepare: self.repair.unwrap_or(false).then_some(repair_before_use as Prepare),
@@ -208,6 +221,8 @@ fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    const DIGEST: &str = "sha256:3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95";
+
     fn set(config: &mut Parameters, key: &str, value: &str) -> Result<(), String> {
         config.set(key, OsStr::new(value))
     }
@@ -220,6 +235,8 @@ mod tests {
             ("image-range", "1M+4096"),
             ("image-range", "0+512"),
             ("image-name", "a.iso:/b"),
+            ("verity", DIGEST),
+            ("verity-tree", "/a/tree"),
             ("cow", "/a/low.cow"),
             ("cow", ":memory:"),
             ("cache", "1M"),
@@ -259,6 +276,10 @@ mod tests {
         assert!(options.prepare.is_some());
         assert_eq!(options.image_ranges, [(1 << 20, 4096), (0, 512)]);
         assert_eq!(options.image_name.as_deref(), Some("a.iso:/b"));
+        assert_eq!(options.verity.root, Some(DIGEST.parse().unwrap()));
+        assert!(
+            matches!(options.verity.tree, DigestTree::File(path) if path == Path::new("/a/tree"))
+        );
         assert_eq!(options.device_size, Some(8 << 30));
         assert_eq!(options.memory_limit, Some(16 << 20));
     }
@@ -289,6 +310,7 @@ mod tests {
             ("lifeline", "99999999999999999999", "is not a number from 3"),
             ("events", "1", "\"1\" is not a number from 3"),
             ("image", "", "the path is empty"),
+            ("verity", "sha256:12", "\"sha256:12\" is not a digest"),
             ("cows", "x", "no such parameter"),
         ] {
             let error = set(&mut config, key, value).unwrap_err();

@@ -3,6 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use cowcloop_engine::format::verity::Digest;
+
 /// An absolute path: a server may change to the root directory before it serves.
 pub(super) fn path(key: &str, value: &OsStr) -> Result<PathBuf, String> {
     if value.is_empty() {
@@ -68,6 +70,12 @@ fn parse_size(text: &str) -> Option<u64> {
         return None;
     }
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+/// A digest as `fsverity digest` prints it.
+pub(super) fn digest(key: &str, value: &OsStr) -> Result<Digest, String> {
+    let parsed = value.to_string_lossy().parse();
+    parsed.map_err(|reason| format!("{key}: {value:?} is {reason}"))
 }
 
 #[cfg(test)]
