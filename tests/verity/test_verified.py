@@ -138,8 +138,8 @@ def test_a_tree_elsewhere_is_named(whole: Path, ext2: Path, tmp_path: Path) -> N
 def test_another_digest_is_refused_at_once(whole: Path) -> None:
     root = package.digest(whole)
     says = (f"comes to {root}", f"{OTHER} is asked for", "cowcloop digest")
-    for words in (["verify", whole], ["attach", whole], ["info", whole]):
-        refused(*words, "--verity", OTHER, says=says)
+    for command in ("verify", "attach", "info"):
+        refused(command, whole, "--verity", OTHER, says=says)
     done = cowcloop("verify", whole, "--verity", "sha256:12", expect=2)
     assert "is not sha256: and 64 hexadecimal digits" in done.stderr.decode()
     with pytest.raises(ValueError, match="is not a digest"):
