@@ -1,6 +1,8 @@
 //! Streams with any codes that the format has, damaged here and there: seed, then places and bytes.
 #![no_main]
 
+use std::cell::RefCell;
+
 use cowcloop_inflate::Container;
 use oracle::{Ours, Random};
 use writer::Writer;
@@ -11,6 +13,10 @@ mod oracle;
 #[allow(dead_code)]
 #[path = "../../inflate/tests/differential/writer.rs"]
 mod writer;
+
+thread_local! {
+    static OURS: RefCell<Ours> = RefCell::new(Ours::new());
+}
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((seed, damage)) = data.split_first_chunk() else { return };
@@ -30,11 +36,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         }
     }
     let mut output = vec![0; room].into_boxed_slice();
-    let mut ours = Ours::new();
-    ours.check_whole(container, &stream, &mut output);
-    let mut stops: Vec<_> = (0..4).map(|_| random.below(room + 2)).collect();
-    stops.sort_unstable();
-    ours.check_stops(container, &stream, &mut output, stops.into_iter());
-    let mut second = output.clone();
-    ours.check_many(container, &[&stream, &stream], &mut [&mut output, &mut second]);
+    OURS.with_borrow_mut(|ours| {
+        ours.check_whole(container, &stream, &mut output);
+        let mut stops: Vec<_> = (0..4).map(|_| random.below(room + 2)).collect();
+        stops.sort_unstable();
+        ours.check_stops(container, &stream, &mut output, stops.into_iter());
+        let most = 1 + random.below(stream.len()).max(stream.len() / 8);
+        ours.check_pieces(container, &stream, &mut output, || 1 + random.below(most));
+        let mut second = output.clone();
+        ours.check_many(container, &[&stream, &stream], &mut [&mut output, &mut second]);
+    });
 });

@@ -78,6 +78,17 @@ impl State {
     pub fn written(&self) -> usize {
         self.0.out
     }
+
+    /// Has the input begin with the first byte that is still needed, and returns how many bytes
+    /// come before it: the caller takes them off the input.
+    pub fn take_used(&mut self) -> usize {
+        let Position { place, bit, header, .. } = &mut self.0;
+        let used = if *place == Place::Symbols { *header / 8 } else { *bit / 8 };
+        *bit -= used * 8;
+        // Elsewhere than among symbols the header is of no more use.
+        *header = header.saturating_sub(used * 8);
+        used
+    }
 }
 
 /// Inflates streams. It keeps the tables that this needs, 26 KB, from one stream to the
@@ -182,6 +193,9 @@ impl Inflater {
     }
 
     /// Goes on from `state`, until at least `stop` bytes are written or the stream ends.
+    ///
+    /// After an error the state stands before the symbol, header or trailer that it is about. So
+    /// a stream of which only the beginning was there goes on once `input` is longer.
     pub fn resume(
         &mut self,
         state: &mut State,
@@ -206,8 +220,9 @@ impl Inflater {
         }
         let mut lane = Lane::new(at, input, output, stop);
         let tables = &mut self.tables[0];
-        self.processor.call(Resume { lane: &mut lane, tables, bounds })?;
+        let result = self.processor.call(Resume { lane: &mut lane, tables, bounds });
         state.0 = lane.at;
+        result?;
         Ok(match lane.at.place {
             Place::End => Progress::Ended(Inflated::of(&lane)),
             _ => Progress::Paused(lane.filled.max(lane.at.out)),
@@ -231,11 +246,11 @@ impl<B: Bounds> Work for Resume<'_, '_, '_, B> {
         if lane.at.place == Place::Symbols && !lane.is_done() {
             let at = lane.at;
             lane.at.bit = at.header;
-            header::read(arch, lane, tables)?;
-            if lane.at.place != Place::Symbols || lane.at.bit > at.bit {
+            let header = header::read(arch, lane, tables);
+            let after = std::mem::replace(&mut lane.at, at);
+            if header.is_err() || after.place != Place::Symbols || after.bit > at.bit {
                 return Err(Error::State);
             }
-            lane.at = at;
         }
         One { lane, tables, bounds }.work(arch)
     }

@@ -106,9 +106,19 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// One symbol, or one part between blocks.
+    /// One symbol, or one part between blocks. After an error the lane stands before it.
     #[inline(always)]
     pub(crate) fn step<A: Arch>(&mut self, arch: A, tables: &mut Tables) -> Result<(), Error> {
+        let bit = self.at.bit;
+        let result = self.part(arch, tables);
+        if result.is_err() {
+            self.at.bit = bit;
+        }
+        result
+    }
+
+    #[inline(always)]
+    fn part<A: Arch>(&mut self, arch: A, tables: &mut Tables) -> Result<(), Error> {
         match self.at.place {
             Place::Symbols => self.symbol(tables),
             Place::Start => self.start(),

@@ -175,6 +175,19 @@ fn any_splits() {
 }
 
 #[test]
+fn inputs_in_pieces() {
+    let (mut random, mut ours, mut pair) = (Random(8), Ours::new(), Pair::new());
+    for _ in 0..800 {
+        let container = CONTAINERS[random.below(2)];
+        let (stream, length) = some_stream(&mut random, container);
+        let room = some_room(&mut random, length);
+        let most = [1, 30, 5000, stream.len()][random.below(4)].max(stream.len() / 200);
+        let size = || 1 + random.below(most);
+        ours.check_pieces(container, &stream, pair.output.slice(room, true), size);
+    }
+}
+
+#[test]
 fn every_truncation() {
     let (mut random, mut ours, mut pair) = (Random(6), Ours::new(), Pair::new());
     for round in 0..16 {

@@ -76,6 +76,22 @@ pub fn complete(random: &mut Random, symbols: usize) -> Vec<u8> {
     lengths
 }
 
+/// The codes of all symbols, the first bit lowest, each with its length.
+fn codes(lengths: &[u8]) -> Vec<(u32, u32)> {
+    let mut next = [0u32; 17];
+    for &length in lengths.iter().filter(|&&length| length != 0) {
+        (usize::from(length) + 1..17)
+            .for_each(|longer| next[longer] += 1 << (longer - usize::from(length)));
+    }
+    let code = |&length: &u8| {
+        let code = next[usize::from(length)];
+        next[usize::from(length)] += 1;
+        let length = u32::from(length);
+        (code.reverse_bits().checked_shr(32 - length).unwrap_or(0), length)
+    };
+    lengths.iter().map(code).collect()
+}
+
 impl Writer {
     /// A stream with its header.
     pub fn new(container: Container) -> Self {
@@ -88,12 +104,15 @@ impl Writer {
 
     /// Bits, the lowest first.
     pub fn put(&mut self, bits: u32, count: u32) {
-        for i in 0..count {
+        let (mut bits, mut count) = (bits & ((1 << count) - 1), count);
+        while count > 0 {
             if self.used == 0 {
                 self.bytes.push(0);
             }
-            *self.bytes.last_mut().expect("a byte") |= ((bits >> i & 1) as u8) << self.used;
-            self.used = (self.used + 1) % 8;
+            *self.bytes.last_mut().expect("a byte") |= (bits << self.used) as u8;
+            let taken = count.min(8 - self.used);
+            self.used = (self.used + taken) % 8;
+            (bits, count) = (bits >> taken, count - taken);
         }
     }
 
@@ -104,18 +123,8 @@ impl Writer {
 
     /// A symbol's code; nothing if it has none.
     pub fn symbol(&mut self, lengths: &[u8], symbol: usize) -> bool {
-        let length = lengths[symbol];
-        let mut code = 0u32;
-        for (other, &bits) in lengths.iter().enumerate() {
-            if bits != 0 && bits < length {
-                code += 1 << (length - bits);
-            } else if bits == length && other < symbol {
-                code += 1;
-            }
-        }
-        for i in (0..length).rev() {
-            self.put(code >> i & 1, 1);
-        }
+        let (code, length) = codes(lengths)[symbol];
+        self.put(code, length);
         length != 0
     }
 
@@ -130,10 +139,10 @@ impl Writer {
     }
 
     /// A dynamic block's header.
-    pub fn dynamic(&mut self, last: bool, codes: &Codes) {
+    pub fn dynamic(&mut self, last: bool, block: &Codes) {
         self.put(u32::from(last) | 2 << 1, 3);
-        self.put(codes.literals.len() as u32 - 257, 5);
-        self.put(codes.distances.len() as u32 - 1, 5);
+        self.put(block.literals.len() as u32 - 257, 5);
+        self.put(block.distances.len() as u32 - 1, 5);
         self.put(15, 4);
         // Codes of five bits for lengths (0 and 18 share the last of the four-bit ones).
         let mut lengths = [4; 19];
@@ -144,16 +153,18 @@ impl Writer {
         for symbol in [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15] {
             self.put(lengths[symbol].into(), 3);
         }
-        let all: Vec<u8> = codes.literals.iter().chain(&codes.distances).copied().collect();
+        let codes = codes(&lengths);
+        let all: Vec<u8> = block.literals.iter().chain(&block.distances).copied().collect();
         let mut rest = &all[..];
         while let Some(&length) = rest.first() {
             let zeros = rest.iter().take(138).take_while(|&&length| length == 0).count();
             let taken = if zeros >= 11 {
-                self.symbol(&lengths, 18);
+                self.put(codes[18].0, codes[18].1);
                 self.put(zeros as u32 - 11, 7);
                 zeros
             } else {
-                self.symbol(&lengths, length.into());
+                let (code, bits) = codes[usize::from(length)];
+                self.put(code, bits);
                 1
             };
             rest = &rest[taken..];
@@ -162,13 +173,14 @@ impl Writer {
 
     /// Random symbols. With a chance of one in `wild`, a distance reaches too far.
     pub fn symbols(&mut self, random: &mut Random, codes: &Codes, count: usize, wild: usize) {
+        let (literals, distances) = (self::codes(&codes.literals), self::codes(&codes.distances));
         let coded: Vec<_> = (0..286).filter(|&at| at != 256 && codes.literals[at] != 0).collect();
         let near: Vec<_> =
             (0..30.min(codes.distances.len())).filter(|&at| codes.distances[at] != 0).collect();
         for _ in 0..count {
             let Some(&symbol) = coded.get(random.below(coded.len())) else { return };
             if symbol < 256 {
-                self.symbol(&codes.literals, symbol);
+                self.put(literals[symbol].0, literals[symbol].1);
                 self.written += 1;
                 continue;
             }
@@ -177,7 +189,7 @@ impl Writer {
                 |at: usize| if at < 2 { at + 1 } else { 1 + ((2 + at % 2) << (at / 2 - 1)) };
             let usable = near.iter().filter(|&&at| wild || reach(at) <= self.written).count();
             let Some(&distance) = near[..usable].get(random.below(usable)) else { continue };
-            self.symbol(&codes.literals, symbol);
+            self.put(literals[symbol].0, literals[symbol].1);
             let extra = if (265..285).contains(&symbol) { (symbol - 261) / 4 } else { 0 };
             let more = random.below(1 << extra);
             self.put(more as u32, extra as u32);
@@ -186,7 +198,7 @@ impl Writer {
                 257..265 => symbol - 254,
                 _ => 3 + ((4 + (symbol - 265) % 4) << extra) + more,
             };
-            self.symbol(&codes.distances, distance);
+            self.put(distances[distance].0, distances[distance].1);
             let extra = if distance < 2 { 0 } else { distance / 2 - 1 };
             let mut more = random.below(1 << extra);
             if !wild {
@@ -199,8 +211,8 @@ impl Writer {
 
     /// A block of a random kind.
     pub fn block(&mut self, random: &mut Random, last: bool, wild: usize) {
-        // Miri takes its time.
-        let many = if cfg!(miri) { 300 } else { 3000 };
+        // Miri takes its time, and a fuzzer finds more with many streams than with long ones.
+        let many = if cfg!(miri) || cfg!(fuzzing) { 300 } else { 3000 };
         let count = [0, 1, 5, random.below(60), random.below(many)][random.below(5)];
         let codes = match random.below(8) {
             0 => {
