@@ -48,6 +48,7 @@ pub enum Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // zlib's words, where it has any.
         f.write_str(match self {
             Error::Truncated => "the stream is cut off",
             Error::TooLong => "the stream is longer than the output",
@@ -60,13 +61,13 @@ impl fmt::Display for Error {
             Error::TooManyCodes => "too many length or distance symbols",
             Error::CodeLengths => "invalid code lengths set",
             Error::Repeat => "invalid bit length repeat",
-            Error::NoEndOfBlock => "invalid code: no end of block",
+            Error::NoEndOfBlock => "invalid code -- missing end-of-block",
             Error::LiteralLengths => "invalid literal/lengths set",
             Error::DistanceLengths => "invalid distances set",
             Error::Symbol => "invalid literal/length code",
             Error::Distance => "invalid distance code",
-            Error::TooFarBack => "invalid distance: too far back",
-            Error::Checksum => "incorrect Adler-32",
+            Error::TooFarBack => "invalid distance too far back",
+            Error::Checksum => "incorrect data check",
             Error::State => "the state belongs to another stream",
         })
     }

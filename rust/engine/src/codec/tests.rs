@@ -191,7 +191,8 @@ fn a_dictionary_beyond_the_memory_limit_is_refused() {
     assert_eq!(error.to_string(), "lzma: decoding would take more than 96 MiB of memory");
 }
 
-/// Inflates `steps` bytes after each other, from `chunk` bytes of input at a time.
+/// Inflates `step` bytes after each other, from `chunk` bytes of input at a time. Returns
+/// whether the stream ended.
 fn piecewise(
     input: &[u8],
     output: &mut [u8],
@@ -199,19 +200,19 @@ fn piecewise(
     chunk: usize,
 ) -> Result<bool, DecodeError> {
     let mut stream = zlib::Stream::new();
-    let mut done = 0;
-    while done < output.len() {
-        let to = (done + step).min(output.len());
-        let from = stream.consumed() as usize;
-        let upto = (from + chunk).min(input.len());
-        let (consumed, written) = stream.step(&input[from..upto], &mut output[done..to])?;
-        done += written;
-        if (consumed, written) == (0, 0) {
-            return Ok(stream.ended());
+    let (mut from, mut upto, mut done) = (0, 0, 0);
+    loop {
+        let stop = (done < output.len()).then_some((done + step).min(output.len()));
+        match stream.inflate(&input[from..upto], output, stop) {
+            Ok(zlib::Prefix::Ends(length)) => return Ok(length == output.len()),
+            Ok(zlib::Prefix::GoesOn(length)) => done = length,
+            Err(error) if upto == input.len() => return Err(error),
+            Err(_) => {
+                from += stream.take_used();
+                upto = (upto + chunk).min(input.len());
+            }
         }
     }
-    let (_, beyond) = stream.step(&input[stream.consumed() as usize..], &mut [0])?;
-    Ok(stream.ended() && beyond == 0)
 }
 
 #[test]
@@ -232,12 +233,50 @@ fn a_piecewise_inflate_finds_a_bad_end() {
     let data = sample(65536);
     let mut input = encode(Codec::Zlib, &data);
     let mut output = vec![0; data.len() / 2];
-    assert_eq!(piecewise(&input, &mut output, 4096, 4096), Ok(false), "it goes on");
+    let error = piecewise(&input, &mut output, 4096, 4096).unwrap_err();
+    assert_eq!(error, DecodeError::too_long(output.len()));
     let mut output = vec![0; data.len()];
-    assert_eq!(piecewise(&input[..input.len() - 1], &mut output, 4096, 4096), Ok(false));
+    let error = piecewise(&input[..input.len() - 1], &mut output, 4096, 4096).unwrap_err();
+    assert_eq!(error, DecodeError::truncated());
     *input.last_mut().unwrap() ^= 1;
     let error = piecewise(&input, &mut output, 4096, 4096).unwrap_err();
     assert_eq!(error.to_string(), "zlib: incorrect data check");
+}
+
+#[test]
+fn blocks_together_are_what_they_are_alone() {
+    let (long, short) = (sample(65536), sample(4096));
+    for count in 0..9 {
+        let mut cases = Vec::new();
+        for number in 0..count {
+            let codec = if number % 3 == 2 { Codec::Lz4 } else { Codec::Zlib };
+            let data = if number % 4 == 3 { &short } else { &long };
+            let mut input = encode(codec, data);
+            if number % 5 == 4 {
+                *input.last_mut().unwrap() ^= 1;
+            }
+            cases.push((codec, input, number % 2 == 1));
+        }
+        let mut alone = vec![vec![0xaa; 65536]; count];
+        let results = cases.iter().zip(&mut alone);
+        let results: Vec<_> = results
+            .map(|((codec, input, short), output)| codec.decode_block(input, output, *short))
+            .collect();
+        let mut together = vec![vec![0xaa; 65536]; count];
+        let tasks = cases.iter().zip(&mut together);
+        let mut tasks: Vec<_> = tasks
+            .map(|((codec, input, short), output)| Task {
+                codec: *codec,
+                input,
+                output,
+                short: *short,
+            })
+            .collect();
+        assert_eq!(decode_blocks(&mut tasks), results);
+        for (result, (alone, together)) in results.iter().zip(alone.iter().zip(&together)) {
+            assert!(result.is_err() || alone == together);
+        }
+    }
 }
 
 #[test]
@@ -254,12 +293,18 @@ fn a_prefix_is_right_wherever_it_ends() {
         let input = encode(Codec::Zlib, &data);
         let ends = (1..2000).chain((2000..65536).step_by(97));
         for end in ends {
-            let mut output = vec![0xaa; end];
-            assert_eq!(zlib::decode_prefix(&input, &mut output), Ok(zlib::Prefix::GoesOn));
-            assert!(output == data[..end], "{end}");
+            for room in [end, data.len()] {
+                let mut output = vec![0xaa; room];
+                match zlib::Stream::new().inflate(&input, &mut output, Some(end)) {
+                    Ok(zlib::Prefix::GoesOn(length)) if length >= end => {
+                        assert!(output[..length] == data[..length], "{end}");
+                    }
+                    other => panic!("{other:?} at {end}"),
+                }
+            }
         }
         let mut output = vec![0; data.len() + 1];
-        let whole = zlib::decode_prefix(&input, &mut output);
+        let whole = zlib::Stream::new().inflate(&input, &mut output, Some(data.len() + 1));
         assert_eq!(whole, Ok(zlib::Prefix::Ends(data.len())));
     }
 }
@@ -272,13 +317,14 @@ fn a_prefix_of_a_stream_that_is_damaged_later_is_right_or_refused() {
     input[damaged_at..].fill(0xff);
     for end in (1000..65536).step_by(997) {
         let mut output = vec![0; end];
-        let result = zlib::decode_prefix(&input, &mut output);
+        let result = zlib::Stream::new().inflate(&input, &mut output, Some(end));
         if end < data.len() / 3 {
-            assert_eq!(result, Ok(zlib::Prefix::GoesOn));
+            assert_eq!(result, Ok(zlib::Prefix::GoesOn(end)));
             assert!(output[..end] == data[..end], "{end}");
         }
         assert_ne!(result, Ok(zlib::Prefix::Ends(data.len())));
     }
     let mut output = vec![0; 65536];
-    assert!(zlib::decode_prefix(&input[..damaged_at], &mut output).is_err());
+    let cut = &input[..damaged_at];
+    assert!(zlib::Stream::new().inflate(cut, &mut output, Some(65536)).is_err());
 }

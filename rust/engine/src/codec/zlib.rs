@@ -1,129 +1,81 @@
-//! zlib streams (RFC 1950), by libdeflate where a whole block is wanted and by
-//! zlib-ng where a block is inflated in part or piece by piece.
+//! zlib streams (RFC 1950): inflated by `cowcloop-inflate`, compressed by libdeflate.
 
 use std::cell::RefCell;
 
+use cowcloop_inflate::{Container, Error, Inflated, Inflater, Job, Progress, State};
 use flate2::{Decompress, FlushDecompress, Status};
-use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
+use libdeflater::{CompressionLvl, Compressor};
 
 use super::{DecodeError, Encode, EncodeError, Level};
 
 thread_local! {
-    static WHOLE: RefCell<Decompressor> = RefCell::new(Decompressor::new());
-    static PIECEWISE: RefCell<Decompress> = RefCell::new(Decompress::new(true));
+    static INFLATER: RefCell<Inflater> = RefCell::new(Inflater::new());
 }
 
 /// Inflates a whole stream and checks its Adler-32.
 pub(super) fn decode(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
-    let result = WHOLE.with_borrow_mut(|inflater| inflater.zlib_decompress(input, output));
-    match result {
-        Ok(length) => Ok(length),
-        Err(DecompressionError::InsufficientSpace) => Err(DecodeError::too_long(output.len())),
-        // libdeflate does not say what is wrong; zlib-ng does, and its verdict counts.
-        Err(DecompressionError::BadData) => {
-            let mut stream = Stream::new();
-            let (consumed, length) = stream.step(input, output)?;
-            if !stream.ended() {
-                let (_, beyond) = stream.step(&input[consumed..], &mut [0])?;
-                match (beyond, stream.ended()) {
-                    (0, true) => {}
-                    (0, false) => return Err(DecodeError::truncated()),
-                    _ => return Err(DecodeError::too_long(output.len())),
-                }
-            }
-            Ok(length)
-        }
+    let result = INFLATER.with_borrow_mut(|it| it.inflate(Container::Zlib, input, output));
+    judge(result, input, output)
+}
+
+/// A whole stream among several.
+pub(super) struct Whole<'a> {
+    pub(super) input: &'a [u8],
+    pub(super) output: &'a mut [u8],
+    pub(super) length: Result<usize, DecodeError>,
+}
+
+impl<'a> Whole<'a> {
+    pub(super) fn new(input: &'a [u8], output: &'a mut [u8]) -> Self {
+        Whole { input, output, length: Err(DecodeError::truncated()) }
     }
 }
 
-/// The beginning of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Prefix {
-    /// All of the output is right, and the stream may go on.
-    GoesOn,
-    /// The stream ends after so many bytes.
-    Ends(usize),
-}
-
-/// Inflates the beginning of a stream, and checks nothing of what follows it: the Adler-32
-/// is checked only where the stream ends.
-///
-/// This takes zlib-ng, which was made to stop. libdeflate promises nothing about what it
-/// has written when its room is too small: a stored part of the stream, which holds bytes
-/// that do not compress, it writes whole or not at all.
-pub(crate) fn decode_prefix(input: &[u8], output: &mut [u8]) -> Result<Prefix, DecodeError> {
-    PIECEWISE.with_borrow_mut(|inflater| {
-        inflater.reset(true);
-        let (_, length, ended) = step(inflater, input, output)?;
-        match ended {
-            true => Ok(Prefix::Ends(length)),
-            false if length == output.len() => Ok(Prefix::GoesOn),
-            false => Err(DecodeError::truncated()),
-        }
-    })
-}
-
-/// An inflate that stops where its input or its output ends, and can go on.
-pub(crate) struct Stream {
-    inflater: Decompress,
-    ended: bool,
-}
-
-/// Bytes that a [`Stream`] occupies: zlib-ng's state and its window.
-pub(crate) const STREAM_BYTES: u64 = 48 << 10;
-
-impl Stream {
-    /// A stream of which nothing is inflated yet.
-    pub(crate) fn new() -> Self {
-        Stream { inflater: Decompress::new(true), ended: false }
-    }
-
-    /// Bytes of input that it has used so far.
-    pub(crate) fn consumed(&self) -> u64 {
-        self.inflater.total_in()
-    }
-
-    /// Whether the end was seen, and the Adler-32 was right.
-    pub(crate) fn ended(&self) -> bool {
-        self.ended
-    }
-
-    /// Inflates until `output` is full, `input` is used up, or the stream ends. Returns the
-    /// bytes used and the bytes written.
-    pub(crate) fn step(
-        &mut self,
-        input: &[u8],
-        output: &mut [u8],
-    ) -> Result<(usize, usize), DecodeError> {
-        if self.ended {
-            return Ok((0, 0));
-        }
-        let (consumed, written, ended) = step(&mut self.inflater, input, output)?;
-        self.ended = ended;
-        Ok((consumed, written))
+/// Inflates whole streams, two at a time.
+pub(super) fn decode_many(streams: &mut [Whole<'_>]) {
+    let jobs = streams.iter_mut().map(|stream| Job::new(stream.input, &mut *stream.output));
+    let mut jobs: Vec<_> = jobs.collect();
+    INFLATER.with_borrow_mut(|inflater| inflater.inflate_many(Container::Zlib, &mut jobs));
+    let results: Vec<_> = jobs.into_iter().map(|job| job.result).collect();
+    for (stream, result) in streams.iter_mut().zip(results) {
+        stream.length = judge(result, stream.input, stream.output);
     }
 }
 
-/// Bytes used, bytes written, and whether the stream ended.
-fn step(
-    inflater: &mut Decompress,
+/// The length of a stream. Where the inflater refuses one, zlib-ng has the last word: its
+/// reasons are those that users and search engines know.
+fn judge(
+    result: Result<Inflated, Error>,
     input: &[u8],
     output: &mut [u8],
-) -> Result<(usize, usize, bool), DecodeError> {
-    let (start_in, start_out) = (inflater.total_in(), inflater.total_out());
+) -> Result<usize, DecodeError> {
+    match result {
+        Ok(inflated) => Ok(inflated.written),
+        Err(Error::TooLong) => Err(DecodeError::too_long(output.len())),
+        Err(_) => decode_by_library(input, output),
+    }
+}
+
+fn decode_by_library(input: &[u8], output: &mut [u8]) -> Result<usize, DecodeError> {
+    let mut inflater = Decompress::new(true);
     let (mut consumed, mut written) = (0, 0);
+    // When the output is full, the stream must end without another byte.
+    let mut beyond = [0];
     loop {
+        let target = if written < output.len() { &mut output[written..] } else { &mut beyond[..] };
         let status = inflater
-            .decompress(&input[consumed..], &mut output[written..], FlushDecompress::None)
+            .decompress(&input[consumed..], target, FlushDecompress::None)
             .map_err(refused)?;
         let before = (consumed, written);
-        consumed = (inflater.total_in() - start_in) as usize;
-        written = (inflater.total_out() - start_out) as usize;
-        if status == Status::StreamEnd {
-            return Ok((consumed, written, true));
+        (consumed, written) = (inflater.total_in() as usize, inflater.total_out() as usize);
+        if written > output.len() {
+            return Err(DecodeError::too_long(output.len()));
         }
-        if (consumed, written) == before || written == output.len() {
-            return Ok((consumed, written, false));
+        if status == Status::StreamEnd {
+            return Ok(written);
+        }
+        if (consumed, written) == before {
+            return Err(DecodeError::truncated());
         }
     }
 }
@@ -135,6 +87,52 @@ fn refused(error: flate2::DecompressError) -> DecodeError {
             DecodeError::new("zlib: a preset dictionary is asked for")
         }
         None => DecodeError::new("zlib: invalid data"),
+    }
+}
+
+/// The beginning of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    /// So many bytes are right, and the stream may go on.
+    GoesOn(usize),
+    /// The stream ends after so many bytes.
+    Ends(usize),
+}
+
+/// A stream that is inflated as far as it is wanted, and further later.
+#[derive(Debug, Clone)]
+pub(crate) struct Stream(State);
+
+impl Stream {
+    /// A stream of which nothing is inflated yet.
+    pub(crate) fn new() -> Self {
+        Stream(State::new(Container::Zlib))
+    }
+
+    /// The beginning of the input is used up: returns how many bytes, which the caller takes
+    /// off the input.
+    pub(crate) fn take_used(&mut self) -> usize {
+        self.0.take_used()
+    }
+
+    /// Inflates until `stop` bytes of the output are there, or more, or the stream ends; with
+    /// `None`, to the end, where the Adler-32 is checked. `output` begins with what was inflated
+    /// before. After an error, the stream goes on if there is more of the input.
+    pub(crate) fn inflate(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8],
+        stop: Option<usize>,
+    ) -> Result<Prefix, DecodeError> {
+        let stop = stop.unwrap_or(usize::MAX);
+        let progress = INFLATER.with_borrow_mut(|it| it.resume(&mut self.0, input, output, stop));
+        match progress {
+            Ok(Progress::Paused(length)) => Ok(Prefix::GoesOn(length)),
+            Ok(Progress::Ended(inflated)) => Ok(Prefix::Ends(inflated.written)),
+            Err(Error::TooLong) => Err(DecodeError::too_long(output.len())),
+            Err(Error::Truncated) => Err(DecodeError::truncated()),
+            Err(error) => Err(DecodeError::new(format!("zlib: {error}"))),
+        }
     }
 }
 

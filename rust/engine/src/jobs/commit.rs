@@ -24,6 +24,9 @@ use crate::{Error, ErrorKind, Result};
 /// Bytes of the device that are handled in one piece, unless one block is more.
 const PIECE: u64 = 512 << 10;
 
+/// New blocks that one thread reads back before it asks for more.
+const READ_BACK: usize = 8;
+
 /// How changed blocks are compressed.
 #[derive(Debug, Clone)]
 pub struct CommitOptions {
@@ -336,16 +339,20 @@ fn read_back(
     ordered::run(
         threads,
         8 * threads,
-        || Ok(new.next()),
+        || {
+            let blocks: Vec<_> = new.by_ref().take(READ_BACK).collect();
+            Ok((!blocks.is_empty()).then_some(blocks))
+        },
         Vec::new,
-        |scratch, block| {
-            image.check_block(block, scratch).map_err(|bad| {
+        |scratch, blocks| match image.check_blocks(&blocks, scratch).first() {
+            None => Ok(()),
+            Some(bad) => {
                 let message = format!(
-                    "block {block} at offset {} does not read back: {}",
-                    bad.offset, bad.reason
+                    "block {} at offset {} does not read back: {}",
+                    bad.block, bad.offset, bad.reason
                 );
-                Error::new(ErrorKind::Damaged, image.name(), message)
-            })
+                Err(Error::new(ErrorKind::Damaged, image.name(), message))
+            }
         },
         |()| Ok(()),
         check,

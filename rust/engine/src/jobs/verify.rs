@@ -51,9 +51,8 @@ pub fn verify(image: &CloopImage, threads: usize, progress: &dyn Progress) -> Re
         Vec::new,
         |scratch, range| {
             let length = (range.end - range.start) * block_size;
-            let bad: Vec<BadBlock> =
-                range.filter_map(|block| image.check_block(block, scratch).err()).collect();
-            Ok((length, bad))
+            let blocks: Vec<u64> = range.collect();
+            Ok((length, image.check_blocks(&blocks, scratch)))
         },
         |(length, bad)| {
             report.bad_blocks += bad.len() as u64;

@@ -45,9 +45,33 @@ impl<T: Weigh> Weighter<u64, Arc<T>> for ByWeight {
 }
 
 type Queue<T> = Cache<u64, Arc<T>, ByWeight>;
-/// The right to make the item; one caller has it.
-type Turn<'a, T> =
+type Guard<'a, T> =
     PlaceholderGuard<'a, u64, Arc<T>, ByWeight, DefaultHashBuilder, DefaultLifecycle<u64, Arc<T>>>;
+
+/// The right to make an item; one caller has it. Others that want the item wait for its end, so
+/// a caller that has a turn waits for no other.
+pub(crate) struct Turn<'a, T: Weigh> {
+    block: u64,
+    guard: Guard<'a, T>,
+    cache: &'a BlockCache<T>,
+}
+
+impl<T: Weigh> Turn<'_, T> {
+    pub(crate) fn block(&self) -> u64 {
+        self.block
+    }
+
+    /// Gives the cache the item.
+    pub(crate) fn fill(self, made: T, admission: Admission) -> Arc<T> {
+        let made = Arc::new(made);
+        match admission {
+            // Not admitted if it was removed meanwhile: then it serves once.
+            Admission::Once => drop(self.guard.insert(Arc::clone(&made))),
+            Admission::Kept => self.cache.kept.insert(self.block, Arc::clone(&made)),
+        }
+        made
+    }
+}
 
 /// The queue to which a new item is admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +148,7 @@ impl<T: Weigh> BlockCache<T> {
     ) -> Result<Loaded<T>, E> {
         match self.new.get_value_or_guard(&block, None) {
             GuardResult::Value(found) => Ok(Loaded::Found(found)),
-            GuardResult::Guard(turn) => self.fill(block, turn, make),
+            GuardResult::Guard(guard) => self.fill(block, guard, make),
             GuardResult::Timeout => unreachable!("there is no limit to the wait"),
         }
     }
@@ -148,45 +172,35 @@ impl<T: Weigh> BlockCache<T> {
         });
         match entry {
             EntryResult::Retained(found) => Ok(Loaded::Found(found)),
-            EntryResult::Replaced(turn, _) | EntryResult::Vacant(turn) => {
-                self.fill(block, turn, make)
+            EntryResult::Replaced(guard, _) | EntryResult::Vacant(guard) => {
+                self.fill(block, guard, make)
             }
             EntryResult::Removed(..) => unreachable!("that was not asked for"),
             EntryResult::Timeout => unreachable!("there is no limit to the wait"),
         }
     }
 
-    /// As [`load`](Self::load), for a caller that has no use for the block yet: does
-    /// nothing while another caller makes it.
-    pub(crate) fn try_load<E>(
-        &self,
-        block: u64,
-        make: impl FnOnce() -> Result<(T, Admission), E>,
-    ) -> Result<(), E> {
-        match self.new.get_value_or_guard(&block, Some(Duration::ZERO)) {
-            GuardResult::Guard(turn) => self.fill(block, turn, make).map(|_| ()),
-            GuardResult::Value(_) | GuardResult::Timeout => Ok(()),
-        }
+    /// The right to make a block; `None` when it is there, or another caller makes it.
+    pub(crate) fn try_turn(&self, block: u64) -> Option<Turn<'_, T>> {
+        let found = self.new.get_value_or_guard(&block, Some(Duration::ZERO));
+        let GuardResult::Guard(guard) = found else { return None };
+        let turn = Turn { block, guard, cache: self };
+        // The caller that had the turn before may have put it there.
+        self.kept.peek(&block).is_none().then_some(turn)
     }
 
     fn fill<E>(
         &self,
         block: u64,
-        turn: Turn<'_, T>,
+        guard: Guard<'_, T>,
         make: impl FnOnce() -> Result<(T, Admission), E>,
     ) -> Result<Loaded<T>, E> {
-        // The caller that had the turn before may have put it there.
+        let turn = Turn { block, guard, cache: self };
         if let Some(found) = self.kept.peek(&block) {
             return Ok(Loaded::Found(found));
         }
         let (made, admission) = make()?;
-        let made = Arc::new(made);
-        match admission {
-            // Not admitted if it was removed meanwhile: then it serves once.
-            Admission::Once => drop(turn.insert(Arc::clone(&made))),
-            Admission::Kept => self.kept.insert(block, Arc::clone(&made)),
-        }
-        Ok(Loaded::Made(made))
+        Ok(Loaded::Made(turn.fill(made, admission)))
     }
 
     /// Whether a caller is making the block now.

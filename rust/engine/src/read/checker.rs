@@ -15,13 +15,15 @@ use parking_lot::Mutex;
 const WAITING: usize = 4096;
 /// The image is idle when no reader has come for this long.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Pauses after which one block is checked even if the image is not idle.
+/// Blocks that are decoded together, which takes less time than one after the other.
+const TOGETHER: usize = 2;
+/// Pauses after which blocks are checked even if the image is not idle.
 const PATIENCE: u32 = 4;
 
 /// Checks blocks, on behalf of the queue.
 pub(super) trait CheckBlock: Send + Sync {
-    /// Checks a block, unless it was checked meanwhile.
-    fn check_block(&self, block: u64);
+    /// Checks blocks, except those that were checked meanwhile.
+    fn check_blocks(&self, blocks: &[u64]);
 
     /// The decoding done so far for readers, in blocks; `None` while some is going on.
     fn idle_since(&self) -> Option<u64>;
@@ -76,13 +78,18 @@ impl<C: CheckBlock + 'static> Checker<C> {
             pauses += 1;
             while idle || pauses >= PATIENCE {
                 pauses = 0;
-                let Some(block) = self.waiting.lock().pop_front() else {
+                let blocks: Vec<_> = {
+                    let mut waiting = self.waiting.lock();
+                    let together = waiting.len().min(TOGETHER);
+                    waiting.drain(..together).collect()
+                };
+                if blocks.is_empty() {
                     if self.stopped() {
                         return;
                     }
                     break;
-                };
-                target.check_block(block);
+                }
+                target.check_blocks(&blocks);
                 idle &= now == target.idle_since();
             }
             seen = target.idle_since();
@@ -110,8 +117,8 @@ mod tests {
     }
 
     impl CheckBlock for Target {
-        fn check_block(&self, block: u64) {
-            self.checked.lock().push(block);
+        fn check_blocks(&self, blocks: &[u64]) {
+            self.checked.lock().extend(blocks);
         }
 
         fn idle_since(&self) -> Option<u64> {

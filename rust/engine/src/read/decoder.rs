@@ -7,12 +7,18 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::codec::{zlib, DecodeError};
+use crate::codec::{decode_blocks, zlib, DecodeError, Task};
 use crate::format::cloop::{BlockLocation, Index};
 use crate::storage::Storage;
 
 /// Compressed bytes for which a thread keeps room between reads.
 const KEPT_INPUT: usize = 1 << 20;
+
+/// Compressed bytes of blocks that are decoded together, unless two blocks have more.
+const MOST_TOGETHER: usize = 256 << 10;
+
+/// Decoded bytes of blocks that are checked together, unless two blocks have more.
+const MOST_CHECKED: usize = 512 << 10;
 
 thread_local! {
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -29,6 +35,12 @@ pub struct BadBlock {
     pub length: u32,
     /// What is wrong, in one phrase.
     pub reason: String,
+}
+
+/// A block that is wanted whole, and the room for it.
+pub(super) struct Wanted<'a> {
+    pub(super) block: u64,
+    pub(super) output: &'a mut [u8],
 }
 
 /// Why a block cannot be read.
@@ -124,23 +136,114 @@ impl Decoder {
         self.storage.read_exact_at(buf, offset)
     }
 
-    /// Gives the compressed bytes of a block to `work`.
-    pub(super) fn with_compressed<T>(
+    /// Gives the compressed bytes of blocks to `work`.
+    fn with_inputs<T>(
         &self,
-        location: BlockLocation,
-        work: impl FnOnce(&[u8]) -> T,
-    ) -> io::Result<T> {
+        locations: &[BlockLocation],
+        work: impl FnOnce(Vec<io::Result<&[u8]>>) -> T,
+    ) -> T {
         let mut input = INPUT.take();
-        let length = location.length as usize;
+        let length = locations.iter().map(|location| location.length as usize).sum();
         if input.len() < length {
             input.resize(length, 0);
         }
-        let bytes = &mut input[..length];
-        let result = self.read(bytes, location.offset).map(|()| work(bytes));
+        let mut rest = &mut input[..];
+        let read = |location: &BlockLocation| {
+            let (bytes, after) = std::mem::take(&mut rest).split_at_mut(location.length as usize);
+            rest = after;
+            self.read(bytes, location.offset).map(|()| &*bytes)
+        };
+        let result = work(locations.iter().map(read).collect());
         if input.len() <= KEPT_INPUT {
             INPUT.set(input);
         }
         result
+    }
+
+    /// Gives the compressed bytes of a block to `work`.
+    fn with_input<T>(
+        &self,
+        location: BlockLocation,
+        work: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<T> {
+        self.with_inputs(&[location], |mut inputs| inputs.pop().expect("one is read").map(work))
+    }
+
+    /// Reads and decodes whole blocks, as many together as is good. `known` may have the outcome
+    /// of a block before it is decoded, from its compressed bytes, and fills the room for it
+    /// then; `decoded` sees the others. What is wrong and was kept of something far away is
+    /// fetched once more.
+    pub(super) fn decode_all<T>(
+        &self,
+        wanted: &mut [Wanted<'_>],
+        known: impl Fn(u64, &[u8], &mut [u8]) -> Option<T>,
+        decoded: impl Fn(u64, &[u8], &[u8]) -> T,
+    ) -> Vec<Result<T, BlockError>> {
+        let mut results = Vec::with_capacity(wanted.len());
+        let mut rest = wanted;
+        while !rest.is_empty() {
+            let together = self.together(rest);
+            let (group, after) = rest.split_at_mut(together);
+            rest = after;
+            for (at, result) in self.decode_group(group, &known, &decoded).into_iter().enumerate() {
+                let BlockLocation { offset, length, .. } = self.location(group[at].block);
+                let damaged = matches!(result, Err(BlockError::Decode(_)));
+                results.push(match damaged && self.storage.renew(offset, length.into()) {
+                    true => {
+                        let mut again = self.decode_group(&mut group[at..=at], &known, &decoded);
+                        again.pop().expect("one is decoded")
+                    }
+                    false => result,
+                });
+            }
+        }
+        results
+    }
+
+    /// How many of the blocks to read and decode together: so many that their compressed bytes
+    /// stay in a processor's cache, or two.
+    fn together(&self, wanted: &[Wanted<'_>]) -> usize {
+        let mut length = 0;
+        let fits = |(number, wanted): &(usize, &Wanted<'_>)| {
+            length += self.location(wanted.block).length as usize;
+            *number < 2 || length <= MOST_TOGETHER
+        };
+        wanted.iter().enumerate().take_while(fits).count()
+    }
+
+    fn decode_group<T>(
+        &self,
+        group: &mut [Wanted<'_>],
+        known: &impl Fn(u64, &[u8], &mut [u8]) -> Option<T>,
+        decoded: &impl Fn(u64, &[u8], &[u8]) -> T,
+    ) -> Vec<Result<T, BlockError>> {
+        let locations: Vec<_> = group.iter().map(|wanted| self.location(wanted.block)).collect();
+        self.with_inputs(&locations, |inputs| {
+            // `None`: a task has it.
+            let mut results: Vec<Option<Result<T, BlockError>>> = Vec::with_capacity(group.len());
+            let (mut blocks, mut tasks) = (Vec::new(), Vec::new());
+            for (Wanted { block, output }, input) in group.iter_mut().zip(inputs) {
+                results.push(match input {
+                    Err(error) => Some(Err(error.into())),
+                    Ok(input) => known(*block, input, output).map(Ok).or_else(|| {
+                        blocks.push(*block);
+                        tasks.push(self.task(*block, input, output));
+                        None
+                    }),
+                });
+            }
+            let ends = decode_blocks(&mut tasks);
+            let mut ends = blocks.into_iter().zip(tasks).zip(ends).map(|((block, task), end)| {
+                end.map(|()| decoded(block, task.input, task.output)).map_err(BlockError::from)
+            });
+            let mut task = || ends.next().expect("a task for each that was not known");
+            results.into_iter().map(|result| result.unwrap_or_else(&mut task)).collect()
+        })
+    }
+
+    fn task<'a>(&self, block: u64, input: &'a [u8], output: &'a mut [u8]) -> Task<'a> {
+        let codec = self.location(block).codec;
+        Task { codec, input, output, short: self.may_be_short(block) }
     }
 
     /// Gives the compressed bytes of a block to `decode`. Where these turn out to be wrong and
@@ -150,9 +253,9 @@ impl Decoder {
         location: BlockLocation,
         mut decode: impl FnMut(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<T, BlockError> {
-        match self.with_compressed(location, &mut decode)? {
+        match self.with_input(location, &mut decode)? {
             Err(_) if self.storage.renew(location.offset, location.length.into()) => {
-                Ok(self.with_compressed(location, decode)??)
+                Ok(self.with_input(location, decode)??)
             }
             decoded => Ok(decoded?),
         }
@@ -216,40 +319,47 @@ impl Decoder {
         self.location(block).codec.decode_block(input, output, self.may_be_short(block))
     }
 
-    /// Decodes the beginning of a zlib block, as long as `prefix`. Only these bytes are
-    /// checked.
-    pub(super) fn decode_prefix(&self, block: u64, prefix: &mut [u8]) -> Result<(), BlockError> {
-        let location = self.location(block);
-        let decode = |input: &[u8]| zlib::decode_prefix(input, &mut *prefix);
-        match self.with_right(location, decode)? {
-            zlib::Prefix::GoesOn => Ok(()),
-            // A block may end exactly where the prefix does; zlib-ng may use the room
-            // behind what it writes in any way.
+    /// Decodes the beginning of a zlib block into `output`, which has room for all of it: at
+    /// least `stop` bytes. Returns how many are right; only these are checked.
+    pub(super) fn decode_prefix(
+        &self,
+        block: u64,
+        output: &mut [u8],
+        stop: usize,
+    ) -> Result<usize, BlockError> {
+        let decode = |input: &[u8]| zlib::Stream::new().inflate(input, output, Some(stop));
+        match self.with_right(self.location(block), decode)? {
+            zlib::Prefix::GoesOn(length) => Ok(length),
+            zlib::Prefix::Ends(end) if end == self.block_size() => Ok(end),
             zlib::Prefix::Ends(end) if self.may_be_short(block) => {
-                prefix[end..].fill(0);
-                Ok(())
+                output[end..].fill(0);
+                Ok(output.len())
             }
             zlib::Prefix::Ends(end) => Err(DecodeError::too_short(end, self.block_size()).into()),
         }
     }
 
-    /// Reads and decodes a block and says what is wrong with it. `scratch` is working space
+    /// Reads and decodes blocks and says what is wrong with which. `scratch` is working space
     /// that may be reused.
-    ///
-    /// # Errors
-    /// What is wrong with the block.
-    pub(crate) fn check(&self, block: u64, scratch: &mut Vec<u8>) -> Result<(), BadBlock> {
-        let location = self.location(block);
-        if location.length == 0 {
-            return Ok(());
+    pub(crate) fn check(&self, blocks: &[u64], scratch: &mut Vec<u8>) -> Vec<BadBlock> {
+        let block_size = self.block_size();
+        let most = (MOST_CHECKED / block_size).max(2);
+        scratch.resize(scratch.len().max(most.min(blocks.len()) * block_size), 0);
+        let mut bad = Vec::new();
+        for blocks in blocks.chunks(most) {
+            let rooms = blocks.iter().zip(scratch.chunks_exact_mut(block_size));
+            let rooms = rooms.map(|(block, output)| Wanted { block: *block, output });
+            let mut rooms: Vec<_> = rooms.collect();
+            // Zeros that are not stored.
+            let known = |_, input: &[u8], _: &mut [u8]| input.is_empty().then_some(());
+            let results = self.decode_all(&mut rooms, known, |_, _, _| ());
+            for (block, result) in blocks.iter().zip(results) {
+                if let Err(error) = result {
+                    let BlockLocation { offset, length, .. } = self.location(*block);
+                    bad.push(BadBlock { block: *block, offset, length, reason: error.to_string() });
+                }
+            }
         }
-        scratch.resize(self.block_size(), 0);
-        let checked = self.with_right(location, |input| self.decode(block, input, scratch));
-        checked.map_err(|error| BadBlock {
-            block,
-            offset: location.offset,
-            length: location.length,
-            reason: error.to_string(),
-        })
+        bad
     }
 }

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::codec::zlib::STREAM_BYTES;
-
 use super::buffers::Buffer;
 use super::cache::Weigh;
 use super::growing::Growing;
@@ -13,7 +11,7 @@ const OVERHEAD: u64 = 256;
 
 /// The most bytes that an entry can take.
 pub(crate) fn heaviest(block_size: usize) -> u64 {
-    OVERHEAD + block_size as u64 + STREAM_BYTES
+    OVERHEAD + block_size as u64
 }
 
 /// A block as the cache holds it.

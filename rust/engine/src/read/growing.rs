@@ -1,25 +1,27 @@
 //! A large block that is inflated as far as a reader asks, and further when one asks for
 //! more.
 //!
-//! The block is cut into equal segments, each written once. A reader of segments that are
-//! there takes no lock; a reader that needs more inflates it under the block's own lock,
-//! where other readers that need more wait.
+//! A reader of bytes that are there copies them out of what was inflated last. A reader that
+//! needs more inflates it under the block's own lock, where other readers that need more wait,
+//! into memory of its own, which begins with what was there before.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
-use crate::codec::zlib::{Stream, STREAM_BYTES};
+use crate::codec::zlib::{Prefix, Stream};
 use crate::codec::DecodeError;
 
 use super::decoder::BlockError;
 
-/// Segments of a block.
-const SEGMENTS: usize = 32;
+/// A block grows by a multiple of one part in so many.
+const PARTS: usize = 32;
 
 /// Compressed bytes that are read at a time.
-const CHUNK: usize = 64 << 10;
+const CHUNK: u64 = 64 << 10;
+
+/// Room behind the bytes that are wanted, so that the inflater is quick up to these.
+const SLACK: usize = 1024;
 
 /// How far a block is inflated.
 pub(crate) struct Growing {
@@ -28,24 +30,23 @@ pub(crate) struct Growing {
     length: u64,
     /// The stream may end before the block does.
     may_be_short: bool,
-    segments: [OnceLock<Box<[u8]>>; SEGMENTS],
-    /// Segments that are there.
-    ready: AtomicUsize,
-    /// `None` once all is there.
+    /// What is there.
+    beginning: RwLock<Arc<Vec<u8>>>,
+    /// Where the stream stands; `None` once all is there.
     stream: Mutex<Option<Inflating>>,
 }
 
-/// The stream, and the segment that it has reached: a segment that it gave out before a
-/// read failed, it does not give out again.
+/// A stream under way.
+#[derive(Clone)]
 struct Inflating {
     stream: Stream,
-    segment: Box<[u8]>,
-    written: usize,
+    /// The first compressed byte that it still needs.
+    from: u64,
 }
 
 impl std::fmt::Debug for Growing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Growing({} of {SEGMENTS})", self.ready.load(Ordering::Relaxed))
+        write!(f, "Growing({} of {})", self.available(), self.block_size)
     }
 }
 
@@ -53,117 +54,100 @@ impl Growing {
     /// A block of which nothing is there yet; `length` is the length of its compressed
     /// bytes.
     pub(super) fn new(block_size: usize, length: u32, may_be_short: bool) -> Self {
+        let stream = Inflating { stream: Stream::new(), from: 0 };
         Growing {
             block_size,
             length: length.into(),
             may_be_short,
-            segments: [const { OnceLock::new() }; SEGMENTS],
-            ready: AtomicUsize::new(0),
-            stream: Mutex::new(Some(Inflating {
-                stream: Stream::new(),
-                segment: Box::default(),
-                written: 0,
-            })),
+            beginning: RwLock::default(),
+            stream: Mutex::new(Some(stream)),
         }
     }
 
-    /// Bytes that it takes while it grows, and once all of it is there.
+    /// Bytes that it takes in the end.
     pub(super) fn weight(&self) -> u64 {
-        self.block_size as u64 + STREAM_BYTES
-    }
-
-    fn segment_size(&self) -> usize {
-        self.block_size.div_ceil(SEGMENTS)
+        self.block_size as u64
     }
 
     /// Bytes that are there.
     pub(super) fn available(&self) -> usize {
-        (self.ready.load(Ordering::Acquire) * self.segment_size()).min(self.block_size)
+        self.beginning.read().len()
     }
 
     /// Copies out bytes that are there.
     pub(super) fn copy(&self, within: usize, piece: &mut [u8]) {
-        let (size, mut at, mut rest) = (self.segment_size(), within, piece);
-        while !rest.is_empty() {
-            let segment = self.segments[at / size].get().expect("the caller asked what is there");
-            let source = &segment[at % size..];
-            let n = source.len().min(rest.len());
-            rest[..n].copy_from_slice(&source[..n]);
-            rest = &mut rest[n..];
-            at += n;
-        }
+        let bytes = Arc::clone(&self.beginning.read());
+        piece.copy_from_slice(&bytes[within..within + piece.len()]);
     }
 
-    /// Inflates until `end` bytes are there, and checks the stream's end when that is the
+    /// Inflates until `end` bytes are there, or some more, and checks the stream's end when that is the
     /// whole block. `read` reads compressed bytes from an offset in the stream. Returns
     /// whether the whole block is there and right.
     pub(super) fn grow(
         &self,
         end: usize,
-        mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
+        read: impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
     ) -> Result<bool, BlockError> {
         let mut place = self.stream.lock();
-        let Some(Inflating { stream, segment, written }) = &mut *place else { return Ok(true) };
-        let mut input = Input { bytes: Vec::new(), at: 0, length: self.length };
-        while self.available() < end {
-            let ready = self.ready.load(Ordering::Acquire);
-            let size = self.segment_size().min(self.block_size - self.available());
-            if segment.is_empty() {
-                (*segment, *written) = (vec![0; size].into_boxed_slice(), 0);
-            }
-            input.inflate(stream, segment, written, &mut read)?;
-            if *written < size && !self.may_be_short {
-                let length = self.available() + *written;
-                return Err(DecodeError::too_short(length, self.block_size).into());
-            }
-            // zlib-ng may use the room behind what it writes in any way.
-            segment[*written..].fill(0);
-            let _ = self.segments[ready].set(std::mem::take(segment));
-            self.ready.store(ready + 1, Ordering::Release);
-        }
-        if self.available() < self.block_size {
+        let Some(inflating) = &mut *place else { return Ok(true) };
+        let have = Arc::clone(&self.beginning.read());
+        let step = self.block_size.div_ceil(PARTS);
+        let end = end.next_multiple_of(step).min(self.block_size);
+        if end <= have.len() && end < self.block_size {
             return Ok(false);
         }
-        let mut beyond = 0;
-        input.inflate(stream, &mut [0], &mut beyond, &mut read)?;
-        if beyond > 0 {
-            return Err(DecodeError::too_long(self.block_size).into());
+        let room = self.block_size.min(end + SLACK).max(have.len());
+        let mut bytes = vec![0; room];
+        bytes[..have.len()].copy_from_slice(&have);
+        // What is there stays as it is, and the stream with it, if a read fails.
+        let mut next = inflating.clone();
+        let stop = (end < self.block_size).then_some(end);
+        match next.inflate(self.length, &mut bytes, stop, read)? {
+            Prefix::GoesOn(length) => {
+                bytes.truncate(length);
+                *inflating = next;
+            }
+            Prefix::Ends(length) if length < self.block_size && !self.may_be_short => {
+                return Err(DecodeError::too_short(length, self.block_size).into());
+            }
+            Prefix::Ends(length) => {
+                bytes.truncate(length);
+                bytes.resize(self.block_size, 0);
+                *place = None;
+            }
         }
-        *place = None;
-        Ok(true)
+        *self.beginning.write() = Arc::new(bytes);
+        Ok(place.is_none())
     }
 }
 
-/// Compressed bytes, from where the stream stands.
-struct Input {
-    bytes: Vec<u8>,
-    at: usize,
-    length: u64,
-}
-
-impl Input {
-    /// Fills `output`, or as much of it as there is before the stream's end.
+impl Inflating {
+    /// Inflates up to `stop`, or to the end; `length` is that of all compressed bytes.
     fn inflate(
         &mut self,
-        stream: &mut Stream,
+        length: u64,
         output: &mut [u8],
-        written: &mut usize,
-        read: &mut impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
-    ) -> Result<(), BlockError> {
-        while *written < output.len() && !stream.ended() {
-            let (consumed, wrote) = stream.step(&self.bytes[self.at..], &mut output[*written..])?;
-            self.at += consumed;
-            *written += wrote;
-            if *written < output.len() && !stream.ended() {
-                let rest = self.length - stream.consumed();
-                if rest == 0 || self.at < self.bytes.len() {
-                    return Err(DecodeError::truncated().into());
+        stop: Option<usize>,
+        mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<()>,
+    ) -> Result<Prefix, BlockError> {
+        let mut input = Vec::new();
+        loop {
+            let result = self.stream.inflate(&input, output, stop);
+            let used = self.stream.take_used();
+            input.drain(..used);
+            self.from += used as u64;
+            let have = input.len();
+            let rest = length - self.from - have as u64;
+            match result {
+                Ok(prefix) => return Ok(prefix),
+                Err(error) if rest == 0 => return Err(error.into()),
+                // Perhaps only because the stream goes on in what was not read yet.
+                Err(_) => {
+                    input.resize(have + rest.min(CHUNK) as usize, 0);
+                    let at = self.from + have as u64;
+                    read(&mut input[have..], at).map_err(BlockError::Io)?;
                 }
-                self.bytes.resize(rest.min(CHUNK as u64) as usize, 0);
-                read(&mut self.bytes, stream.consumed()).map_err(BlockError::Io)?;
-                self.at = 0;
             }
         }
-        Ok(())
     }
 }

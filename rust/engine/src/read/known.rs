@@ -12,11 +12,11 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 
-use crate::codec::{Codec, DecodeError};
+use crate::codec::Codec;
 use crate::format::cloop::BlockLocation;
 use crate::{Error, ErrorKind, Result};
 
-use super::decoder::{BlockError, Decoder};
+use super::decoder::{BlockError, Decoder, Wanted};
 use super::growing::Growing;
 
 /// Blocks whose bits are allocated together.
@@ -93,33 +93,32 @@ impl KnownBlocks {
         ZeroStreams::candidate(location, self.decoder.block_size())
     }
 
-    /// Decodes and checks a whole block, and remembers the outcome.
-    ///
-    /// # Errors
-    /// `Damaged` or `Io`.
-    pub(super) fn load(&self, block: u64, output: &mut [u8]) -> Result<()> {
-        let location = self.decoder.location(block);
-        let loaded = self.decoder.with_right(location, |input| {
-            if !self.may_be_zeros(location) {
-                return self.decoder.decode(block, input, output).map(|()| Known::Data);
-            }
-            if self.zero_streams.find(location.codec, input).is_some() {
-                output.fill(0);
-                return Ok(Known::Zero);
-            }
-            self.decode_candidate(block, input, output)
-        });
-        let known = loaded.map_err(|error| self.failed(block, error))?;
-        self.states.set(block, known);
-        Ok(())
+    /// Decodes and checks whole blocks, and remembers the outcome of each. A block that cannot
+    /// be had is `Damaged` or `Io`.
+    pub(super) fn load(&self, wanted: &mut [Wanted<'_>]) -> Vec<Result<()>> {
+        let zeros = |block, input: &[u8], output: &mut [u8]| {
+            self.known_zeros(block, input)?;
+            output.fill(0);
+            Some(Known::Zero)
+        };
+        let learn = |block, input: &[u8], output: &[u8]| self.learn(block, input, output);
+        let found = self.decoder.decode_all(wanted, zeros, learn);
+        let remember = |(wanted, found): (&Wanted<'_>, std::result::Result<_, _>)| {
+            let known = found.map_err(|error| self.failed(wanted.block, error))?;
+            self.states.set(wanted.block, known);
+            Ok(())
+        };
+        wanted.iter().zip(found).map(remember).collect()
     }
 
-    /// Decodes the beginning of a block, as long as `prefix`; the checksum is not checked.
+    /// Decodes the beginning of a block into `output`, which has room for all of it: at least
+    /// `stop` bytes. Returns how many are right; the checksum is not checked.
     ///
     /// # Errors
     /// `Damaged` or `Io`.
-    pub(super) fn load_prefix(&self, block: u64, prefix: &mut [u8]) -> Result<()> {
-        self.decoder.decode_prefix(block, prefix).map_err(|error| self.failed(block, error))
+    pub(super) fn load_prefix(&self, block: u64, output: &mut [u8], stop: usize) -> Result<usize> {
+        let decoded = self.decoder.decode_prefix(block, output, stop);
+        decoded.map_err(|error| self.failed(block, error))
     }
 
     /// Has at least `end` bytes of a block inflated; the checksum is checked with the last
@@ -146,7 +145,10 @@ impl KnownBlocks {
             Some(_) => Known::Zero,
             None => {
                 scratch.resize(self.decoder.block_size(), 0);
-                self.decode_candidate(block, input, scratch).unwrap_or(Known::Nothing)
+                match self.decoder.decode(block, input, scratch) {
+                    Ok(()) => self.learn(block, input, scratch),
+                    Err(_) => Known::Nothing,
+                }
             }
         };
         self.note(block, known);
@@ -155,7 +157,9 @@ impl KnownBlocks {
 
     /// The known stream of zeros that equals `input`.
     pub(super) fn known_zeros(&self, block: u64, input: &[u8]) -> Option<Arc<[u8]>> {
-        self.zero_streams.find(self.decoder.location(block).codec, input)
+        let location = self.decoder.location(block);
+        let candidate = self.may_be_zeros(location);
+        candidate.then(|| self.zero_streams.find(location.codec, input))?
     }
 
     /// Notes what a block was found to be.
@@ -165,22 +169,17 @@ impl KnownBlocks {
         }
     }
 
-    /// Decodes a block that may be zeros, and learns its stream if it is.
-    fn decode_candidate(
-        &self,
-        block: u64,
-        input: &[u8],
-        output: &mut [u8],
-    ) -> std::result::Result<Known, DecodeError> {
-        self.decoder.decode(block, input, output)?;
-        if output.iter().any(|byte| *byte != 0) {
-            return Ok(Known::Data);
+    /// What a block holds that was decoded to `output`; learns its stream if that is zeros.
+    fn learn(&self, block: u64, input: &[u8], output: &[u8]) -> Known {
+        let location = self.decoder.location(block);
+        if !self.may_be_zeros(location) || output.iter().any(|byte| *byte != 0) {
+            return Known::Data;
         }
         // A stream that was allowed to be short is no model for others.
         if !self.decoder.may_be_short(block) {
-            self.zero_streams.learn(self.decoder.location(block).codec, input);
+            self.zero_streams.learn(location.codec, input);
         }
-        Ok(Known::Zero)
+        Known::Zero
     }
 
     /// The error for a block that cannot be had. Damage is noted, and logged once.

@@ -3,8 +3,8 @@
 //!
 //! A sequence is a reader that was seen to go from one block to the next. Its window, the
 //! blocks that are decoded ahead of it, begins small and doubles with each step. A worker
-//! asks for the next block of a sequence one by one, so that nothing is left to do when the
-//! reader goes elsewhere: a few jumps that belong to no sequence put all others to sleep
+//! asks for the next two blocks of a sequence each time, so that nothing is left to do when
+//! the reader goes elsewhere: a few jumps that belong to no sequence put all others to sleep
 //! until their readers come back.
 
 use std::ops::Range;
@@ -15,13 +15,16 @@ use parking_lot::Mutex;
 
 use super::workers::Workers;
 
+/// Blocks that a worker decodes together, which takes less time than one after the other.
+const TOGETHER: u64 = 2;
+
 /// Hints that wait for a worker at most.
 const MOST_HINTS: usize = 256;
 
 /// Decodes blocks before they are wanted.
 pub(super) trait LoadAhead: Send + Sync {
-    /// Decodes a block into the cache, unless it is there or on its way.
-    fn load_ahead(&self, block: u64);
+    /// Decodes blocks into the cache, except those that are there or on their way.
+    fn load_ahead(&self, blocks: Range<u64>);
 }
 
 /// Sends workers ahead of the readers of one image.
@@ -62,8 +65,8 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
     /// Does a worker's part for a sequence.
     fn run(&self, id: u64) {
         while let Some(loader) = self.loader.upgrade() {
-            let Some(block) = self.sequences.take(id, self.blocks) else { return };
-            loader.load_ahead(block);
+            let Some(blocks) = self.sequences.take(id, self.blocks) else { return };
+            loader.load_ahead(blocks);
         }
     }
 
@@ -73,9 +76,9 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
         let hint = Hint(self.clone());
         if self.hints.fetch_add(1, Ordering::AcqRel) < MOST_HINTS {
             self.workers.spawn(move || {
-                for block in blocks {
+                for first in blocks.clone().step_by(TOGETHER as usize) {
                     let Some(loader) = hint.0.loader.upgrade() else { return };
-                    loader.load_ahead(block);
+                    loader.load_ahead(first..blocks.end.min(first + TOGETHER));
                 }
             });
         }
@@ -183,8 +186,8 @@ impl Sequences {
         Step { sequential: true, ahead: sequence.ahead, wanted: wanted.then_some(sequence.id) }
     }
 
-    /// The next block to decode for a sequence; `None`: the worker is not needed any more.
-    fn take(&self, id: u64, blocks: u64) -> Option<u64> {
+    /// The next blocks to decode for a sequence; `None`: the worker is not needed any more.
+    fn take(&self, id: u64, blocks: u64) -> Option<Range<u64>> {
         let mut table = self.table.lock();
         let sequence = table.iter_mut().find(|sequence| sequence.id == id)?;
         let end = (sequence.next + sequence.window).min(blocks);
@@ -192,8 +195,9 @@ impl Sequences {
             sequence.workers -= 1;
             return None;
         }
-        sequence.ahead += 1;
-        Some(sequence.ahead - 1)
+        let first = sequence.ahead;
+        sequence.ahead = end.min(first + TOGETHER);
+        Some(first..sequence.ahead)
     }
 }
 
@@ -212,18 +216,18 @@ mod tests {
         let step = sequences.step(11, 12, 2);
         let id = step.wanted.unwrap();
         assert!(step.sequential);
-        assert_eq!([0; 3].map(|_| sequences.take(id, 1000)), [Some(12), Some(13), None]);
+        assert_eq!([0; 2].map(|_| sequences.take(id, 1000)), [Some(12..14), None]);
         let step = sequences.step(12, 13, 2);
         assert_eq!((step.ahead, step.wanted), (14, Some(id)));
-        assert_eq!([0; 3].map(|_| sequences.take(id, 16)), [Some(14), Some(15), None]);
+        assert_eq!([0; 2].map(|_| sequences.take(id, 15)), [Some(14..15), None]);
     }
 
     #[derive(Debug, Default)]
     struct Loader(Mutex<Vec<u64>>);
 
     impl LoadAhead for Loader {
-        fn load_ahead(&self, block: u64) {
-            self.0.lock().push(block);
+        fn load_ahead(&self, blocks: Range<u64>) {
+            self.0.lock().extend(blocks);
         }
     }
 
@@ -276,13 +280,15 @@ mod tests {
         let sequences = sequences();
         sequences.step(10, 11, 2);
         let id = sequences.step(11, 12, 2).wanted.unwrap();
-        assert_eq!(sequences.take(id, 1000), Some(12));
+        assert_eq!(sequences.take(id, 1000), Some(12..14));
+        assert_eq!(sequences.step(12, 13, 1), Step { sequential: true, ahead: 14, wanted: None });
         sequences.step(500, 501, 2);
-        assert_eq!(sequences.take(id, 1000), Some(13));
+        assert_eq!(sequences.take(id, 1000), Some(14..16));
         sequences.step(700, 701, 2);
-        let step = sequences.step(12, 13, 2);
+        assert_eq!(sequences.take(id, 1000), None);
+        let step = sequences.step(13, 14, 2);
         assert!(step.sequential);
-        assert_eq!(sequences.take(id, 1000), Some(14));
+        assert_eq!(sequences.take(id, 1000), Some(16..18));
     }
 
     #[test]

@@ -66,11 +66,9 @@ pub fn image(data: &[u8]) {
         assert_eq!(at, length);
     }
     if let Some(cloop) = cloop {
-        let mut scratch = Vec::new();
         let blocks = (READ / u64::from(cloop.block_size())).clamp(1, 32);
-        for block in 0..cloop.block_count().min(blocks) {
-            let _ = cloop.check_block(block, &mut scratch);
-        }
+        let blocks: Vec<_> = (0..cloop.block_count().min(blocks)).collect();
+        cloop.check_blocks(&blocks, &mut Vec::new());
         cloop.info();
     }
 }

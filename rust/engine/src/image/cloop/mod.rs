@@ -82,17 +82,10 @@ impl CloopImage {
         self.decoder().location(block)
     }
 
-    /// Reads a block and says what is wrong with it, past the cache and earlier findings.
+    /// Reads blocks and says what is wrong with which, past the cache and earlier findings.
     /// `scratch` is working space that may be reused.
-    ///
-    /// # Errors
-    /// What is wrong with the block.
-    pub fn check_block(
-        &self,
-        block: u64,
-        scratch: &mut Vec<u8>,
-    ) -> std::result::Result<(), BadBlock> {
-        self.decoder().check(block, scratch)
+    pub fn check_blocks(&self, blocks: &[u64], scratch: &mut Vec<u8>) -> Vec<BadBlock> {
+        self.decoder().check(blocks, scratch)
     }
 
     /// Reads a block's compressed bytes as they are; none for a block of zeros

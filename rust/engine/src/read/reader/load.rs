@@ -1,16 +1,18 @@
 //! Decoding blocks for the cache.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::codec::Codec;
 use crate::format::cloop::BlockLocation;
 use crate::read::cache::Admission;
 use crate::read::checker::CheckBlock;
+use crate::read::decoder::Wanted;
 use crate::read::entry::{Data, Entry};
 use crate::read::growing::Growing;
 use crate::read::known::Known;
 use crate::read::readahead::LoadAhead;
-use crate::{Error, Result};
+use crate::Result;
 
 use super::BlockReader;
 
@@ -92,8 +94,9 @@ impl BlockReader {
             return Ok(Data::Growing(growing));
         }
         let mut bytes = self.buffers.take();
-        let length = end.next_multiple_of(PREFIX_STEP).min(block_size);
-        self.forget_failed(block, self.blocks.load_prefix(block, &mut bytes[..length]))?;
+        let stop = end.next_multiple_of(PREFIX_STEP).min(block_size);
+        let loaded = self.blocks.load_prefix(block, &mut bytes, stop);
+        let length = self.forget_failed(block, loaded)?;
         Ok(Data::Prefix(bytes, length))
     }
 
@@ -111,11 +114,18 @@ impl BlockReader {
 
     /// Decodes and checks a whole block.
     pub(super) fn load_into(&self, block: u64, output: &mut [u8]) -> Result<()> {
-        self.forget_failed(block, self.blocks.load(block, output))
+        self.load_all(&mut [Wanted { block, output }]).pop().expect("one for each block")
+    }
+
+    /// Decodes and checks whole blocks. Returns the result of each.
+    pub(super) fn load_all(&self, wanted: &mut [Wanted<'_>]) -> Vec<Result<()>> {
+        let results = self.blocks.load(wanted);
+        let pairs = wanted.iter().zip(results);
+        pairs.map(|(wanted, result)| self.forget_failed(wanted.block, result)).collect()
     }
 
     /// Nothing of a damaged block stays in the cache.
-    fn forget_failed(&self, block: u64, result: Result<()>) -> Result<()> {
+    fn forget_failed<T>(&self, block: u64, result: Result<T>) -> Result<T> {
         if result.is_err() && self.blocks.state(block) == Known::Damaged {
             self.forget(block);
         }
@@ -140,36 +150,48 @@ impl BlockReader {
 }
 
 impl LoadAhead for BlockReader {
-    fn load_ahead(&self, block: u64) {
-        let known = self.blocks.state(block);
-        let stored = self.blocks.decoder().location(block).length > 0;
-        if !stored || matches!(known, Known::Zero | Known::Damaged) {
-            return;
-        }
+    fn load_ahead(&self, blocks: Range<u64>) {
+        let wanted = |block: &u64| {
+            let stored = self.blocks.decoder().location(*block).length > 0;
+            stored && !matches!(self.blocks.state(*block), Known::Zero | Known::Damaged)
+        };
         // A worker that waited for what is far away would be missing to readers of what is here.
-        if !self.blocks.decoder().is_near(block, block + 1) {
-            self.blocks.decoder().expect(block, block + 1);
+        if !self.blocks.decoder().is_near(blocks.start, blocks.end) {
+            self.blocks.decoder().expect(blocks.start, blocks.end);
             return;
         }
         let _busy = self.workers.enter();
-        // A reader will find out what cannot be read.
-        let _ = self.cache.try_load(block, || {
-            self.misses.fetch_add(1, Ordering::Relaxed);
-            let data = self.load_whole(block)?;
-            let entry = Entry::in_order(data, true, !self.history.note(block));
-            Ok::<_, Error>((entry, Admission::Kept))
-        });
+        let turns = blocks.filter(wanted).filter_map(|block| self.cache.try_turn(block));
+        let turns: Vec<_> = turns.collect();
+        self.misses.fetch_add(turns.len() as u64, Ordering::Relaxed);
+        let mut buffers: Vec<_> = turns.iter().map(|_| self.buffers.take()).collect();
+        let rooms = turns.iter().zip(&mut buffers);
+        let rooms = rooms.map(|(turn, output)| Wanted { block: turn.block(), output });
+        let results = self.load_all(&mut rooms.collect::<Vec<_>>());
+        for ((turn, buffer), result) in turns.into_iter().zip(buffers).zip(results) {
+            // A reader will find out what cannot be read.
+            if result.is_ok() {
+                let passing = !self.history.note(turn.block());
+                let entry = Entry::in_order(Data::Whole(buffer), true, passing);
+                turn.fill(entry, Admission::Kept);
+            }
+        }
     }
 }
 
 impl CheckBlock for BlockReader {
-    /// Decodes a block and keeps nothing of it but whether it is right.
-    fn check_block(&self, block: u64) {
-        if self.blocks.state(block) == Known::Nothing {
-            let mut output = self.buffers.take();
-            if self.load_into(block, &mut output).is_err() {
+    /// Decodes blocks and keeps nothing of them but whether they are right.
+    fn check_blocks(&self, blocks: &[u64]) {
+        let unknown = |block: &&u64| self.blocks.state(**block) == Known::Nothing;
+        let blocks: Vec<_> = blocks.iter().filter(unknown).collect();
+        let mut buffers: Vec<_> = blocks.iter().map(|_| self.buffers.take()).collect();
+        let rooms = blocks.iter().zip(&mut buffers);
+        let rooms = rooms.map(|(block, output)| Wanted { block: **block, output });
+        let results = self.load_all(&mut rooms.collect::<Vec<_>>());
+        for (block, result) in blocks.into_iter().zip(results) {
+            if result.is_err() {
                 // The same when it cannot be read now: its next reader finds out.
-                self.forget(block);
+                self.forget(*block);
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::read::cache::{Admission, Loaded};
+use crate::read::decoder::Wanted;
 use crate::read::entry::{Data, Entry};
 use crate::Result;
 
@@ -16,6 +17,9 @@ use super::BlockReader;
 
 /// A request of so many blocks or more is shared among threads.
 const WORTH_SHARING: usize = 4;
+
+/// Blocks that are decoded together at most, to have others not wait too long for one of them.
+const MOST_TOGETHER: usize = 8;
 
 impl BlockReader {
     /// Reads the whole blocks from `first` on.
@@ -31,38 +35,48 @@ impl BlockReader {
         }
         let helpers = self.workers.spare().saturating_sub(1).min(count / 2);
         let blocks = (first..).zip(buf.chunks_exact_mut(block_size));
+        let mut blocks: Vec<_> = blocks.map(|(block, output)| Wanted { block, output }).collect();
         let shared = helpers > 0 && count >= WORTH_SHARING && !step.sequential && near;
         match shared.then(|| self.workers.pool()).flatten() {
-            Some(pool) => self.share(pool, helpers, blocks.collect()),
+            Some(pool) => self.share(pool, helpers, blocks),
             None => {
                 let mut late = Vec::new();
-                for (block, output) in blocks {
-                    if !self.read_whole(block, output, block < step.ahead)? {
-                        late.push((block, output));
-                    }
+                while !blocks.is_empty() {
+                    let after = blocks.split_off(blocks.len().min(MOST_TOGETHER));
+                    late.extend(self.read_together(blocks, step.ahead)?);
+                    blocks = after;
                 }
-                late.into_iter().try_for_each(|(block, output)| self.await_block(block, output))
+                late.into_iter().try_for_each(|wanted| self.await_block(wanted))
             }
         }
     }
 
-    /// Has blocks read by the caller and `helpers` threads, each taking the next one.
+    /// Has blocks read by the caller and `helpers` threads, each taking the next ones.
     fn share(
         &self,
         pool: &rayon_core::ThreadPool,
         helpers: usize,
-        blocks: Vec<(u64, &mut [u8])>,
+        mut blocks: Vec<Wanted<'_>>,
     ) -> Result<()> {
-        let blocks: Vec<_> = blocks.into_iter().map(|block| Mutex::new(Some(block))).collect();
+        // Two turns a thread, so that none waits long for the others.
+        let together = (blocks.len() / (2 * (helpers + 1))).clamp(2, MOST_TOGETHER);
+        let mut groups = Vec::new();
+        while !blocks.is_empty() {
+            let after = blocks.split_off(blocks.len().min(together));
+            groups.push(Mutex::new(blocks));
+            blocks = after;
+        }
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(None);
         let work = || {
-            while let Some(place) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let taken = place.lock().take();
-                let Some((block, output)) = taken else { continue };
-                if let Err(error) = self.read_whole(block, output, false) {
+            while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let group = std::mem::take(&mut *group.lock());
+                let read = self.read_together(group, 0).and_then(|late| {
+                    late.into_iter().try_for_each(|wanted| self.await_block(wanted))
+                });
+                if let Err(error) = read {
                     failed.lock().get_or_insert(error);
-                    next.store(blocks.len(), Ordering::Relaxed);
+                    next.store(groups.len(), Ordering::Relaxed);
                 }
             }
         };
@@ -78,37 +92,43 @@ impl BlockReader {
         failed.into_inner().map_or(Ok(()), Err)
     }
 
-    /// A whole block, from the cache or decoded in place. `false`, only with
-    /// `expected`: a worker is decoding it, and will have it in the cache soon.
-    fn read_whole(&self, block: u64, output: &mut [u8], expected: bool) -> Result<bool> {
-        if self.blocks.read(block, output)? {
-            return Ok(true);
-        }
-        if let Some(entry) = self.cache.peek(block) {
-            if self.take_whole(block, &entry, output) {
-                return Ok(true);
+    /// Whole blocks, from the cache or decoded in place. Returns those that another thread is
+    /// decoding, and will have in the cache soon: blocks below `ahead` that a worker decodes, and
+    /// blocks that were wanted before.
+    fn read_together<'a>(&self, blocks: Vec<Wanted<'a>>, ahead: u64) -> Result<Vec<Wanted<'a>>> {
+        let (mut late, mut missing, mut turns) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in blocks {
+            let block = wanted.block;
+            if self.blocks.read(block, wanted.output)? {
+                continue;
             }
-        } else if expected && self.cache.in_flight(block) {
-            return Ok(false);
-        }
-        if self.history.note(block) {
-            // Wanted again, and so perhaps a third time.
-            let load = || Ok((Entry::new(self.load_whole(block)?), Admission::Kept));
-            match self.cache.load(block, load)? {
-                Loaded::Found(entry) if self.take_whole(block, &entry, output) => return Ok(true),
-                Loaded::Found(_) => {}
-                Loaded::Made(entry) => {
-                    self.misses.fetch_add(1, Ordering::Relaxed);
-                    if let Data::Whole(bytes) = &entry.data {
-                        output.copy_from_slice(bytes);
-                        return Ok(true);
-                    }
+            if let Some(entry) = self.cache.peek(block) {
+                if !self.take_whole(block, &entry, wanted.output) {
+                    self.history.note(block);
+                    missing.push(wanted);
                 }
+                continue;
+            }
+            if block < ahead && self.cache.in_flight(block) {
+                late.push(wanted);
+            } else if !self.history.note(block) {
+                missing.push(wanted);
+            } else if let Some(turn) = self.cache.try_turn(block) {
+                // Wanted again, and so perhaps a third time.
+                turns.push((turn, missing.len()));
+                missing.push(wanted);
+            } else {
+                late.push(wanted);
             }
         }
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        self.load_into(block, output)?;
-        Ok(true)
+        self.misses.fetch_add(missing.len() as u64, Ordering::Relaxed);
+        self.load_all(&mut missing).into_iter().collect::<Result<()>>()?;
+        for (turn, at) in turns {
+            let mut bytes = self.buffers.take();
+            bytes.copy_from_slice(missing[at].output);
+            turn.fill(Entry::new(Data::Whole(bytes)), Admission::Kept);
+        }
+        Ok(late)
     }
 
     /// Copies a block out of the cache; `false` when not all of it is there.
@@ -127,13 +147,19 @@ impl BlockReader {
         true
     }
 
-    /// A block that a worker is decoding.
-    fn await_block(&self, block: u64, output: &mut [u8]) -> Result<()> {
+    /// A block that another thread is decoding.
+    fn await_block(&self, wanted: Wanted<'_>) -> Result<()> {
+        let Wanted { block, output } = wanted;
         if let Ok(Loaded::Found(entry)) = self.cache.load(block, || Err(())) {
             if self.take_whole(block, &entry, output) {
                 return Ok(());
             }
         }
-        self.read_whole(block, output, false).map(|_| ())
+        // It failed there, or has left the cache already.
+        if self.blocks.read(block, output)? {
+            return Ok(());
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.load_into(block, output)
     }
 }

@@ -37,7 +37,7 @@ fn a_small_read_decodes_a_part_and_a_second_one_the_rest() {
     let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
     assert!(read(&image, BLOCK + 5000, 100).unwrap() == bytes[BLOCK + 5000..][..100]);
     let part = image.reader.cached(1).unwrap();
-    assert!(matches!(part.data, crate::read::Data::Prefix(_, 8192)), "{part:?}");
+    assert!(matches!(part.data, crate::read::Data::Prefix(_, 8192..12_000)), "{part:?}");
     // Without a checker, the second read checks it.
     assert!(read(&image, BLOCK + 10, 100).unwrap() == bytes[BLOCK + 10..][..100]);
     let whole = image.counters();
