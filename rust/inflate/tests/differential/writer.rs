@@ -12,6 +12,8 @@ pub struct Writer {
     used: u32,
     /// The bytes that the symbols so far stand for.
     pub written: usize,
+    /// Symbols of a random block at most.
+    pub longest: usize,
 }
 
 /// The lengths of the codes of a block.
@@ -95,7 +97,9 @@ fn codes(lengths: &[u8]) -> Vec<(u32, u32)> {
 impl Writer {
     /// A stream with its header.
     pub fn new(container: Container) -> Self {
-        let mut writer = Writer::default();
+        // Miri takes its time.
+        let longest = if cfg!(miri) { 300 } else { 3000 };
+        let mut writer = Writer { longest, ..Writer::default() };
         if container == Container::Zlib {
             writer.bytes.extend([0x78, 0xda]);
         }
@@ -211,9 +215,7 @@ impl Writer {
 
     /// A block of a random kind.
     pub fn block(&mut self, random: &mut Random, last: bool, wild: usize) {
-        // Miri takes its time, and a fuzzer finds more with many streams than with long ones.
-        let many = if cfg!(miri) || cfg!(fuzzing) { 300 } else { 3000 };
-        let count = [0, 1, 5, random.below(60), random.below(many)][random.below(5)];
+        let count = [0, 1, 5, random.below(60), random.below(self.longest)][random.below(5)];
         let codes = match random.below(8) {
             0 => {
                 let bytes: Vec<u8> = (0..count).map(|_| random.below(256) as u8).collect();
