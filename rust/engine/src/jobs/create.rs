@@ -6,7 +6,7 @@ use super::output::Output;
 use super::pool::Pool;
 use super::writer::CloopWriter;
 use super::{ordered, thread_count, window};
-use crate::codec::{Codec, EncodeError, Level};
+use crate::codec::{Codec, EncodeError, Encoder, Level};
 use crate::format::cloop::{Format, MAX_BLOCK_SIZE};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
@@ -112,12 +112,10 @@ pub fn create(
     if input.size() == Some(0) {
         return Err(empty(input));
     }
-    let block_size = options.block_size as usize;
-    let piece = PIECE.max(options.block_size) as usize / block_size * block_size;
     let name = output.name().to_string();
     let check = || check(progress, &name);
     let scheme = Scheme::new(options.codec, options.level, options.block_size)?;
-    let blocks = input.size().map(|size| size.div_ceil(block_size as u64));
+    let blocks = input.size().map(|size| size.div_ceil(u64::from(options.block_size)));
     let mut writer = CloopWriter::new(
         output,
         options.format,
@@ -129,9 +127,33 @@ pub fn create(
     if let Some(size) = input.size() {
         progress.total(size);
     }
+    let input_size = append_blocks(&mut writer, input, &scheme, options, progress, &check)?;
+    if input_size == 0 {
+        return Err(empty(input));
+    }
+    let written = writer.finish(|_| Ok(()))?;
+    Ok(CreateSummary {
+        input_size,
+        size: written.blocks * u64::from(options.block_size),
+        blocks: written.blocks,
+        compressed_bytes: written.compressed,
+        file_size: written.file,
+    })
+}
 
+/// Compresses the input's blocks and appends them to the image; returns the input's bytes.
+fn append_blocks(
+    writer: &mut CloopWriter<'_>,
+    input: &Input,
+    scheme: &Scheme,
+    options: &CreateOptions,
+    progress: &dyn Progress,
+    check: &(dyn Fn() -> Result<()> + Sync),
+) -> Result<u64> {
+    let block_size = options.block_size as usize;
+    let piece = PIECE.max(options.block_size) as usize / block_size * block_size;
     let threads = thread_count(options.threads);
-    let jobs = Jobs { input, piece, check: &check };
+    let jobs = Jobs { input, piece, check };
     let read = Pool::new(piece);
     let compressed = Pool::new(piece / block_size * scheme.bound());
     let mut total = 0;
@@ -145,22 +167,16 @@ pub fn create(
             let known_zero = jobs.fetch(&mut data[..job.length], job.offset)?;
             let padded = job.length.next_multiple_of(block_size);
             data[job.length..padded].fill(0);
+            let blocks = data[..padded].chunks_exact(block_size);
+            let blocks = blocks.map(|block| (!known_zero).then_some(block));
             let mut buffer = compressed.take();
-            let mut lengths = Vec::with_capacity(padded / block_size);
-            let mut end = 0;
-            for (number, block) in data[..padded].chunks_exact(block_size).enumerate() {
-                let block = (!known_zero).then_some(block);
-                let length = scheme.encode(encoder, block, &mut buffer[end..]).map_err(
-                    |EncodeError(reason)| {
-                        let at = job.offset + (number * block_size) as u64;
-                        let message =
-                            format!("the block at byte {at} cannot be compressed: {reason}");
-                        Error::new(ErrorKind::InvalidInput, input.name(), message)
-                    },
-                )?;
-                end += length;
-                lengths.push(length as u32);
-            }
+            let lengths = compress(scheme, encoder, blocks, &mut buffer).map_err(
+                |(block, EncodeError(reason))| {
+                    let at = job.offset + (block * block_size) as u64;
+                    let message = format!("the block at byte {at} cannot be compressed: {reason}");
+                    Error::new(ErrorKind::InvalidInput, input.name(), message)
+                },
+            )?;
             read.give(data);
             Ok(Piece { buffer, lengths, input: job.length as u64 })
         },
@@ -172,19 +188,28 @@ pub fn create(
             progress.advance(input);
             Ok(())
         },
-        &check,
+        check,
     )?;
-    if total == 0 {
-        return Err(empty(input));
+    Ok(total)
+}
+
+/// Compresses blocks, `None` for one of zeros, into `buffer`, one behind the other; returns
+/// their lengths, or which one cannot be compressed, and why.
+fn compress<'a>(
+    scheme: &Scheme,
+    encoder: &mut Encoder,
+    blocks: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
+    buffer: &mut [u8],
+) -> std::result::Result<Vec<u32>, (usize, EncodeError)> {
+    let mut lengths = Vec::with_capacity(blocks.len());
+    let mut end = 0;
+    for (number, block) in blocks.enumerate() {
+        let length =
+            scheme.encode(encoder, block, &mut buffer[end..]).map_err(|error| (number, error))?;
+        end += length;
+        lengths.push(length as u32);
     }
-    let written = writer.finish(|_| Ok(()))?;
-    Ok(CreateSummary {
-        input_size: total,
-        size: written.blocks * block_size as u64,
-        blocks: written.blocks,
-        compressed_bytes: written.compressed,
-        file_size: written.file,
-    })
+    Ok(lengths)
 }
 
 struct Jobs<'a> {

@@ -80,13 +80,37 @@ pub fn extract(
     })?;
     let threads = thread_count(options.threads);
     let window = window(threads, piece_length);
-
+    let work = Work { device, read, piece, threads, window, progress, check: &check };
     let holes = if output.is_pipe() {
-        let pool = Pool::new(piece_length);
+        work.append(&mut output)?;
+        0
+    } else {
+        work.fill(&output, options.sparse && !output.is_block_device())?
+    };
+    output.finish_sized(size, &check)?;
+    Ok(ExtractSummary { size, holes })
+}
+
+/// How the work is shared out. Lengths are in bytes.
+struct Work<'a> {
+    device: &'a dyn Layer,
+    read: u64,
+    piece: u64,
+    threads: usize,
+    window: usize,
+    progress: &'a dyn Progress,
+    check: &'a dyn Fn() -> Result<()>,
+}
+
+impl Work<'_> {
+    /// Writes the device into a pipe, from front to back.
+    fn append(&self, output: &mut Output) -> Result<()> {
+        let device = self.device;
+        let pool = Pool::new(self.piece as usize);
         ordered::run(
-            threads,
-            window,
-            Plan::new(device, piece, read).pieces(),
+            self.threads,
+            self.window,
+            Plan::new(device, self.piece, self.read).pieces(),
             || (),
             |(), extent| {
                 let mut data = None;
@@ -100,57 +124,56 @@ pub fn extract(
             |piece| {
                 match piece.data {
                     Some(buffer) => {
-                        output.append(&buffer[..piece.length as usize], &check)?;
+                        output.append(&buffer[..piece.length as usize], self.check)?;
                         pool.give(buffer);
                     }
-                    None => output.append_zeros(piece.length, &check)?,
+                    None => output.append_zeros(piece.length, self.check)?,
                 }
-                progress.advance(piece.length);
+                self.progress.advance(piece.length);
                 Ok(())
             },
-            &check,
-        )?;
-        0
-    } else {
-        let sparse = options.sparse && !output.is_block_device();
-        let target = &output;
+            self.check,
+        )
+    }
+
+    /// Writes the device into a file or a block device, each piece where it belongs; returns
+    /// how many bytes are holes, which there are if it is `sparse`.
+    fn fill(&self, output: &Output, sparse: bool) -> Result<u64> {
         let left_out = AtomicU64::new(0);
         let write = |data: &[u8], offset| {
-            let holes = if sparse {
-                write_sparse(target, data, offset)?
-            } else {
-                target.write_at(data, offset).map(|()| 0)?
-            };
-            left_out.fetch_add(holes, Ordering::Relaxed);
-            Ok(())
+            if sparse {
+                let holes = write_sparse(output, data, offset)?;
+                left_out.fetch_add(holes, Ordering::Relaxed);
+                return Ok(());
+            }
+            output.write_at(data, offset)
         };
-        let pool = Pool::new(read as usize);
+        let pool = Pool::new(self.read as usize);
         let turns = Turns::new(&pool, &write);
+        let device = self.device;
         ordered::run(
-            threads,
-            window,
-            Plan::new(device, piece, read).pieces(),
+            self.threads,
+            self.window,
+            Plan::new(device, self.piece, self.read).pieces(),
             || (),
             |(), extent| {
                 match extent.kind {
                     ExtentKind::Zero if sparse => {
                         left_out.fetch_add(extent.length, Ordering::Relaxed);
                     }
-                    ExtentKind::Zero => target.zero_at(extent.offset, extent.length)?,
+                    ExtentKind::Zero => output.zero_at(extent.offset, extent.length)?,
                     ExtentKind::Data => copy(device, extent, &pool, &turns)?,
                 }
                 Ok(extent.length)
             },
             |length| {
-                progress.advance(length);
+                self.progress.advance(length);
                 Ok(())
             },
-            &check,
+            self.check,
         )?;
-        left_out.into_inner()
-    };
-    output.finish_sized(size, &check)?;
-    Ok(ExtractSummary { size, holes })
+        Ok(left_out.into_inner())
+    }
 }
 
 /// Copies a range one read at a time, so that decoded bytes are written while they are in a

@@ -39,6 +39,17 @@ struct Shared<R> {
 }
 
 impl<R> Shared<R> {
+    fn new(window: usize) -> Self {
+        let state = State {
+            results: VecDeque::with_capacity(window),
+            issued: 0,
+            taken: 0,
+            exhausted: false,
+            stopped: false,
+        };
+        Shared { state: Mutex::new(state), room: Condvar::new(), ready: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock()
     }
@@ -109,11 +120,20 @@ impl<R> Shared<R> {
         }
     }
 
-    fn pass(&self) {
-        let mut state = self.lock();
-        state.taken += 1;
-        state.results.pop_front();
-        self.room.notify_all();
+    /// Passes the results on to `sink` until the end.
+    fn drain(
+        &self,
+        sink: &mut dyn FnMut(R) -> Result<()>,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        while let Some(result) = self.first(check)? {
+            sink(result)?;
+            let mut state = self.lock();
+            state.taken += 1;
+            state.results.pop_front();
+            self.room.notify_all();
+        }
+        Ok(())
     }
 }
 
@@ -141,17 +161,7 @@ pub(super) fn run<J: Send, R: Send, S>(
     mut sink: impl FnMut(R) -> Result<()>,
     check: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    let shared = Shared {
-        state: Mutex::new(State {
-            results: VecDeque::with_capacity(window),
-            issued: 0,
-            taken: 0,
-            exhausted: false,
-            stopped: false,
-        }),
-        room: Condvar::new(),
-        ready: Condvar::new(),
-    };
+    let shared = Shared::new(window);
     let next = Mutex::new(next);
     let worker = || {
         let _guard = StopOnPanic(&shared);
@@ -178,18 +188,7 @@ pub(super) fn run<J: Send, R: Send, S>(
             return Ok(false);
         }
         let _guard = StopOnPanic(&shared);
-        let outcome = loop {
-            match shared.first(check) {
-                Ok(Some(result)) => {
-                    if let Err(error) = sink(result) {
-                        break Err(error);
-                    }
-                    shared.pass();
-                }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
+        let outcome = shared.drain(&mut sink, check);
         shared.stop();
         outcome.map(|()| true)
     })?;

@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use libdeflater::Crc;
 
@@ -210,16 +211,23 @@ impl<'a> CloopWriter<'a> {
             IndexPlace::Footer => end + 8 * (blocks + 1) + HEADER_BYTES,
             _ => end + end_padding(end).len() as u64,
         };
-        if let Some(storage) = self.output.storage()? {
-            let image = CloopImage::open(storage, &ImageOptions::default())?;
-            if (image.block_count(), image.block_size()) != (blocks, self.block_size) {
-                let message = "the header does not read back as it was written";
-                return Err(Error::new(ErrorKind::Damaged, self.output.name(), message));
-            }
+        if let Some(image) = self.read_back()? {
             inspect(&image)?;
         }
         self.output.finish_sized(file, self.check)?;
         Ok(Written { blocks, compressed: self.data, file })
+    }
+
+    /// The image as it was written; `None` where the output cannot be read.
+    fn read_back(&self) -> Result<Option<Arc<CloopImage>>> {
+        let Some(storage) = self.output.storage()? else { return Ok(None) };
+        let image = CloopImage::open(storage, &ImageOptions::default())?;
+        let written = (self.entries.len() as u64, self.block_size);
+        if (image.block_count(), image.block_size()) != written {
+            let message = "the header does not read back as it was written";
+            return Err(Error::new(ErrorKind::Damaged, self.output.name(), message));
+        }
+        Ok(Some(image))
     }
 
     fn append_index(&mut self, first: u64) -> Result<()> {

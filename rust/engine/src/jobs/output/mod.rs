@@ -1,19 +1,19 @@
 //! The destination of a result: a file that appears when it is whole, a block device, or a
 //! pipe.
 
-use std::fs::{self, File};
+mod open;
+
+use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::FallocateFlags;
 
-use super::pipe::{Pipe, PipeError};
-use super::place::{self, Pending, Refused};
-use super::replace::Replace;
+use crate::jobs::pipe::{Pipe, PipeError};
+use crate::jobs::place::{self, Pending, Refused};
+use crate::jobs::replace::Replace;
 use crate::storage::{FileIdentity, FileStorage, Storage};
 use crate::{Error, ErrorKind, Remedy, Result};
 
@@ -50,7 +50,7 @@ impl Output {
     /// # Errors
     /// `InvalidInput` for an input or a directory, `Busy`, `Exists`, or the system's error.
     pub fn open(path: &Path, inputs: &[FileIdentity], replace: Replace) -> Result<Self> {
-        Self::open_with_mode(path, inputs, replace, 0o666)
+        open::output(path, inputs, replace, 0o666)
     }
 
     /// The same; only its owner can read a new file.
@@ -62,82 +62,7 @@ impl Output {
         inputs: &[FileIdentity],
         replace: Replace,
     ) -> Result<Self> {
-        Self::open_with_mode(path, inputs, replace, 0o600)
-    }
-
-    fn open_with_mode(
-        path: &Path,
-        inputs: &[FileIdentity],
-        replace: Replace,
-        mode: u32,
-    ) -> Result<Self> {
-        // Reopening standard output by its name would begin at its first byte.
-        if path == Path::new(STANDARD_OUTPUT) {
-            return Self::standard_output(inputs);
-        }
-        let name = path.display().to_string();
-        let error = |message: &str, source| Error::io(&name, message, source);
-        let is_directory = || {
-            let message = "is a directory: name a file in it";
-            Error::new(ErrorKind::InvalidInput, &name, message)
-        };
-        let existing = match fs::metadata(path) {
-            Ok(metadata) => Some(metadata),
-            Err(_) if path.as_os_str().as_bytes().ends_with(b"/") => return Err(is_directory()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => None,
-            Err(source) => return Err(error("cannot be opened", source)),
-        };
-        if let Some(metadata) = &existing {
-            refuse_input(&name, metadata, inputs)?;
-            let kind = metadata.file_type();
-            if kind.is_dir() {
-                return Err(is_directory());
-            }
-            if !kind.is_file() {
-                let sink = if kind.is_block_device() {
-                    let file = open_block_device(path, &name, replace)?;
-                    let size = rustix::fs::seek(&file, SeekFrom::End(0))
-                        .map_err(|errno| error("has no size", errno.into()))?;
-                    Sink::BlockDevice { file, size }
-                } else {
-                    let pipe = Pipe::open(path)
-                        .map_err(|source| error("cannot be opened for writing", source))?;
-                    Sink::Pipe(pipe)
-                };
-                return Ok(Output { name, sink, position: 0 });
-            }
-        } else if fs::symlink_metadata(path).is_ok() {
-            let message = "is a symbolic link to nothing: remove it, or make what it points to";
-            return Err(Error::new(ErrorKind::InvalidInput, name, message));
-        }
-        // The file that a symbolic link names is replaced, not the link. With the call
-        // above the system has agreed to follow it.
-        let place = match existing {
-            Some(_) => {
-                fs::canonicalize(path).map_err(|source| error("cannot be found again", source))?
-            }
-            None => path.to_path_buf(),
-        };
-        let what = match existing {
-            Some(_) => "cannot be replaced",
-            None => "cannot create a file beside it",
-        };
-        let pending = Pending::create(&place, existing.as_ref(), replace, mode)
-            .map_err(|refused| place_error(&name, what, refused))?;
-        Ok(Output { name, sink: Sink::File(pending), position: 0 })
-    }
-
-    fn standard_output(inputs: &[FileIdentity]) -> Result<Self> {
-        let name = "standard output".to_string();
-        let file = io::stdout()
-            .as_fd()
-            .try_clone_to_owned()
-            .map(File::from)
-            .map_err(|source| Error::io(&name, "cannot be opened", source))?;
-        let metadata =
-            file.metadata().map_err(|source| Error::io(&name, "cannot be examined", source))?;
-        refuse_input(&name, &metadata, inputs)?;
-        Ok(Output { name, sink: Sink::Pipe(Pipe::of(file, &metadata)), position: 0 })
+        open::output(path, inputs, replace, 0o600)
     }
 
     /// Its name in messages.
@@ -326,26 +251,6 @@ impl Output {
     }
 }
 
-/// Opens a block device that is neither mounted nor served.
-fn open_block_device(path: &Path, name: &str, replace: Replace) -> Result<File> {
-    let in_use = || {
-        let message = "this block device is in use: unmount it, or detach what serves it, first";
-        Error::new(ErrorKind::Busy, name, message)
-    };
-    let storage = FileStorage::open_alone(path).map_err(|source| match source.kind() {
-        io::ErrorKind::ResourceBusy => in_use(),
-        _ => Error::io(name, "cannot be opened for writing", source),
-    })?;
-    // Where there are no locks, none can be held.
-    if matches!(storage.try_lock(true), Ok(false)) {
-        return Err(in_use());
-    }
-    match replace.refuses(&storage) {
-        Some(kind) => Err(kept(name, kind)),
-        None => Ok(storage.into_file()),
-    }
-}
-
 /// Gives the file `whole` the name `place` beside it, durably, instead of what has it now.
 ///
 /// # Errors
@@ -370,14 +275,4 @@ fn place_error(name: &str, message: &str, refused: Refused) -> Error {
 
 fn kept(name: &str, kind: &str) -> Error {
     Error::new(ErrorKind::Exists, name, format!("is a {kind}: name another output"))
-}
-
-fn refuse_input(name: &str, metadata: &fs::Metadata, inputs: &[FileIdentity]) -> Result<()> {
-    // A terminal or /dev/null may be both.
-    let kind = metadata.file_type();
-    if (kind.is_file() || kind.is_block_device()) && inputs.contains(&FileIdentity::of(metadata)) {
-        let message = "is also an input: name another output";
-        return Err(Error::new(ErrorKind::InvalidInput, name, message));
-    }
-    Ok(())
 }
