@@ -70,7 +70,7 @@ fn a_packed_cowfile_comes_back_the_same() {
     let (packed, back) = (files.path("packed"), files.path("back.cow"));
     let summary = pack(&files.cow, &packed, false, &NoProgress).unwrap();
     // Head, bitmap and gap, and blocks 0-3, 8 of zeros, 5 and the last.
-    assert_eq!(summary.blocks, 4 + 8 + 5 + 1);
+    assert_eq!(summary.blocks_used, 4 + 8 + 5 + 1);
     assert_eq!(fs::metadata(&packed).unwrap().len(), 8192 + 18 * 1024);
     unpack(&packed, &back, &NoProgress).unwrap();
     assert!(fs::read(&back).unwrap() == fs::read(&files.cow).unwrap());

@@ -91,7 +91,7 @@ fn a_snapshot_lives_its_own_life() {
     device.write_at(b"both", 5000).unwrap();
     device.write_zeroes(1 << 20, 1 << 20, false).unwrap();
     let summary = device.snapshot(&copy).unwrap();
-    assert_eq!(summary.blocks, 1 + 1024);
+    assert_eq!(summary.blocks_used, 1 + 1024);
     device.write_at(b"mine", 9000).unwrap();
     let other = open(&files.base, &copy).unwrap();
     assert_eq!((byte(&other, 5000), byte(&other, 9000), byte(&other, 1 << 20)), (b'b', 0xbb, 0));

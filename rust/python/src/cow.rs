@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::image::{Image, ImageOptions};
-use cowcloop_engine::jobs::{self, PackSummary, RepairOptions, Replace};
+use cowcloop_engine::jobs::{self, RepairOptions, RepairReport, Replace};
 use cowcloop_engine::overlay;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pythonize::pythonize;
+use serde::Serialize;
 
 use crate::jobs::{input_path, output_path};
 use crate::source::Source;
@@ -25,6 +26,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(cow_snapshot, module)?)
 }
 
+/// A report, and what it says in one line.
+#[derive(Serialize)]
+struct Repaired {
+    #[serde(flatten)]
+    report: RepairReport,
+    summary: String,
+}
+
 /// Repairs a cowfile that the original driver did not close. Returns {"needed", "changed",
 /// "known", "found", "cowused_before", "backup", "summary"}: blocks that the bitmap knew and
 /// those that it did not, and the path of a copy of head and bitmap, or None.
@@ -36,19 +45,11 @@ fn cow_repair<'py>(
     dry_run: bool,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let options = RepairOptions { dry_run, force };
     let report = run(py, progress, |progress| jobs::repair(&path, options, progress))?;
-    let dict = PyDict::new(py);
-    dict.set_item("needed", report.needed)?;
-    dict.set_item("changed", report.changed)?;
-    dict.set_item("known", report.known)?;
-    dict.set_item("found", report.found)?;
-    dict.set_item("missing", report.missing)?;
-    dict.set_item("cowused_before", report.cowused_before)?;
-    dict.set_item("backup", report.backup.as_ref().map(|backup| backup.display().to_string()))?;
-    dict.set_item("summary", report.summary(&path))?;
-    Ok(dict)
+    let summary = report.summary(&path);
+    Ok(pythonize(py, &Repaired { report, summary })?)
 }
 
 /// Writes every block of a cowfile into the raw base that it was made for. Returns
@@ -60,13 +61,9 @@ fn cow_merge<'py>(
     base: PathBuf,
     cow: PathBuf,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let done = run(py, progress, |progress| jobs::merge(&base, &cow, progress))?;
-    let dict = PyDict::new(py);
-    dict.set_item("blocks", done.blocks)?;
-    dict.set_item("already", done.already)?;
-    dict.set_item("resumed", done.resumed)?;
-    Ok(dict)
+    Ok(pythonize(py, &done)?)
 }
 
 /// Makes a cowfile one of another image, with the cowfiles `lower` on it, that holds the same
@@ -81,7 +78,7 @@ fn cow_rebase<'py>(
     cow: PathBuf,
     old: Option<Source>,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let options = image.options(DeviceOptions { read_only: true, ..DeviceOptions::default() });
     let done = run(py, progress, |progress| {
         let base = Device::open(image.path(), &lower, &options)?;
@@ -91,10 +88,7 @@ fn cow_rebase<'py>(
         };
         jobs::rebase(&base, &cow, old.as_deref(), progress)
     })?;
-    let dict = PyDict::new(py);
-    dict.set_item("changed", done.changed)?;
-    dict.set_item("compared", done.compared)?;
-    Ok(dict)
+    Ok(pythonize(py, &done)?)
 }
 
 /// Packs a cowfile, its blocks one after the other; "-" is standard output. Returns
@@ -108,12 +102,12 @@ fn cow_pack<'py>(
     gzip: bool,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let replace = Replace::Plain.forced(force);
     let done = run(py, progress, |progress| {
         jobs::pack(&source, &output_path(target), gzip, replace, progress)
     })?;
-    summary_dict(py, &done)
+    Ok(pythonize(py, &done)?)
 }
 
 /// Unpacks a packed cowfile, gzipped or not. Returns {"blocks_used", "bytes"}; `force` as for
@@ -126,12 +120,12 @@ fn cow_unpack<'py>(
     target: PathBuf,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let replace = Replace::Plain.forced(force);
     let done = run(py, progress, |progress| {
         jobs::unpack(&input_path(source), &target, replace, progress)
     })?;
-    summary_dict(py, &done)
+    Ok(pythonize(py, &done)?)
 }
 
 /// Copies a cowfile that is not in use to a file that must not exist yet. Returns
@@ -143,17 +137,7 @@ fn cow_snapshot<'py>(
     path: PathBuf,
     target: PathBuf,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let done = run(py, progress, |progress| overlay::copy(&path, &target, progress))?;
-    let dict = PyDict::new(py);
-    dict.set_item("blocks_used", done.blocks)?;
-    dict.set_item("shared", done.shared)?;
-    Ok(dict)
-}
-
-fn summary_dict<'py>(py: Python<'py>, done: &PackSummary) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    dict.set_item("blocks_used", done.blocks)?;
-    dict.set_item("bytes", done.bytes)?;
-    Ok(dict)
+    Ok(pythonize(py, &done)?)
 }

@@ -16,7 +16,8 @@ use cowcloop_engine::jobs::packed_head;
 use cowcloop_engine::storage::{FileStorage, Storage};
 use cowcloop_engine::{Error, Result};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pythonize::pythonize;
+use serde::Serialize;
 
 use crate::errors::to_python;
 use crate::source::Source;
@@ -34,73 +35,62 @@ fn sniff(py: Python<'_>, path: Source) -> PyResult<&'static str> {
     py.detach(|| kind_of(&path)).map_err(to_python)
 }
 
-/// The content of an image, as a dict whose "type" is "cloop" or "raw". Sizes in bytes.
+/// What an image holds. Sizes are in bytes.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum ImageInfo {
+    Cloop {
+        path: String,
+        #[serde(flatten)]
+        figures: CloopInfo,
+    },
+    Raw {
+        path: String,
+        size: u64,
+    },
+}
+
+/// The content of an image, as a dict whose "type" is "cloop" or "raw".
 #[pyfunction]
-fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyDict>> {
-    let (storage, image) = py
-        .detach(|| {
-            let storage = path.open()?;
-            let image = Image::open(storage.clone(), &ImageOptions::default())?;
-            Ok((storage, image))
+fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyAny>> {
+    let info = py.detach(|| {
+        let storage = path.open()?;
+        let image = Image::open(storage.clone(), &ImageOptions::default())?;
+        let path = storage.name().to_string();
+        Ok(match &image {
+            Image::Cloop(image) => ImageInfo::Cloop { path, figures: image.info() },
+            Image::Raw(_) | Image::Other(_) => ImageInfo::Raw { path, size: image.size() },
         })
-        .map_err(to_python)?;
-    match &image {
-        Image::Cloop(image) => cloop_dict(py, storage.name(), &py.detach(|| image.info())),
-        Image::Raw(_) | Image::Other(_) => {
-            let dict = PyDict::new(py);
-            dict.set_item("type", "raw")?;
-            dict.set_item("path", storage.name())?;
-            dict.set_item("size", image.size())?;
-            Ok(dict)
-        }
-    }
+    });
+    Ok(pythonize(py, &info.map_err(to_python)?)?)
 }
 
-/// The content of a cowfile, as a dict whose "type" is "cowfile". Sizes in bytes, blocks of
-/// 1 KiB.
-#[pyfunction]
-fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
-    let cow = py.detach(|| CowInfo::read(&path)).map_err(to_python)?;
-    let head = &cow.head;
-    let dict = PyDict::new(py);
-    dict.set_item("type", "cowfile")?;
-    dict.set_item("path", &cow.path)?;
-    dict.set_item("state", cow.state().word())?;
-    dict.set_item("gzip", cow.gzip)?;
-    dict.set_item("version", head.version)?;
-    dict.set_item(
-        "word_size",
-        match head.encoding.word {
-            WordSize::Bits32 => 32,
-            WordSize::Bits64 => 64,
-        },
-    )?;
-    dict.set_item(
-        "byte_order",
-        match head.encoding.order {
-            ByteOrder::Little => "little",
-            ByteOrder::Big => "big",
-        },
-    )?;
-    dict.set_item("mapunit", MAPUNIT)?;
-    dict.set_item("bitmap_bytes", head.mapsize)?;
-    dict.set_item("data_offset", head.doffset)?;
-    dict.set_item("blocks_used", cow.blocks_used)?;
-    dict.set_item("blocks_total", head.rdoblocks)?;
-    dict.set_item("size", head.device_size())?;
-    dict.set_item("base_size", head.mark.as_ref().map_or(head.device_size(), |m| m.base_size))?;
-    dict.set_item("fingerprint", format!("{:#010x}", head.fingerprint))?;
-    dict.set_item("allocated", cow.allocated)?;
-    Ok(dict)
-}
-
+/// What a cowfile holds. Sizes are in bytes, blocks of 1 KiB.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "cowfile")]
 struct CowInfo {
     path: String,
-    head: Head,
+    state: CowState,
     /// It is packed, and compressed with gzip.
     gzip: bool,
+    version: u16,
+    word_size: u32,
+    byte_order: &'static str,
+    mapunit: u64,
+    bitmap_bytes: u64,
+    data_offset: u64,
     blocks_used: u64,
+    blocks_total: u64,
+    size: u64,
+    base_size: u64,
+    fingerprint: String,
     allocated: u64,
+}
+
+/// The content of a cowfile, as a dict whose "type" is "cowfile".
+#[pyfunction]
+fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
+    Ok(pythonize(py, &py.detach(|| CowInfo::read(&path)).map_err(to_python)?)?)
 }
 
 impl CowInfo {
@@ -118,17 +108,41 @@ impl CowInfo {
             let bitmap = Bitmap::load(&*storage, head.mapsize).map_err(failed)?;
             (head, bitmap.count())
         };
-        let allocated = storage.allocated().map_err(failed)?;
-        Ok(CowInfo { path: storage.name().to_string(), head, gzip, blocks_used, allocated })
+        Ok(CowInfo {
+            path: storage.name().to_string(),
+            state: state_of(&head),
+            gzip,
+            version: head.version,
+            word_size: match head.encoding.word {
+                WordSize::Bits32 => 32,
+                WordSize::Bits64 => 64,
+            },
+            byte_order: match head.encoding.order {
+                ByteOrder::Little => "little",
+                ByteOrder::Big => "big",
+            },
+            mapunit: MAPUNIT,
+            bitmap_bytes: head.mapsize,
+            data_offset: head.doffset,
+            blocks_used,
+            blocks_total: head.rdoblocks,
+            size: head.device_size(),
+            base_size: head.mark.as_ref().map_or(head.device_size(), |mark| mark.base_size),
+            fingerprint: format!("{:#010x}", head.fingerprint),
+            allocated: storage.allocated().map_err(failed)?,
+        })
     }
+}
 
-    fn state(&self) -> CowState {
-        match &self.head {
-            head if head.packed => CowState::Packed,
-            head if head.version != VERSION_CLOSED => CowState::InUseOrCrashed,
-            head if head.dirty => CowState::Dirty,
-            _ => CowState::Clean,
-        }
+fn state_of(head: &Head) -> CowState {
+    if head.packed {
+        CowState::Packed
+    } else if head.version != VERSION_CLOSED {
+        CowState::InUseOrCrashed
+    } else if head.dirty {
+        CowState::Dirty
+    } else {
+        CowState::Clean
     }
 }
 
@@ -156,28 +170,4 @@ fn kind_of(path: &Source) -> Result<&'static str> {
         }
         FileKind::GzippedCowfile | FileKind::Raw => "raw",
     })
-}
-
-fn cloop_dict<'py>(py: Python<'py>, path: &str, info: &CloopInfo) -> PyResult<Bound<'py, PyDict>> {
-    let codecs = PyDict::new(py);
-    for (codec, blocks) in &info.codecs {
-        codecs.set_item(codec.to_string(), blocks)?;
-    }
-    let dict = PyDict::new(py);
-    dict.set_item("type", "cloop")?;
-    dict.set_item("path", path)?;
-    dict.set_item("format", info.format())?;
-    dict.set_item("version", info.kind.version())?;
-    dict.set_item("layout", info.layout.to_string())?;
-    dict.set_item("block_size", info.block_size)?;
-    dict.set_item("blocks", info.blocks)?;
-    dict.set_item("size", info.size)?;
-    dict.set_item("file_size", info.file_size)?;
-    dict.set_item("index_bytes", info.index_bytes)?;
-    dict.set_item("compressed_bytes", info.compressed_bytes)?;
-    dict.set_item("ratio", info.ratio())?;
-    dict.set_item("codecs", codecs)?;
-    dict.set_item("zero_blocks", info.zero_blocks)?;
-    dict.set_item("shared_blocks", info.shared_blocks)?;
-    Ok(dict)
 }

@@ -14,7 +14,7 @@ use cowcloop_engine::storage::FileIdentity;
 use cowcloop_engine::Result;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pythonize::pythonize;
 
 use crate::errors::to_python;
 use crate::source::Source;
@@ -52,7 +52,7 @@ fn extract<'py>(
     sparse: bool,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let options = ExtractOptions { threads: threads.unwrap_or(0), sparse };
     let done = run(py, progress, |progress| {
         let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
@@ -60,10 +60,7 @@ fn extract<'py>(
         let output = Output::open(&output_path(out), &identities(&image, &cows), replace)?;
         jobs::extract(&**device.layer(), output, &options, progress)
     })?;
-    let dict = PyDict::new(py);
-    dict.set_item("size", done.size)?;
-    dict.set_item("holes", done.holes)?;
-    Ok(dict)
+    Ok(pythonize(py, &done)?)
 }
 
 /// How hard to compress: 1 to 9, or "best".
@@ -96,7 +93,7 @@ fn create<'py>(
     threads: Option<usize>,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let options = CreateOptions {
         block_size,
         level: level.map_or(Ok(Level::default()), level_of)?,
@@ -111,13 +108,7 @@ fn create<'py>(
         let output = Output::open(&output_path(out), &inputs, Replace::Images.forced(force))?;
         jobs::create(&input, output, &options, progress)
     })?;
-    let dict = PyDict::new(py);
-    dict.set_item("input_size", done.input_size)?;
-    dict.set_item("file_size", done.file_size)?;
-    dict.set_item("size", done.size)?;
-    dict.set_item("blocks", done.blocks)?;
-    dict.set_item("compressed_bytes", done.compressed_bytes)?;
-    Ok(dict)
+    Ok(pythonize(py, &done)?)
 }
 
 /// Writes the device that an image and its cowfiles make into a new cloop image; blocks that
@@ -138,7 +129,7 @@ fn commit<'py>(
     threads: Option<usize>,
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let options = CommitOptions {
         level: level.map_or(Ok(Level::default()), level_of)?,
         block_size,
@@ -150,14 +141,7 @@ fn commit<'py>(
         let output = Output::open(&output_path(out), &identities(&image, &cows), replace)?;
         jobs::commit(&device, output, &options, progress)
     })?;
-    let dict = PyDict::new(py);
-    dict.set_item("size", done.size)?;
-    dict.set_item("blocks", done.blocks)?;
-    dict.set_item("input_size", done.input_size)?;
-    dict.set_item("block_size", done.block_size)?;
-    dict.set_item("copied_blocks", done.copied_blocks)?;
-    dict.set_item("file_size", done.file_size)?;
-    Ok(dict)
+    Ok(pythonize(py, &done)?)
 }
 
 /// Checks every block of a cloop or uzip image. Returns {"blocks", "bad_blocks", "bad"}: how
@@ -170,28 +154,19 @@ fn verify<'py>(
     image: Source,
     threads: Option<usize>,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let report = run(py, progress, |progress| {
         let image = CloopImage::open(image.open()?, &ImageOptions::default())?;
         jobs::verify(&image, threads.unwrap_or(0), progress)
     })?;
-    let bad = report
-        .bad
-        .iter()
-        .map(|bad| {
-            let dict = PyDict::new(py);
-            dict.set_item("block", bad.block)?;
-            dict.set_item("offset", bad.offset)?;
-            dict.set_item("length", bad.length)?;
-            dict.set_item("reason", &bad.reason)?;
-            Ok(dict)
-        })
-        .collect::<PyResult<Vec<_>>>()?;
-    let dict = PyDict::new(py);
-    dict.set_item("blocks", report.blocks)?;
-    dict.set_item("bad_blocks", report.bad_blocks)?;
-    dict.set_item("bad", bad)?;
-    Ok(dict)
+    Ok(pythonize(py, &report)?)
+}
+
+/// Bytes of the device, and the bytes of each kind in its parts.
+#[derive(IntoPyObject)]
+struct DeviceMap {
+    size: u64,
+    cells: Vec<(u64, [u64; 4], u64, u64)>,
 }
 
 /// Divides the device that an image and its cowfiles make into `cells` parts of one size.
@@ -206,17 +181,13 @@ fn device_map<'py>(
     cows: Vec<PathBuf>,
     cells: usize,
     progress: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyDict>> {
+) -> PyResult<DeviceMap> {
     let (size, cells) = run(py, progress, |progress| {
         let device = open(&image, &cows)?;
         Ok((device.size(), jobs::map(&device, cells, progress)?))
     })?;
-    let cells: Vec<_> =
-        cells.iter().map(|cell| (cell.zero, cell.data, cell.stored, cell.changed)).collect();
-    let dict = PyDict::new(py);
-    dict.set_item("size", size)?;
-    dict.set_item("cells", cells)?;
-    Ok(dict)
+    let cells = cells.iter().map(|cell| (cell.zero, cell.data, cell.stored, cell.changed));
+    Ok(DeviceMap { size, cells: cells.collect() })
 }
 
 /// Finds out, before long work, whether an output can be made: `image` says that it is a

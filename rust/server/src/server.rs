@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use cowcloop_engine::device::Device;
+use cowcloop_engine::overlay::SnapshotSummary;
 use parking_lot::Mutex;
 
 use crate::connection::Connection;
@@ -17,7 +18,7 @@ use crate::places::Places;
 use crate::preload::Preload;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
-use crate::status::{SnapshotReply, Status};
+use crate::status::Status;
 use crate::words::reason;
 
 /// The open device, and its users.
@@ -167,7 +168,7 @@ impl Server {
         &self,
         session: Option<&str>,
         path: &Path,
-    ) -> Result<SnapshotReply, String> {
+    ) -> Result<SnapshotSummary, String> {
         let done = match session {
             None => self.sole_device()?.snapshot(path),
             Some(name) => {
@@ -175,7 +176,7 @@ impl Server {
                 session.existing().and_then(|device| device.snapshot(path))
             }
         };
-        done.map(SnapshotReply::from).map_err(|error| error.to_string())
+        done.map_err(|error| error.to_string())
     }
 
     /// Closes the cowfile, or a session's, and goes on read-only. The error is

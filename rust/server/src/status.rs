@@ -2,7 +2,7 @@
 
 use cowcloop_engine::device::DeviceStatus;
 use cowcloop_engine::format::cowfile::CowState;
-use cowcloop_engine::overlay::{CowfileStatus, SnapshotSummary};
+use cowcloop_engine::overlay::CowfileStatus;
 use serde::Serialize;
 
 /// The reply to a status request.
@@ -63,17 +63,4 @@ pub(crate) enum SessionCowfile {
     },
     /// In use.
     Open(CowfileStatus),
-}
-
-/// The reply to a snapshot request.
-#[derive(Debug, Serialize)]
-pub(crate) struct SnapshotReply {
-    blocks_used: u64,
-    shared: bool,
-}
-
-impl From<SnapshotSummary> for SnapshotReply {
-    fn from(done: SnapshotSummary) -> SnapshotReply {
-        SnapshotReply { blocks_used: done.blocks, shared: done.shared }
-    }
 }

@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::encode::Scheme;
 use super::output::Output;
 use super::pool::Pool;
@@ -45,7 +47,7 @@ impl Default for CommitOptions {
 }
 
 /// The outcome of a [`commit()`], in bytes unless it says blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CommitSummary {
     /// Size of the device, before its last block was filled with zeros.
     pub input_size: u64,

@@ -1,5 +1,7 @@
 //! Compressing a device image into a cloop image.
 
+use serde::Serialize;
+
 use super::encode::Scheme;
 use super::input::{fill, Input, Source};
 use super::output::Output;
@@ -65,7 +67,7 @@ impl CreateOptions {
 }
 
 /// The outcome of a [`create()`], in bytes unless it says blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CreateSummary {
     /// Size of the input.
     pub input_size: u64,

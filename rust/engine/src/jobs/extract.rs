@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
+
 use super::output::Output;
 use super::pool::Pool;
 use super::turns::Turns;
@@ -39,7 +41,7 @@ impl Default for ExtractOptions {
 }
 
 /// The outcome of an [`extract()`], in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct ExtractSummary {
     /// Size of the device and of the output.
     pub size: u64,

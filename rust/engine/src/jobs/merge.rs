@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::merging;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{Head, MAPUNIT};
@@ -17,7 +19,7 @@ use crate::{Error, ErrorKind, Layer, Remedy, Result};
 const CHUNK: u64 = 1 << 20;
 
 /// The outcome of a merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MergeSummary {
     /// Blocks of 1 KiB that were written into the base.
     pub blocks: u64,

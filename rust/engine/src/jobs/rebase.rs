@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::device::Device;
 use crate::format::cowfile::{fingerprint, Access, AtRest};
 use crate::progress::{check, Progress};
@@ -15,7 +17,7 @@ use crate::{Error, ErrorKind, Layer, Result};
 const CHUNK: u64 = 1 << 20;
 
 /// The outcome of a [`rebase()`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RebaseSummary {
     /// Whether the cowfile was changed; it may have fitted before.
     pub changed: bool,

@@ -13,6 +13,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+
 use crate::format::cowfile::bitmap::{Bitmap, PAGE_BYTES};
 use crate::format::cowfile::head::{Head, MAPUNIT, VERSION_CLOSED, VERSION_OPEN};
 use crate::format::cowfile::mark::Mark;
@@ -35,7 +37,7 @@ pub struct RepairOptions {
 }
 
 /// The findings and changes of a repair.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RepairReport {
     /// Whether the file needed it (or `force` asked for it).
     pub needed: bool,
@@ -51,7 +53,16 @@ pub struct RepairReport {
     /// The head's count of blocks before.
     pub cowused_before: u64,
     /// The path of a copy of the head and bitmap as they were.
+    #[serde(serialize_with = "shown")]
     pub backup: Option<PathBuf>,
+}
+
+/// Serde refuses paths that are not UTF-8; a reader is shown them as far as possible.
+fn shown<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.display().to_string()).serialize(serializer)
 }
 
 impl RepairReport {

@@ -1,5 +1,7 @@
 //! Reading every block of an image, to find those that cannot be read.
 
+use serde::Serialize;
+
 use super::{ordered, thread_count};
 use crate::image::CloopImage;
 use crate::progress::{check, Progress};
@@ -11,7 +13,7 @@ use crate::Result;
 const PIECE: u64 = 1 << 20;
 
 /// What [`verify()`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
     /// Blocks that were read: all.
     pub blocks: u64,

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use serde::Serialize;
+
 use super::cowfile::Cowfile;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::files;
@@ -26,10 +28,10 @@ use crate::{Error, Result};
 const STEP: u64 = 1024;
 
 /// A snapshot's figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct SnapshotSummary {
     /// Blocks of 1 KiB that live in the snapshot.
-    pub blocks: u64,
+    pub blocks_used: u64,
     /// The two files share their blocks; nothing was copied.
     pub shared: bool,
 }
@@ -144,7 +146,7 @@ pub fn copy(path: &Path, new: &Path, progress: &dyn Progress) -> Result<Snapshot
     snapshot.complete(&head, sector)?;
     check(progress, &name)?;
     publish(unpublished, new)?;
-    Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
+    Ok(SnapshotSummary { blocks_used: snapshot.taken.count(), shared })
 }
 
 /// A new file that is to become the snapshot `path`, where none may be yet.
@@ -199,6 +201,6 @@ impl Cowfile {
         }
         snapshot.complete(&head, sector)?;
         publish(unpublished, path)?;
-        Ok(SnapshotSummary { blocks: snapshot.taken.count(), shared })
+        Ok(SnapshotSummary { blocks_used: snapshot.taken.count(), shared })
     }
 }

@@ -7,6 +7,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::codec::{decode_blocks, zlib, DecodeError, Task};
 use crate::format::cloop::{BlockLocation, Index};
 use crate::storage::Storage;
@@ -25,7 +27,7 @@ thread_local! {
 }
 
 /// A block that cannot be read, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadBlock {
     /// Its number.
     pub block: u64,

@@ -9,11 +9,12 @@
 
 use std::path::PathBuf;
 
+use cowcloop_engine::overlay::SnapshotSummary;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::server::Server;
-use crate::status::{SnapshotReply, Status};
+use crate::status::Status;
 
 /// The requests of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Command {
 enum Answer {
     Done {},
     Status(Box<Status>),
-    Snapshot(SnapshotReply),
+    Snapshot(SnapshotSummary),
 }
 
 /// The line as a whole.

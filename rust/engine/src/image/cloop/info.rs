@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Serialize, Serializer};
+
 use crate::codec::Codec;
 
 use super::CloopImage;
-use crate::format::cloop::{Kind, Layout};
+use crate::format::cloop::Layout;
 
 /// What an image holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CloopInfo {
-    /// Which of the family.
-    pub kind: Kind,
-    /// Whether it is one of FreeBSD's.
-    pub uzip: bool,
+    /// `cloop` or `uzip`; a `V2.0` image is `mkuzip`'s when its script says so.
+    pub format: &'static str,
+    /// The signature that it begins with.
+    pub version: &'static str,
     /// Where header and index are.
+    #[serde(serialize_with = "as_text")]
     pub layout: Layout,
     /// Bytes of a block, decoded.
     pub block_size: u32,
-    /// Number of blocks.
+    /// How many blocks there are.
     pub blocks: u64,
     /// Bytes of the device.
     pub size: u64,
@@ -28,7 +31,10 @@ pub struct CloopInfo {
     pub index_bytes: u64,
     /// Bytes of all stored blocks, each counted once.
     pub compressed_bytes: u64,
+    /// Compressed bytes per byte of the device; 0 for an empty one.
+    pub ratio: f64,
     /// Stored blocks of each codec.
+    #[serde(serialize_with = "by_name")]
     pub codecs: BTreeMap<Codec, u64>,
     /// Blocks of zeros: those that take no bytes, and those whose stream is known to be
     /// zeros.
@@ -37,23 +43,12 @@ pub struct CloopInfo {
     pub shared_blocks: u64,
 }
 
-impl CloopInfo {
-    /// `cloop` or `uzip`; a `V2.0` image is `mkuzip`'s when its script says so.
-    pub fn format(&self) -> &'static str {
-        if self.uzip {
-            "uzip"
-        } else {
-            "cloop"
-        }
-    }
+fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
 
-    /// Compressed bytes per byte of the device; 0 for an empty one.
-    pub fn ratio(&self) -> f64 {
-        match self.size {
-            0 => 0.0,
-            size => self.compressed_bytes as f64 / size as f64,
-        }
-    }
+fn by_name<S: Serializer>(codecs: &BTreeMap<Codec, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(codecs.iter().map(|(codec, blocks)| (codec.name(), blocks)))
 }
 
 impl CloopImage {
@@ -78,16 +73,18 @@ impl CloopImage {
                 stored_end = location.end();
             }
         }
+        let size = self.header.size();
         CloopInfo {
-            kind: self.header.kind,
-            uzip: self.header.is_uzip(),
+            format: if self.header.is_uzip() { "uzip" } else { "cloop" },
+            version: self.header.kind.version(),
             layout: self.header.layout,
             block_size: self.block_size(),
             blocks: self.block_count(),
-            size: self.header.size(),
+            size,
             file_size: self.header.file_size,
             index_bytes: self.header.index_bytes(),
             compressed_bytes,
+            ratio: if size == 0 { 0.0 } else { compressed_bytes as f64 / size as f64 },
             codecs,
             zero_blocks,
             shared_blocks: self.decoder().index().shared_blocks(),

@@ -5,6 +5,8 @@ mod unpack;
 use std::io::{self, Write};
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::format::cowfile::head::{Head, MAPUNIT};
 use crate::format::cowfile::packed::Writer;
 use crate::format::cowfile::{Access, AtRest};
@@ -16,10 +18,10 @@ use crate::{Error, Result};
 pub use unpack::{packed_head, unpack};
 
 /// The outcome of packing or unpacking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PackSummary {
     /// Blocks of 1 KiB that live in the cowfile.
-    pub blocks: u64,
+    pub blocks_used: u64,
     /// Bytes of the result; for gzip, of what was compressed.
     pub bytes: u64,
 }
@@ -56,7 +58,7 @@ pub fn pack(
     let bytes = written.map_err(failed)?;
     let shown = output.output.name().to_string();
     output.output.finish(&|| check(progress, &shown))?;
-    Ok(PackSummary { blocks: bitmap.count(), bytes })
+    Ok(PackSummary { blocks_used: bitmap.count(), bytes })
 }
 
 /// An output that is appended to; keeps the error that says which file it was.

@@ -59,8 +59,8 @@ pub fn unpack(
     blocks.end()?;
     let target = output.name().to_string();
     output.finish(&|| check(progress, &target))?;
-    let blocks = bitmap.count();
-    Ok(PackSummary { blocks, bytes: head.doffset + blocks * MAPUNIT })
+    let blocks_used = bitmap.count();
+    Ok(PackSummary { blocks_used, bytes: head.doffset + blocks_used * MAPUNIT })
 }
 
 /// Opens a packed cowfile, `-` for standard input, and tells the files that the output must

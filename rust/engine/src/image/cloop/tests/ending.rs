@@ -147,7 +147,7 @@ fn a_cut_cloop_is_called_cut() {
 fn an_image_of_mkuzip_is_known_by_its_script() {
     for kind in KINDS {
         let (bytes, _) = image(kind, End::Right, false, true);
-        let format = open(&bytes).unwrap().info().format();
+        let format = open(&bytes).unwrap().info().format;
         assert_eq!(format, if kind.1 == MKUZIP { "uzip" } else { "cloop" }, "{:?}", kind.0);
     }
 }

@@ -59,7 +59,7 @@ fn blocks_of_one_image_may_differ_in_codec() {
     let image = open(&builder.build()).unwrap();
     assert!(content(&image) == blocks.concat());
     let info = image.info();
-    assert_eq!((info.format(), info.layout, info.blocks), ("cloop", Layout::Footer, 5));
+    assert_eq!((info.format, info.layout, info.blocks), ("cloop", Layout::Footer, 5));
     assert_eq!(info.codecs.values().collect::<Vec<_>>(), [&1; 5]);
     assert_eq!(info.index_bytes, 48);
     let lengths: u64 = (0..5).map(|block| u64::from(image.location(block).length)).sum();
