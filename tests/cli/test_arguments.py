@@ -166,7 +166,7 @@ def test_common_options_before_and_behind_the_command() -> None:
     assert cowcloop("list").stderr == b""
 
 
-def test_no_colour_where_nobody_sees_it() -> None:
+def test_no_colour_but_on_a_terminal() -> None:
     """Piped, and with NO_COLOR, and on a dumb terminal."""
     for env in ({"NO_COLOR": "1", "FORCE_COLOR": ""}, {"TERM": "dumb"}):
         assert b"\x1b" not in cowcloop("--help", env=env).stdout

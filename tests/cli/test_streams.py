@@ -100,7 +100,7 @@ def test_a_name_that_the_output_has_no_letters_for(
     one_line(done.stderr.decode(encoding), "no such file")
 
 
-def test_an_error_that_nobody_can_read(tmp_path: Path) -> None:
+def test_an_error_with_no_place_to_go(tmp_path: Path) -> None:
     for redirection in ("2>&-", "2>/dev/full"):
         assert closing(redirection, "info", tmp_path / "none").returncode == 1
         assert closing(redirection, "info").returncode == 2

@@ -97,7 +97,7 @@ def test_zeros_alone_are_no_sign_of_a_merge(raw: Path, cow: Path) -> None:
     refused("cow", "merge", "--yes", raw, cow, says="another base")
 
 
-def test_merge_asks_nobody_in_a_script(raw: Path, cow: Path) -> None:
+def test_merge_asks_nothing_in_a_script(raw: Path, cow: Path) -> None:
     assert "--yes" in _usage("merge", raw, cow)
     assert raw.read_bytes() == PLAIN
 

@@ -132,7 +132,7 @@ def test_a_cowfile_in_a_missing_directory(image: Path, tmp_path: Path) -> None:
     refused("serve", image, tmp_path / "no" / "c", says="c: ")
 
 
-def test_a_cowfile_where_nobody_may_write(image: Path) -> None:
+def test_a_cowfile_where_no_file_can_be_made(image: Path) -> None:
     """On sysfs not even root makes files."""
     refused("serve", image, "/sys/chicken.cow", says="name a place where you may write")
 

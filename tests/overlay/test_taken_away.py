@@ -164,6 +164,7 @@ def test_what_is_only_read_may_go(image: Path, tmp_path: Path) -> None:
     cow.unlink()
     cowcloop("sync", uri)
     cowcloop("detach", uri)
+    assert disk.pread(len(PLAIN), 0) == PLAIN
     disk.close()
 
 

@@ -389,7 +389,7 @@ def test_threads_that_share_the_position_get_every_byte_once(image: Path, plain:
     assert sorted(pieces) == sorted(expected)
 
 
-def test_closing_under_readers_harms_nobody(image: Path, cow: Path, plain: bytes) -> None:
+def test_closing_under_readers_harms_none(image: Path, cow: Path, plain: bytes) -> None:
     disk = cowcloop.open(image, cow)
     started = threading.Barrier(5)
 

@@ -146,7 +146,7 @@ def test_sigabrt_ends_the_server(damaged: Path, tmp_path: Path, broken_off: bool
     assert "killed by SIGABRT" in server.errors
 
 
-def test_a_client_that_breaks_off_takes_nobody_with_it(damaged: Path, tmp_path: Path) -> None:
+def test_a_client_that_breaks_off_takes_no_other_with_it(damaged: Path, tmp_path: Path) -> None:
     """nbdkit 1.32 would die of it."""
     cow = tmp_path / "c"
     server = Server(damaged, cow)

@@ -30,7 +30,7 @@ def test_the_directory_is_private(runtime: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
-def test_somebody_elses_directory_is_refused(root: None, runtime: Path) -> None:
+def test_another_users_directory_is_refused(root: None, runtime: Path) -> None:
     path = registry.directory()
     os.chown(path, 12345, 12345)
     with pytest.raises(RegistryError, match="uid 12345"):

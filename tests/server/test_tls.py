@@ -18,7 +18,7 @@ def keys(tmp_path: Path) -> Path:
     return path
 
 
-def test_keys_without_a_mode_let_nobody_in_unencrypted(image: Path, keys: Path) -> None:
+def test_keys_without_a_mode_let_no_client_in_unencrypted(image: Path, keys: Path) -> None:
     server = Server(image, "--tls-psk", keys)
     assert server.uri.startswith("nbds")
     with pytest.raises((rawnbd.Refused, EOFError, ConnectionError)):

@@ -37,9 +37,10 @@ pub(crate) fn run<A: Arch, B: Bounds, const K: usize>(
     let Some(open) = all(windows) else { return 0 };
     let w = open.map(|(window, _)| window);
     let mut cursors = open.map(|(_, cursor)| cursor);
-    let stuck = match tables.iter().all(|tables| tables.heavy) {
-        true => visits::<A, B, K>(arch, tables, &w, &mut cursors),
-        false => steps::<A, B, K>(arch, tables, &w, &mut cursors),
+    let stuck = if tables.iter().all(|tables| tables.heavy) {
+        visits::<A, B, K>(arch, tables, &w, &mut cursors)
+    } else {
+        steps::<A, B, K>(arch, tables, &w, &mut cursors)
     };
     each!(I {
         w[I].leave(lanes[I], &cursors[I]);

@@ -100,9 +100,10 @@ impl<'a> Lane<'a> {
     #[inline(always)]
     pub(crate) fn take(&mut self, bits: u32) -> Result<(), Error> {
         self.at.bit += bits as usize;
-        match self.at.bit > self.input.len() * 8 {
-            true => Err(Error::Truncated),
-            false => Ok(()),
+        if self.at.bit > self.input.len() * 8 {
+            Err(Error::Truncated)
+        } else {
+            Ok(())
         }
     }
 
@@ -173,9 +174,10 @@ impl<'a> Lane<'a> {
     /// The room for `length` bytes; less only if the caller asked for no more.
     fn room(&self, length: usize) -> Result<usize, Error> {
         let room = self.output.len() - self.at.out;
-        match length <= room || self.stop <= self.output.len() {
-            true => Ok(room.min(length)),
-            false => Err(Error::TooLong),
+        if length <= room || self.stop <= self.output.len() {
+            Ok(room.min(length))
+        } else {
+            Err(Error::TooLong)
         }
     }
 
@@ -255,9 +257,10 @@ impl<'a> Lane<'a> {
 
     /// Bits without a meaning are an error only if there are bits.
     fn or_truncated(&self, error: Error) -> Error {
-        match self.at.bit >= self.input.len() * 8 {
-            true => Error::Truncated,
-            false => error,
+        if self.at.bit >= self.input.len() * 8 {
+            Error::Truncated
+        } else {
+            error
         }
     }
 }

@@ -213,10 +213,11 @@ impl<'t, B: Bounds> Window<'t, B> {
         if out == cursor.out {
             return cursor;
         }
-        match self.input.wrapping_add((bit - PAD) / 8) <= self.last_load {
+        if self.input.wrapping_add((bit - PAD) / 8) <= self.last_load {
             // SAFETY: eight bytes can be loaded up to `last_load`; a header was before the bit.
-            true => unsafe { self.cursor(bit, out) },
-            false => self.parked(bit, out),
+            unsafe { self.cursor(bit, out) }
+        } else {
+            self.parked(bit, out)
         }
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once_and_holds_nobody_up() {
+    fn a_failure_is_told_once_and_holds_no_thread_up() {
         let pool = Pool::new(WAITING / 2);
         let write = |_: &[u8], offset| match offset {
             77 => Err(Error::new(ErrorKind::NoSpace, "test", "full")),

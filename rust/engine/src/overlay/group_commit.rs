@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_reaches_who_waited_and_nobody_later() {
+    fn a_failure_reaches_the_callers_that_waited_and_none_later() {
         let rounds = GroupCommit::default();
         let fail = || Err(Error::new(ErrorKind::NoSpace, "x", "full"));
         assert_eq!(rounds.join(fail).unwrap_err().kind(), ErrorKind::NoSpace);

@@ -170,7 +170,7 @@ fn a_stream_is_written_in_order_only() {
 }
 
 #[test]
-fn a_pipe_that_nobody_empties_can_be_given_up() {
+fn a_pipe_that_no_reader_empties_can_be_given_up() {
     use std::os::fd::AsRawFd;
     let stop = || Err(crate::Error::new(ErrorKind::Cancelled, "test", "stop"));
     // A FIFO without a reader.

@@ -77,7 +77,7 @@ fn a_strict_image_gives_out_no_byte_of_a_damaged_block() {
 }
 
 #[test]
-fn readers_who_wait_for_a_damaged_block_do_not_decode_it_again() {
+fn readers_that_wait_for_a_damaged_block_do_not_decode_it_again() {
     let (built, _) = with_bad_end(1 << 20);
     let image = CloopImage::open(storage(&built), &options(true)).unwrap();
     let barrier = std::sync::Barrier::new(8);

@@ -29,7 +29,7 @@ fn at_once(image: &CloopImage, slow: &Medium, bytes: &[u8], pieces: &[(usize, us
 }
 
 #[test]
-fn of_readers_who_want_one_block_one_decodes_it() {
+fn of_readers_that_want_one_block_one_decodes_it() {
     let bytes = sample(3 * BLOCK);
     let mut builder = Builder::new(b"V2.0", BLOCK as u32);
     for block in bytes.chunks(BLOCK) {
