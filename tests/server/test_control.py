@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from support import cloop, cowfile, nbdclient
-from support.programs import cowcloop, refused
+from support.programs import cowcloop, cowcloop_path, refused, run
 from support.server import serving
 
 BLOCK = 4096
@@ -64,10 +65,16 @@ def test_print_command(image: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "my c").exists()
 
 
-def test_all_requests_of_a_kernel_may_wait_for_a_suspended_image(image: Path) -> None:
-    """A file system must not see an I/O error because many of its requests wait."""
-    command = ("serve", "--print-command", image)
-    line = cowcloop(*command, "--device", "/dev/nbd7").stdout.decode()
+def test_threads_are_left_over_where_requests_wait_for_a_suspended_image(image: Path) -> None:
+    """All of a kernel's wait: a file system must not see an I/O error because many do."""
+    command = (cowcloop_path(), "serve", "--print-command", image)
+    writing = (*command, image.with_name("c"))
+    line = run(*writing, "--device", "/dev/nbd7").stdout.decode()
     assert " -t 136 " in line
     assert " waiting=128" in line
-    assert " waiting=" not in cowcloop(*command).stdout.decode()
+    alone = ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0))))
+    line = run(*alone, *writing).stdout.decode()
+    assert " -t 4 " in line
+    assert " waiting=3" in line
+    # What only reads has nothing to flush.
+    assert " waiting=" not in run(*alone, *command).stdout.decode()

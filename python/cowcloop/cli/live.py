@@ -17,8 +17,9 @@ def suspend_command(target: str) -> None:
     """Let go of a device's image, so that its medium can be taken out.
 
     TARGET is a served device (URI, SOCKET or DEVICE). Reads that need the image wait until
-    "resume", twelve of a client (three on one processor); more than these fail. The cowfile goes
-    on.
+    "resume", and the cowfile goes on. Each read that waits keeps a thread of nbdkit's, and a
+    client that writes needs some of these for its flushes: of its reads twelve wait (three on
+    one processor, 128 of a kernel's NBD device), and more than these fail.
 
     \b
     Examples:

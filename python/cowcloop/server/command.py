@@ -12,12 +12,13 @@ from cowcloop.server.address import Address
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.parameters import LIBRARY, Channels, parameters, word
 
-# Threads per connection on a single processor: more of them would only have to be woken.
-_FEW_THREADS = 4
-# A kernel has up to 128 requests under way on its connection: while the image is suspended all of
-# those that read it may wait, and threads are left for the others.
-_KERNEL_WAITING = 128
-_KERNEL_THREADS = _KERNEL_WAITING + 8
+# Threads per connection, and how many of them may wait for a suspended image.
+#: nbdkit's own number, and the plugin's
+_THREADS: tuple[int | None, int | None] = (None, None)
+#: on a single processor: more of them would only have to be woken
+_FEW_THREADS = (4, 3)
+#: a kernel has up to 128 requests under way: all may wait, and threads are left for others
+_KERNEL_THREADS = (136, 128)
 _NO_CHANNELS = Channels()
 
 
@@ -44,14 +45,17 @@ def nbdkit_command(
         command.append("-r")
     if options.nbdkit_verbose:
         command.append("-v")
-    kernel = options.device is not None
-    if kernel:
-        command += ["-t", str(_KERNEL_THREADS)]
+    threads, may_wait = _THREADS
+    if options.device is not None:
+        threads, may_wait = _KERNEL_THREADS
     elif len(os.sched_getaffinity(0)) == 1:
-        command += ["-t", str(_FEW_THREADS)]
+        threads, may_wait = _FEW_THREADS
+    if threads is not None:
+        command += ["-t", str(threads)]
     command += _tls_args(options)
     command.append(plugin_path())
-    command += parameters(options, channels, _KERNEL_WAITING if kernel else None)
+    # All requests of a client that only reads may wait.
+    command += parameters(options, channels, may_wait if options.may_write else None)
     # Last, so that both nbdkit's options and the parameters of a filter work here.
     command += options.nbdkit_args
     return command

@@ -95,6 +95,11 @@ class ServeOptions:
         return absolute(self.cows[-1])
 
     @property
+    def may_write(self) -> bool:
+        """Whether there are clients that may write."""
+        return bool(self.cows or self.sessions) and not self.read_only
+
+    @property
     def runs_command(self) -> bool:
         """Whether nbdkit is to run a command with the device, and end after it."""
         words = (word.partition("=")[0] for word in self.nbdkit_args)

@@ -44,7 +44,7 @@ impl Connection {
     pub(crate) fn new(server: &Arc<Server>, export: Export, read_only: bool) -> Connection {
         server.connection_begins();
         let writable = !read_only && !export.read_only();
-        let waiting = Waiting::new(server.options().waiting);
+        let waiting = Waiting::new(server.options().waiting, writable);
         Connection { export, read_only, writable, waiting, server: server.clone() }
     }
 

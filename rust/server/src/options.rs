@@ -21,7 +21,7 @@ pub struct ServerOptions {
     /// Blocks of the image to read into the cache at the start.
     pub preload: Option<u64>,
     /// Requests of a connection that may wait for a suspended image: fewer than it has threads.
-    /// `None`: as many as leave a quarter of nbdkit's.
+    /// `None`: 12, which leaves a quarter of nbdkit's, or all where the client may not write.
     pub waiting: Option<usize>,
     /// Where the control socket is to be.
     pub control: Option<PathBuf>,

@@ -5,9 +5,10 @@
 //! request keeps the thread that took it, and a connection has a fixed number of them. When
 //! all of them wait, no thread is left to take a flush, or a read of data in the cowfile,
 //! and a file system that cannot end its transaction hangs as a whole, even for programs
-//! that have no use for the image. So only a limited number of a connection's requests
-//! wait, and leave threads over. Requests beyond that number fail at once, which concerns a
-//! single program, and that program may try again.
+//! that have no use for the image. So only a limited number of the requests of a connection
+//! that may write wait, and leave threads over. Requests beyond that number fail at once, which
+//! concerns a single program, and that program may try again. A connection that only reads has
+//! nothing to flush: all its requests wait, for a delay is better than an error.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -15,8 +16,8 @@ use std::sync::mpsc;
 use cowcloop_engine::device::Device;
 use cowcloop_engine::{ErrorKind, Result};
 
-/// Requests that may wait unless another number is given: nbdkit gives a connection 16
-/// threads.
+/// Requests of a client that may write that wait unless another number is given: nbdkit
+/// gives a connection 16 threads.
 const MOST_WAITING: usize = 12;
 
 /// The requests of one connection that wait.
@@ -27,8 +28,10 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new(most: Option<usize>) -> Waiting {
-        Waiting { most: most.unwrap_or(MOST_WAITING), now: AtomicUsize::new(0) }
+    /// `most`: the number that was given; `writable`: the client may write.
+    pub(crate) fn new(most: Option<usize>, writable: bool) -> Waiting {
+        let unless_given = if writable { MOST_WAITING } else { usize::MAX };
+        Waiting { most: most.unwrap_or(unless_given), now: AtomicUsize::new(0) }
     }
 
     /// Makes a request, and repeats it each time that the medium of the image was out and
@@ -63,5 +66,42 @@ impl Waiting {
         let back = receiver.recv() == Ok(true);
         self.now.fetch_sub(1, Ordering::AcqRel);
         back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cowcloop_engine::device::DeviceOptions;
+
+    use super::*;
+
+    const READERS: usize = 40;
+
+    #[test]
+    fn all_requests_of_a_client_that_only_reads_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        std::fs::write(&image, [7; 1024]).unwrap();
+        let device = Device::open(&image, &[], &DeviceOptions::default()).unwrap();
+        device.suspend().unwrap();
+        let waiting = Waiting::new(None, false);
+        std::thread::scope(|scope| {
+            let read = || {
+                let mut found = [0; 512];
+                waiting.patiently(&device, || device.read_at(&mut found, 0)).map(|()| found)
+            };
+            let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(read)).collect();
+            while waiting.now.load(Ordering::Acquire) < READERS {
+                if readers.iter().any(|reader| reader.is_finished()) {
+                    device.give_up();
+                    panic!("a request did not wait");
+                }
+                std::thread::yield_now();
+            }
+            device.resume().unwrap();
+            for reader in readers {
+                assert_eq!(reader.join().unwrap().unwrap(), [7; 512]);
+            }
+        });
     }
 }

@@ -42,7 +42,8 @@ threads=<N>        Threads that inflate ahead (default: one per core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
 preload=<N>        Read the first N blocks of the image into the cache at once.
 waiting=<N>        Requests of a client that may wait while the image is suspended
-                   (default: 12, which leaves a quarter of nbdkit's threads).
+                   (default: 12, which leaves a quarter of nbdkit's threads; all of one
+                   that may not write).
 sessions=<DIR>     Each export name NAME is a session with the cowfile
                    DIR/NAME.cow, made by its first write.
 max-sessions=<N>   Sessions that there may be (default: 1000).
