@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import time
 from pathlib import Path
+
+from inside import sh, tell, wait_for
 
 # A program that keeps a file system busy as long as its session lives, and writes then.
 LAST_WORDS = (
@@ -20,31 +20,11 @@ LAST_WORDS = (
 BASE = "/payload/images/base.cloop"
 
 
-def tell(name: str, value: object) -> None:
-    """One result, for the test."""
-    print(json.dumps({name: value}), flush=True)
-
-
-def sh(command: str, name: str | None = None) -> subprocess.CompletedProcess[str]:
-    """A command of root's outside of any session; its code and output are told with a name."""
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    if name is not None or done.returncode:
-        tell(name or f"failed: {command}", [done.returncode, done.stdout, done.stderr])
-    return done
-
-
 def session(user: str, command: str, *, stays: bool = False) -> None:
     """A command in a login session, which ends with it, or `stays`."""
     waiting = "" if stays else "--wait --pipe"
     login = f"systemd-run --quiet --property=PAMName=login --property=User={user}"
     sh(f"{login} {waiting} sh -c {json.dumps(command)}")
-
-
-def wait_for(path: str) -> None:
-    """Wait until a file is there."""
-    end = time.monotonic() + 60
-    while not os.path.exists(path) and time.monotonic() < end:
-        time.sleep(0.2)
 
 
 def units() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support import images
-from support.guest import Payload
+from support.guest import Payload, Told
 from support.programs import ROOT, cowcloop, program, run
 
 SCENARIO = Path(__file__).with_name("scenario_reboot.py")
@@ -23,12 +23,9 @@ pytestmark = pytest.mark.timeout(1800)
 class Done:
     """What the guest has told, and what its /data holds."""
 
-    def __init__(self, results: str, console: str, base: Path, data: Path) -> None:
-        self.told: dict[str, Any] = {}
-        for line in results.splitlines():
-            if line.startswith("{"):
-                self.told.update(json.loads(line))
-        self.console = console
+    def __init__(self, told: Told, base: Path, data: Path) -> None:
+        self.told = told.results
+        self.console = told.console
         self.base = base
         self.data = data
 
@@ -57,11 +54,10 @@ def done(shared: Path, ext2: Path) -> Done:
         machine = _prepare(folder, ext2).run(
             SCENARIO.read_text(), folder / "data.img", timeout=_PATIENCE
         )
-        (folder / "told").write_text(json.dumps([machine.results, machine.console]))
+        Told.of(machine).save(folder / "told")
 
     folder = images.once(shared / "reboot", live)
-    results, console = json.loads((folder / "told").read_text())
-    return Done(results, console, folder / "payload/images/base.cloop", folder / "data.img")
+    return Done(Told.load(folder / "told"), folder / "payload/images/base.cloop", folder / "data.img")
 
 
 def _prepare(folder: Path, ext2: Path) -> Payload:

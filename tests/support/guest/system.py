@@ -17,7 +17,7 @@ from support.guest.kernel import kernel
 from support.guest.machine import MEMORY_MIB, Drive, Machine, boot
 from support.guest.packages import SUITE, cache, call, fetch, mirror, unpack
 from support.images import once
-from support.programs import missing, program
+from support.programs import ROOT, missing, program
 
 _PACKAGES = (
     *("systemd", "systemd-sysv", "udev", "kmod", "dbus", "dbus-user-session", "libpam-systemd"),
@@ -111,6 +111,7 @@ class Payload:
         source = Path(cowcloop.__file__).parent
         shutil.copytree(source, python / "cowcloop", ignore=ignore)
         shutil.copy(plugin_path(), folder / "nbdkit-cowcloop-plugin.so")
+        shutil.copy(ROOT / "target/release/cowcloopd", folder)
         for name in _MODULES:
             found = importlib.util.find_spec(name)
             assert found is not None
@@ -135,10 +136,11 @@ class Payload:
         `data` is an ext4 disk, mounted on /data, that keeps what is written to it.
         """
         (self.folder / "scenario.py").write_text(scenario)
+        shutil.copy(Path(__file__).with_name("inside.py"), self.folder)
         (self.folder / "init").write_text(_ALONE)
         disk = self.folder.with_name("payload.img")
         _make_ext4(self.folder, disk, "128M")
-        script = _SWITCH.format(init="/sbin/init" if systemd else "/bin/sh -e /payload/init")
+        script = _SWITCH.format(init="/sbin/init" if systemd else "/bin/sh /payload/init")
         archive = Initramfs().save(self.folder.with_name("initramfs"), script, ("virtio_blk",))
         drives = (Drive(system_image()), Drive(disk), Drive(data, scratch=False))
         return boot(archive, drives=drives, timeout=timeout, memory=memory)

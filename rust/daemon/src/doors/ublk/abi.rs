@@ -41,6 +41,7 @@ pub mod control {
     pub const END_USER_RECOVERY: u32 = ioctl(READ_WRITE, 0x11, SIZE);
     pub const GET_DEV_INFO2: u32 = ioctl(READ, 0x12, SIZE);
     pub const GET_FEATURES: u32 = ioctl(READ, 0x13, SIZE);
+    pub const DEL_DEV_ASYNC: u32 = ioctl(READ, 0x14, SIZE);
 }
 
 /// Commands to a queue.

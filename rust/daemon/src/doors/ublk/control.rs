@@ -88,9 +88,15 @@ impl Control {
         self.device_command(control::STOP_DEV, info, None, 0)
     }
 
-    /// Removes a device whose control file is not open any more.
+    /// Removes a device; its number is free again when the last program has closed it.
     pub fn delete(&mut self, info: &Info) -> io::Result<()> {
-        self.device_command(control::DEL_DEV, info, None, 0)
+        match self.device_command(control::DEL_DEV_ASYNC, info, None, 0) {
+            // A kernel before 6.7 has the command alone that waits for these programs.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.device_command(control::DEL_DEV, info, None, 0)
+            }
+            done => done,
+        }
     }
 
     /// Begins to take over the device of a server that is gone.

@@ -9,6 +9,9 @@ use super::data::Data;
 use super::pool::{Job, Work};
 use super::queue::Queue;
 
+/// Zeros to write.
+static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+
 /// Handles the requests of a device.
 pub struct Handler {
     pub connection: Connection,
@@ -55,13 +58,30 @@ impl Handler {
             }
             operation::FLUSH => connection.flush(),
             operation::DISCARD => connection.trim(offset, length, fua),
+            operation::WRITE_ZEROES if flags & operation::NO_UNMAP != 0 => {
+                self.write_zeros(offset, length, fua)
+            }
             operation::WRITE_ZEROES => {
-                let may_trim = flags & operation::NO_UNMAP == 0;
-                connection.zero(offset, length, ZeroFlags { may_trim, fast: false, fua })
+                connection.zero(offset, length, ZeroFlags { may_trim: true, fast: false, fua })
             }
             _ => return Err(libc::EOPNOTSUPP),
         };
         changed.map_or_else(|error| Err(error.errno()), |()| Ok(0))
+    }
+
+    /// Zeros that must not become a hole.
+    fn write_zeros(&self, offset: u64, length: u64, fua: Fua) -> cowcloop_engine::Result<()> {
+        let end = offset.saturating_add(length);
+        let mut at = offset;
+        while at < end {
+            let part = (end - at).min(ZEROS.len() as u64);
+            self.connection.write(&ZEROS[..part as usize], at, Fua(false))?;
+            at += part;
+        }
+        if fua.0 {
+            self.connection.flush()?;
+        }
+        Ok(())
     }
 }
 

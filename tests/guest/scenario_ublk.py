@@ -1,0 +1,219 @@
+"""What the guest of test_ublk.py does: block devices by ublk, and servers that die under them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import mmap
+import os
+import random
+import struct
+import threading
+from pathlib import Path
+
+from inside import Daemon, sh, tell, wait_until
+
+IMAGE = "image=/payload/images/base.cloop"
+KILLS = 20
+# Requests between two kills.
+SOME = 25
+
+_SECTOR = 512
+_DISCARD, _ZERO = 0x1277, 0x127F
+
+
+class Traffic(threading.Thread):
+    """Random requests, one after the other, beside an array that holds what the device must."""
+
+    def __init__(self, device: str, content: bytearray, seed: int) -> None:
+        super().__init__(daemon=True)
+        self.content = content
+        self.done = 0
+        self.problem: str | None = None
+        self.stopped = False
+        #: held while a request is under way
+        self.turn = threading.Lock()
+        self._random = random.Random(seed)
+        # Past the cache of the kernel, so that each request is one of the device's.
+        self._device = os.open(device, os.O_RDWR | os.O_DIRECT)
+        self._buffer = mmap.mmap(-1, 1 << 18)
+
+    def run(self) -> None:
+        try:
+            while not self.stopped and self.problem is None:
+                with self.turn:
+                    self._step()
+                self.done += 1
+        except OSError as error:
+            self.problem = f"request {self.done}: {error}"
+
+    def end(self) -> str | None:
+        """No more requests; what went wrong."""
+        self.stopped = True
+        self.join()
+        return self.problem
+
+    def flush(self) -> None:
+        os.fsync(self._device)
+
+    def _step(self) -> None:
+        kind = self._random.choice(("read", "read", "write", "write", "write", "zero", "discard"))
+        unit = 4096 if kind == "discard" else _SECTOR
+        length = self._random.choice((1, 2, 7, 8, 64)) * unit
+        length = min(length, len(self._buffer))
+        at = self._random.randrange((len(self.content) - length) // unit) * unit
+        view = memoryview(self._buffer)[:length]
+        if kind == "read":
+            got = os.preadv(self._device, [view], at)
+            if got != length or view != self.content[at : at + length]:
+                self.problem = f"request {self.done}: wrong data in {length} bytes at {at}"
+            return
+        data = self._random.randbytes(length) if kind == "write" else bytes(length)
+        if kind == "write":
+            view[:] = data
+            os.pwritev(self._device, [view], at)
+        else:
+            code = _ZERO if kind == "zero" else _DISCARD
+            fcntl.ioctl(self._device, code, struct.pack("QQ", at, length))
+        self.content[at : at + length] = data
+
+
+def digest(path: str) -> str:
+    """Of all that is in a file or device."""
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def queue(device: str, name: str) -> int:
+    """A limit of a block device."""
+    return int(Path(f"/sys/block/{os.path.basename(device)}/queue/{name}").read_text())
+
+
+def read_only() -> None:
+    """A device without a cowfile."""
+    daemon = Daemon("ublk", IMAGE)
+    tell("read-only whole", digest(daemon.device))
+    tell("read-only", sh(f"blockdev --getro {daemon.device}").stdout)
+    try:
+        with open(daemon.device, "wb", buffering=0) as file:
+            file.write(bytes(_SECTOR))
+        tell("read-only write", "was let in")
+    except OSError as error:
+        tell("read-only write", errno.errorcode[error.errno])
+    tell("read-only end", daemon.end())
+    tell("read-only gone", not os.path.exists(daemon.device))
+
+
+def limits_and_data() -> None:
+    """What the kernel knows of a device; and random requests, with servers that are killed."""
+    cow = "cow=/data/traffic.cow"
+    daemon = Daemon("ublk", IMAGE, cow)
+    device = daemon.device
+    names = ("logical_block_size", "physical_block_size", "optimal_io_size", "fua", "rotational")
+    tell("limits", {name: queue(device, name) for name in names})
+    tell("discards", queue(device, "discard_max_bytes") > 0)
+    tell("zeros", queue(device, "write_zeroes_max_bytes") > 0)
+    with open(device, "rb") as file:
+        content = bytearray(file.read())
+    tell("whole", hashlib.sha256(content).hexdigest())
+    traffic = Traffic(device, content, seed=1)
+    traffic.start()
+    for _ in range(KILLS):
+        seen = traffic.done
+        wait_until(lambda seen=seen: traffic.problem or traffic.done > seen + SOME, "traffic")
+        with traffic.turn:
+            traffic.flush()
+            daemon.kill()
+        daemon = Daemon("ublk", device, IMAGE, cow)
+    seen = traffic.done
+    wait_until(lambda: traffic.problem or traffic.done > seen + SOME, "traffic")
+    tell("traffic", traffic.end())
+    sh(f"blockdev --flushbufs {device}")
+    tell("traffic whole", digest(device) == hashlib.sha256(content).hexdigest())
+    tell("traffic end", daemon.end())
+    again = Daemon("ublk", IMAGE, cow)
+    tell("traffic again", digest(again.device) == hashlib.sha256(content).hexdigest())
+    again.end()
+    sh("cowcloop info --json /data/traffic.cow", "traffic cowfile")
+
+
+def file_system() -> None:
+    """A mounted file system, which grows, and whose server is killed under a writer."""
+    words = (IMAGE, "cow=/data/files.cow", f"size={96 << 20}")
+    daemon = Daemon("ublk", *words)
+    device = daemon.device
+    sh(f"e2fsck -fy {device}; resize2fs {device}", "resized")
+    os.makedirs("/mnt/files")
+    sh(f"mount {device} /mnt/files")
+    tell("files size", os.statvfs("/mnt/files").f_blocks * os.statvfs("/mnt/files").f_frsize)
+    written: list[str] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            path = f"/mnt/files/{len(written)}"
+            with open(path, "w", encoding="ascii") as file:
+                file.write(f"{len(written)}\n" * 5000)
+                file.flush()
+                os.fsync(file.fileno())
+            written.append(path)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(3):
+        seen = len(written)
+        wait_until(lambda seen=seen: len(written) > seen + 2, "files")
+        sh("sync -f /mnt/files")
+        daemon.kill()
+        daemon = Daemon("ublk", device, *words)
+    stop.set()
+    writer.join()
+    sh("fstrim /mnt/files", "trimmed")
+    sh("umount /mnt/files")
+    sh(f"mount {device} /mnt/files")
+    wrong = [p for n, p in enumerate(written) if Path(p).read_text() != f"{n}\n" * 5000]
+    tell("files", [len(written) > 6, wrong])
+    sh("umount /mnt/files")
+    sh(f"e2fsck -fn {device}", "files check")
+    tell("files end", daemon.end())
+
+
+def mounted_at_the_end() -> None:
+    """A clean end while the file system is still mounted: what was written is on disk."""
+    words = (IMAGE, "cow=/data/mounted.cow")
+    daemon = Daemon("ublk", *words)
+    sh(f"mount {daemon.device} /mnt/files")
+    Path("/mnt/files/last").write_text("not synced by its writer\n")
+    tell("mounted end", daemon.end())
+    sh("umount /mnt/files")
+    sh("cowcloop extract /payload/images/base.cloop /data/mounted.cow /tmp/mounted.raw")
+    sh("debugfs -R 'cat last' /tmp/mounted.raw", "mounted last")
+
+
+def left_behind() -> None:
+    """A server that is killed, and nobody goes on: the device is removed, what was flushed stays."""
+    words = (IMAGE, "cow=/data/left.cow")
+    daemon = Daemon("ublk", *words)
+    sh(f"mount {daemon.device} /mnt/files")
+    Path("/mnt/files/flushed").write_text("flushed\n")
+    sh("sync -f /mnt/files")
+    # Nothing else is allowed to take it.
+    sh(f"{Daemon.PROGRAM} ublk /dev/ublkb77 {IMAGE}", "no such device")
+    daemon.kill()
+    sh(f"{Daemon.PROGRAM} remove {daemon.device}", "removed")
+    tell("removed gone", not os.path.exists(daemon.device))
+    sh("umount /mnt/files")
+    sh("cowcloop extract /payload/images/base.cloop /data/left.cow /tmp/left.raw")
+    sh("debugfs -R 'cat flushed' /tmp/left.raw", "left flushed")
+    sh("e2fsck -fn /tmp/left.raw", "left check")
+
+
+sh(f"{Daemon.PROGRAM} ublk {IMAGE}", "no module")
+sh("modprobe ublk_drv")
+read_only()
+limits_and_data()
+file_system()
+mounted_at_the_end()
+left_behind()
+sh("dmesg --level=err,crit,alert,emerg", "kernel")

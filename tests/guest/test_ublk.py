@@ -1,0 +1,99 @@
+"""Block devices by ublk, in a stock kernel that has it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support import images
+from support.guest import Payload, Told
+from support.programs import program, run
+
+SCENARIO = Path(__file__).with_name("scenario_ublk.py")
+_PATIENCE = 300
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def done(shared: Path, chicken: Path) -> Told:
+    """One life of the guest: all tests here look at it, in whatever process they run."""
+
+    def live(folder: Path) -> None:
+        folder.mkdir()
+        payload = Payload(folder / "payload")
+        (payload.folder / "images").mkdir()
+        shutil.copy(chicken, payload.folder / "images/base.cloop")
+        data = folder / "data.img"
+        run(program("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", data, "256M")
+        machine = payload.run(SCENARIO.read_text(), data, timeout=_PATIENCE, systemd=False)
+        Told.of(machine).save(folder / "told")
+
+    return Told.load(images.once(shared / "ublk", live) / "told")
+
+
+def test_the_scenario_went_through(done: Told) -> None:
+    assert done.failed() == {}, done.console
+    # Nothing that the driver or a file system has to say.
+    assert done["kernel"] == [0, "", ""]
+
+
+def test_without_the_driver_its_module_is_named(done: Told) -> None:
+    code, _, said = done["no module"]
+    assert code == 1
+    assert "modprobe ublk_drv" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_device_without_a_cowfile_is_read_only(done: Told, ext2: Path) -> None:
+    assert done["read-only whole"] == hashlib.sha256(ext2.read_bytes()).hexdigest()
+    assert done["read-only"] == "1\n"
+    assert done["read-only write"] == "EPERM"
+    assert done["read-only end"] == 0
+    assert done["read-only gone"]
+
+
+def test_the_kernel_knows_the_limits(done: Told, ext2: Path) -> None:
+    assert done["limits"] == {
+        "logical_block_size": 512,
+        "physical_block_size": 4096,
+        "optimal_io_size": 65536,
+        "fua": 1,
+        "rotational": 0,
+    }
+    assert done["discards"]
+    assert done["zeros"]
+    assert done["whole"] == hashlib.sha256(ext2.read_bytes()).hexdigest()
+
+
+def test_servers_that_are_killed_fail_no_request(done: Told) -> None:
+    assert done["traffic"] is None
+    assert done["traffic whole"]
+    assert done["traffic end"] == 0
+    assert done["traffic again"]
+    assert json.loads(done["traffic cowfile"][1])["state"] == "clean"
+
+
+def test_a_file_system_lives_on(done: Told) -> None:
+    assert done["resized"][0] == 0
+    assert done["files size"] > 64 << 20
+    assert done["files"] == [True, []]
+    assert done["files check"][0] == 0, done["files check"]
+    assert done["files end"] == 0
+
+
+def test_a_clean_end_under_a_mount_loses_nothing(done: Told) -> None:
+    assert done["mounted end"] == 0
+    assert done["mounted last"][1] == "not synced by its writer\n"
+
+
+def test_a_device_that_is_left_behind_can_be_removed(done: Told) -> None:
+    assert done["no such device"][0] == 1
+    assert "/dev/ublkb77: there is no such device" in done["no such device"][2]
+    assert done["removed"] == [0, "", ""]
+    assert done["removed gone"]
+    assert done["left flushed"][1] == "flushed\n"
+    assert done["left check"][0] == 0, done["left check"]
