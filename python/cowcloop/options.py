@@ -33,6 +33,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 Size = Union[int, str]
 Path = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
+#: The device that is not there before it is served.
+UBLK = "ublk"
+
 
 class Kind(Enum):
     """How an option is written on the command line."""
@@ -153,7 +156,13 @@ class ServedKeywords(DeviceKeywords, total=False):
 
     device: Annotated[
         Optional[str],
-        Option(LISTENING, PATH, "Connect this kernel device to it.", "/dev/nbdN", plugin=False),
+        Option(
+            LISTENING,
+            PATH,
+            "A block device: ublk makes one, and one of the kernel's NBD is connected.",
+            "ublk|/dev/nbdN",
+            plugin=False,
+        ),
     ]
     preload: Annotated[
         Optional[int],

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from inside import sh, tell, wait_for
+from inside import sh, tell, wait_for  # type: ignore[import-not-found]
 
 # A program that keeps a file system busy as long as its session lives, and writes then.
 LAST_WORDS = (

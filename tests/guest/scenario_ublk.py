@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import mmap
 import os
 import random
@@ -12,7 +13,7 @@ import struct
 import threading
 from pathlib import Path
 
-from inside import Daemon, sh, tell, wait_until
+from inside import Daemon, sh, tell, wait_until  # type: ignore[import-not-found]
 
 IMAGE = "image=/payload/images/base.cloop"
 KILLS = 20
@@ -32,8 +33,6 @@ class Traffic(threading.Thread):
         self.done = 0
         self.problem: str | None = None
         self.stopped = False
-        #: held while a request is under way
-        self.turn = threading.Lock()
         self._random = random.Random(seed)
         # Past the cache of the kernel, so that each request is one of the device's.
         self._device = os.open(device, os.O_RDWR | os.O_DIRECT)
@@ -42,8 +41,7 @@ class Traffic(threading.Thread):
     def run(self) -> None:
         try:
             while not self.stopped and self.problem is None:
-                with self.turn:
-                    self._step()
+                self._step()
                 self.done += 1
         except OSError as error:
             self.problem = f"request {self.done}: {error}"
@@ -53,9 +51,6 @@ class Traffic(threading.Thread):
         self.stopped = True
         self.join()
         return self.problem
-
-    def flush(self) -> None:
-        os.fsync(self._device)
 
     def _step(self) -> None:
         kind = self._random.choice(("read", "read", "write", "write", "write", "zero", "discard"))
@@ -100,15 +95,15 @@ def read_only() -> None:
             file.write(bytes(_SECTOR))
         tell("read-only write", "was let in")
     except OSError as error:
-        tell("read-only write", errno.errorcode[error.errno])
+        tell("read-only write", errno.errorcode[error.errno or 0])
     tell("read-only end", daemon.end())
     tell("read-only gone", not os.path.exists(daemon.device))
 
 
 def limits_and_data() -> None:
     """What the kernel knows of a device; and random requests, with servers that are killed."""
-    cow = "cow=/data/traffic.cow"
-    daemon = Daemon("ublk", IMAGE, cow)
+    words = (IMAGE, "cow=/data/traffic.cow", "kept=/run/traffic.kept")
+    daemon = Daemon("ublk", *words)
     device = daemon.device
     names = ("logical_block_size", "physical_block_size", "optimal_io_size", "fua", "rotational")
     tell("limits", {name: queue(device, name) for name in names})
@@ -122,17 +117,15 @@ def limits_and_data() -> None:
     for _ in range(KILLS):
         seen = traffic.done
         wait_until(lambda seen=seen: traffic.problem or traffic.done > seen + SOME, "traffic")
-        with traffic.turn:
-            traffic.flush()
-            daemon.kill()
-        daemon = Daemon("ublk", device, IMAGE, cow)
+        daemon.kill()
+        daemon = Daemon("ublk", device, *words)
     seen = traffic.done
     wait_until(lambda: traffic.problem or traffic.done > seen + SOME, "traffic")
     tell("traffic", traffic.end())
     sh(f"blockdev --flushbufs {device}")
     tell("traffic whole", digest(device) == hashlib.sha256(content).hexdigest())
     tell("traffic end", daemon.end())
-    again = Daemon("ublk", IMAGE, cow)
+    again = Daemon("ublk", *words)
     tell("traffic again", digest(again.device) == hashlib.sha256(content).hexdigest())
     again.end()
     sh("cowcloop info --json /data/traffic.cow", "traffic cowfile")
@@ -140,11 +133,10 @@ def limits_and_data() -> None:
 
 def file_system() -> None:
     """A mounted file system, which grows, and whose server is killed under a writer."""
-    words = (IMAGE, "cow=/data/files.cow", f"size={96 << 20}")
+    words = (IMAGE, "cow=/data/files.cow", "kept=/run/files.kept", f"size={96 << 20}")
     daemon = Daemon("ublk", *words)
     device = daemon.device
     sh(f"e2fsck -fy {device}; resize2fs {device}", "resized")
-    os.makedirs("/mnt/files")
     sh(f"mount {device} /mnt/files")
     tell("files size", os.statvfs("/mnt/files").f_blocks * os.statvfs("/mnt/files").f_frsize)
     written: list[str] = []
@@ -164,7 +156,6 @@ def file_system() -> None:
     for _ in range(3):
         seen = len(written)
         wait_until(lambda seen=seen: len(written) > seen + 2, "files")
-        sh("sync -f /mnt/files")
         daemon.kill()
         daemon = Daemon("ublk", device, *words)
     stop.set()
@@ -192,13 +183,12 @@ def mounted_at_the_end() -> None:
 
 
 def left_behind() -> None:
-    """A server that is killed, and nobody goes on: the device is removed, what was flushed stays."""
+    """A server that is killed for good: the device is removed, and what was flushed stays."""
     words = (IMAGE, "cow=/data/left.cow")
     daemon = Daemon("ublk", *words)
     sh(f"mount {daemon.device} /mnt/files")
     Path("/mnt/files/flushed").write_text("flushed\n")
     sh("sync -f /mnt/files")
-    # Nothing else is allowed to take it.
     sh(f"{Daemon.PROGRAM} ublk /dev/ublkb77 {IMAGE}", "no such device")
     daemon.kill()
     sh(f"{Daemon.PROGRAM} remove {daemon.device}", "removed")
@@ -209,11 +199,33 @@ def left_behind() -> None:
     sh("e2fsck -fn /tmp/left.raw", "left check")
 
 
+def commands() -> None:
+    """What a user types."""
+    base = "/payload/images/base.cloop"
+    device = sh(f"cowcloop attach {base} /data/typed.cow --device=ublk", "attached").stdout.strip()
+    sh("cowcloop list --json", "listed")
+    sh(f"mount {device} /mnt/files && echo typed >/mnt/files/typed")
+    sh(f"cowcloop detach {device}", "detached in use")
+    sh("umount /mnt/files")
+    sh(f"cowcloop sync {device}", "synced")
+    sh(f"cowcloop detach {device}", "detached")
+    tell("detached gone", not os.path.exists(device))
+    sh(f"cowcloop mount {base} /data/typed.cow /mnt/files")
+    listed = json.loads(sh("cowcloop list --json").stdout)
+    tell("mounted via", [each["via"] for each in listed])
+    sh("cat /mnt/files/typed", "typed")
+    sh("echo more >/mnt/files/more && cowcloop umount /mnt/files", "unmounted")
+    sh(f"cowcloop attach {base} --device ublk --tcp 0", "attached wrongly")
+    sh("cowcloop list --json", "listed at last")
+
+
 sh(f"{Daemon.PROGRAM} ublk {IMAGE}", "no module")
-sh("modprobe ublk_drv")
+os.makedirs("/mnt/files")
+commands()
 read_only()
 limits_and_data()
 file_system()
+# Up to here neither the driver nor a file system has anything to say.
+sh("dmesg --level=err,crit,alert,emerg", "kernel")
 mounted_at_the_end()
 left_behind()
-sh("dmesg --level=err,crit,alert,emerg", "kernel")

@@ -57,7 +57,9 @@ def done(shared: Path, ext2: Path) -> Done:
         Told.of(machine).save(folder / "told")
 
     folder = images.once(shared / "reboot", live)
-    return Done(Told.load(folder / "told"), folder / "payload/images/base.cloop", folder / "data.img")
+    return Done(
+        Told.load(folder / "told"), folder / "payload/images/base.cloop", folder / "data.img"
+    )
 
 
 def _prepare(folder: Path, ext2: Path) -> Payload:

@@ -37,7 +37,6 @@ def done(shared: Path, chicken: Path) -> Told:
 
 def test_the_scenario_went_through(done: Told) -> None:
     assert done.failed() == {}, done.console
-    # Nothing that the driver or a file system has to say.
     assert done["kernel"] == [0, "", ""]
 
 
@@ -46,6 +45,27 @@ def test_without_the_driver_its_module_is_named(done: Told) -> None:
     assert code == 1
     assert "modprobe ublk_drv" in said
     assert len(said.splitlines()) == 1
+
+
+def test_what_a_user_types(done: Told) -> None:
+    assert done["attached"] == [0, "/dev/ublkb0\n", ""]
+    (listed,) = json.loads(done["listed"][1])
+    assert listed["device"] == listed["uri"] == "/dev/ublkb0"
+    code, _, said = done["detached in use"]
+    assert (code, said) == (
+        1,
+        "cowcloop: /dev/ublkb0 is mounted on /mnt/files: unmount it first\n",
+    )
+    assert done["synced"] == done["detached"] == [0, "", ""]
+    assert done["detached gone"]
+    # Without --via it is the first way that there is.
+    assert done["mounted via"] == ["ublk"]
+    assert done["typed"] == [0, "typed\n", ""]
+    code, _, said = done["unmounted"]
+    assert (code, said) == (0, "cowcloop: /mnt/files: unmounted; everything is on disk\n")
+    assert done["attached wrongly"][0] == 2
+    assert "--tcp is for NBD" in done["attached wrongly"][2]
+    assert done["listed at last"] == [0, "[]\n", ""]
 
 
 def test_a_device_without_a_cowfile_is_read_only(done: Told, ext2: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cowcloop.mount.errors import MountError
 from cowcloop.mount.ways import WAYS, base, choose, fuse, named, nbd
+from cowcloop.server.address import ublk
 from cowcloop.server.messages import Message
 from support.programs import cowcloop, program, refused
 from support.server import listed
@@ -16,7 +17,7 @@ from support.server import listed
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine with loop devices and the kernel's NBD devices 0, 2 and 10; 0 is in use."""
+    """A machine with ublk, loop devices, and the kernel's NBD devices 0, 2 and 10; 0 is in use."""
     blocks = tmp_path / "block"
     for name in ("nbd0", "nbd2", "nbd10", "sda"):
         (blocks / name).mkdir(parents=True)
@@ -25,7 +26,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     loop.touch()
     monkeypatch.setattr(nbd, "_BLOCK_DEVICES", blocks)
     monkeypatch.setattr(fuse, "_LOOP", loop)
-    for module in (base, fuse, nbd):
+    monkeypatch.setattr(ublk, "_CONTROL", loop)
+    for module in (base, fuse, nbd, ublk):
         monkeypatch.setattr(module, "load", lambda name, sign: False)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     return blocks
@@ -50,9 +52,13 @@ def test_a_free_device_is_found(machine: Path) -> None:
 
 
 def test_the_first_way_that_there_is(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert chosen() == "fuse"
+    assert chosen() == "ublk"
     for via in WAYS:
         assert chosen(via) == via
+    monkeypatch.setattr(ublk, "_CONTROL", machine / "none")
+    assert chosen() == "fuse"
+    with pytest.raises(MountError, match="modprobe ublk_drv"):
+        chosen("ublk")
     monkeypatch.setattr(fuse, "_LOOP", machine / "none")
     assert chosen() == "fuse2fs"
     with pytest.raises(MountError, match="modprobe loop"):
@@ -69,20 +75,22 @@ def test_a_module_is_loaded_where_that_is_allowed(
         (machine / "nbd1").mkdir(exist_ok=True)
         return True
 
+    monkeypatch.setattr(ublk, "_CONTROL", machine / "none")
     monkeypatch.setattr(fuse, "_LOOP", machine / "none")
     monkeypatch.setattr(nbd, "_BLOCK_DEVICES", machine / "none")
-    for module in (base, fuse, nbd):
+    for module in (base, fuse, nbd, ublk):
         monkeypatch.setattr(module, "load", load)
+    # Loaded, but this user may not use what is there.
     assert chosen() == "fuse"
     with pytest.raises(MountError, match="modprobe nbd"):
         nbd.free_device()
-    assert loaded == ["loop", "nbd"]
+    assert loaded == ["ublk_drv", "loop", "nbd"]
 
 
 def test_without_root(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert chosen() == "fuse2fs"
-    for via in ("nbd", "fuse"):
+    for via in ("nbd", "fuse", "ublk"):
         with pytest.raises(MountError, match="needs root"):
             chosen(via)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from cowcloop import mounts
-from cowcloop.server import ServeOptions, Server, ServerError, attach, nbd_client
+from cowcloop.registry import Record
+from cowcloop.server import ServeOptions, Server, ServerError, attach, block_device, nbd_client
 
 # As version 3.24 says it.
 _SAID = {
@@ -44,8 +45,9 @@ def test_a_mount_of_the_device_is_named_as_it_is(
     line = b"36 35 0:77 / /mnt/\xc3\xa9t\xc3\xa9\\040\xff rw,noatime - ext4 /dev/nbd0 rw\n"
     table.write_bytes(b"35 1 0:20 / / rw shared:1 - overlay overlay rw\n" + line)
     monkeypatch.setattr(mounts, "TABLE", str(table))
+    record = Record(1, "nbd://", None, "/image", [], device="/dev/nbd0")
     with pytest.raises(ServerError) as caught:
-        nbd_client.disconnect("/dev/nbd0")
+        block_device.let_go(record)
     place = os.fsdecode(b"/mnt/\xc3\xa9t\xc3\xa9 \xff")
     assert str(caught.value) == f"/dev/nbd0 is mounted on {place}: unmount it first"
 

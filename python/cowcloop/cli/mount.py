@@ -27,8 +27,8 @@ def _mounted(function: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--via",
-    type=click.Choice(["fuse", "fuse2fs", "nbd"]),
-    help="How (default: fuse, or what works without root: fuse2fs).",
+    type=click.Choice(["ublk", "fuse", "fuse2fs", "nbd"]),
+    help="How (default: the first of these that works here; nbd only when named).",
 )
 @click.option(
     "-o",
@@ -50,9 +50,10 @@ def mount_command(
 ) -> None:
     """Mount IMAGE on the directory DIR, changes going to COW.
 
-    Serves it in the background and mounts its file system with noatime: by FUSE and a loop device,
-    or, without root, by FUSE and fuse2fs (ext2, ext3 and ext4 only). --via nbd takes the kernel's
-    NBD instead. Without COW the mount is read-only. "cowcloop umount" ends all of it.
+    Serves it in the background and mounts its file system with noatime: by ublk where the kernel
+    has it, or by FUSE and a loop device, or, without root, by FUSE and fuse2fs (ext2, ext3 and
+    ext4 only). --via nbd takes the kernel's NBD instead. Without COW the mount is read-only.
+    "cowcloop umount" ends all of it.
 
     A file system does not tell its programs at once when the medium of COW is full. The log says
     before that there is little space, and "cowcloop cow watch" can wait for it.

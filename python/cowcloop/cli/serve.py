@@ -10,7 +10,7 @@ import rich_click as click
 from cowcloop.cli import console
 from cowcloop.cli.base import COWS, IMAGE, command
 from cowcloop.cli.device_options import LOG, check_device, check_log, options_of, panels_of
-from cowcloop.options import ServerKeywords, Tls, table
+from cowcloop.options import UBLK, Option, ServerKeywords, Tls, table
 
 if TYPE_CHECKING:
     from cowcloop.server.options import ServeOptions
@@ -70,6 +70,8 @@ def serve_command(
 
     options = _options(state, values)
     check_log(options, log)
+    if print_command and options.by_ublk:
+        raise click.UsageError("--print-command is for nbdkit, and --device=ublk runs none")
     if print_command:
         _print_command(options)
         return
@@ -107,7 +109,7 @@ def attach_command(state: console.State, /, log: str | None, **values: Any) -> N
     Examples:
       cowcloop attach chicken chicken.cow
       uri=$(cowcloop attach chicken chicken.cow)
-      cowcloop attach chicken c.cow --device /dev/nbd0
+      cowcloop attach chicken c.cow --device=ublk
       cowcloop detach --all
     """
     from cowcloop import server
@@ -148,6 +150,8 @@ def _options(
 
     if values["tcp"] is not None and values["unix"] is not None:
         raise click.UsageError("--unix and --tcp exclude each other")
+    if values["device"] == UBLK:
+        _check_ublk(state, values)
     if values["tcp"] is not None and values["device"] is not None:
         raise click.UsageError("--device needs a Unix socket: leave out --tcp")
     if values["sessions"] is None:
@@ -157,10 +161,7 @@ def _options(
     elif values["cows"]:
         raise click.UsageError("--sessions: each session has its own cowfile: leave out COW")
     _check_nbdkit_args(state.nbdkit_args, background)
-    secured = {
-        name: values.pop(option.flag.removeprefix("--").replace("-", "_"))
-        for name, option in table(Tls).items()
-    }
+    secured = {name: values.pop(_flag(option)) for name, option in table(Tls).items()}
     try:
         tls = Tls(**secured)
     except ValueError as error:
@@ -176,6 +177,21 @@ def _options(
         nbdkit_verbose=console.levels.verbose > 1,
         **values,
     )
+
+
+def _check_ublk(state: console.State, values: dict[str, Any]) -> None:
+    """Refuse what is for NBD alone."""
+    given = [name for name in ("unix", "tcp", "sessions") if values[name] is not None]
+    given += [name for name in (_flag(option) for option in table(Tls).values()) if values[name]]
+    if given:
+        option = given[0].replace("_", "-")
+        raise click.UsageError(f"--{option} is for NBD, and --device=ublk serves no NBD")
+    if state.nbdkit_args:
+        raise click.UsageError(f"{state.nbdkit_args[0]} behind --: --device=ublk runs no nbdkit")
+
+
+def _flag(option: Option) -> str:
+    return option.flag.removeprefix("--").replace("-", "_")
 
 
 def _warn_of_all_interfaces(host: str, port: int) -> None:

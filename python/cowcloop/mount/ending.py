@@ -18,7 +18,7 @@ from cowcloop.mount.errors import MountError
 from cowcloop.mount.places import FILESYSTEM_FIFO, file_folder
 from cowcloop.mount.programs import run
 from cowcloop.programs import find_program
-from cowcloop.server import nbd_client
+from cowcloop.server import block_device
 
 # The kernel gives a loop device and the file below it back a moment after the unmount.
 _PATIENCE = 15.0
@@ -105,6 +105,9 @@ def release(entry: registry.Entry, *, discard: bool = False) -> Ended:
         raise MountError(
             f"{place}: mounted in another mount namespace (a container?): unmount it there"
         )
+    if not entry.alive() and block_device.is_ublk(record):
+        # An unmount would wait for a server that goes on with the device.
+        block_device.clean_up(record)
     with background.ending(entry.path / FILESYSTEM_FIFO):
         if record.is_hidden():
             raise MountError(f"{place}: another mount lies over it: unmount that first")
@@ -131,9 +134,8 @@ def _end_device(entry: registry.Entry, record: registry.Record, discard: bool) -
         failures = server.failures(entry)
         server.detach(entry, discard=discard)
         return failures
-    if record.device is not None:
-        with contextlib.suppress(CowcloopError):
-            nbd_client.disconnect(record.device)
+    with contextlib.suppress(CowcloopError):
+        block_device.clean_up(record)
     # A server that was killed leaves its file system mounted.
     folder = os.path.realpath(file_folder(entry.path))
     if mounts.at(folder) is not None:

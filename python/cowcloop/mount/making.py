@@ -44,7 +44,7 @@ def mount(
     _check_directory(directory)
     with _claimed(place, directory):
         below = sum(1 for each in mounts.mounts() if each.point == place)
-        way = ways.choose("nbd" if options.device is not None else wanted.via, report)
+        way = ways.choose(_via(options, wanted.via), report)
         read_only = options.read_only or not options.cows or "ro" in _words(wanted.options)
         check_programs(("blkid", "util-linux"), *way.programs)
         way.check(writes=not read_only)
@@ -96,6 +96,13 @@ def mount(
             # The failure may be due to a signal that reached one of our programs.
             interrupts.check()
             raise
+
+
+def _via(options: ServeOptions, wanted: str | None) -> str | None:
+    """The way that was asked for, be it by the device that is named."""
+    if options.by_ublk:
+        return "ublk"
+    return "nbd" if options.device is not None else wanted
 
 
 def _words(options: tuple[str, ...]) -> list[str]:

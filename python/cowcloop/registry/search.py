@@ -28,7 +28,7 @@ def entries() -> list[Entry]:
             lock = each.try_lock(path)
             record = records.read(path)
             if lock is not None:
-                if record is not None and _left_mounted(path, record):
+                if record is not None and _left_over(path, record):
                     found.append(Entry(path, record))
                 else:
                     each.remove(path)
@@ -95,7 +95,10 @@ def session_in(target: str, entry: Entry) -> str | None:
     return export_name(target)
 
 
-def _left_mounted(path: Path, record: Record) -> bool:
+def _left_over(path: Path, record: Record) -> bool:
+    """Whether a server that is dead has left anything that a command can end."""
+    if record.program == "cowcloopd" and record.device and os.path.exists(record.device):
+        return True
     if record.mount is None:
         return False
     return record.is_mounted() or mounts.inside(path) or bool(mounts.loop_devices(path))

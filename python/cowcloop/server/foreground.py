@@ -12,7 +12,7 @@ from typing import Any
 
 from cowcloop import control, registry
 from cowcloop.errors import CowcloopError
-from cowcloop.server import nbd_client
+from cowcloop.server import block_device
 from cowcloop.server.closing import check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
@@ -108,9 +108,9 @@ class Server:
         problem = self._lost()
         self._entry = None
         atexit.unregister(self._close_at_exit)
-        if self.options.device is not None and process.status is None:
+        if process.status is None:
             try:
-                nbd_client.disconnect(self.options.device)
+                block_device.let_go(self._ready())
             except CowcloopError as error:
                 problem = str(error)
         process.terminate()

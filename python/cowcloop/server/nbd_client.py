@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 
-from cowcloop import mounts
 from cowcloop.programs import find_program
 from cowcloop.server.errors import ServerError
 
@@ -44,18 +43,7 @@ def connect(device: str, socket: str) -> None:
 
 
 def disconnect(device: str) -> None:
-    """Write back what the kernel holds for a device, and take it from the server."""
-    mount = mounts.of_device(device)
-    if mount is not None:
-        raise ServerError(f"{device} is mounted on {mount.point}: unmount it first")
-    with contextlib.suppress(FileNotFoundError):
-        handle = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        except OSError as error:
-            raise ServerError(f"{device}: {error.strerror}") from None
-        finally:
-            os.close(handle)
+    """Take a device, for which the kernel holds nothing any more, from the server."""
     _run([find_program("nbd-client", "nbd-client"), "-d", device], device)
 
 

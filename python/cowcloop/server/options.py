@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cowcloop.files import MEMORY
-from cowcloop.options import Path, ServeKeywords, ServerKeywords, Tls, normal
+from cowcloop.options import UBLK, Path, ServeKeywords, ServerKeywords, Tls, normal
 from cowcloop.server.address import parse_tcp
 from cowcloop.source import Source, file_of, locate
 
@@ -69,8 +69,18 @@ class ServeOptions:
 
     @property
     def device(self) -> str | None:
-        """The kernel's device to connect to it."""
+        """The kernel's device to connect to it, or UBLK for one of its own."""
         return self.given.get("device")
+
+    @property
+    def nbd_device(self) -> str | None:
+        """The kernel's NBD device to connect to it."""
+        return None if self.by_ublk else self.device
+
+    @property
+    def by_ublk(self) -> bool:
+        """Whether it is to be a block device of its own."""
+        return self.device == UBLK
 
     @property
     def sessions(self) -> str | None:

@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from cowcloop import registry
 from cowcloop.files import MEMORY
 from cowcloop.server import nbd_client, units
-from cowcloop.server.address import Address, FuseAddress, TcpAddress, UnixAddress, free_port
+from cowcloop.server.address import (
+    Address,
+    FuseAddress,
+    TcpAddress,
+    UblkAddress,
+    UnixAddress,
+    free_port,
+)
 from cowcloop.server.daemon import Daemon
 from cowcloop.server.errors import ServerError
 from cowcloop.server.loop import Loop
@@ -71,8 +78,8 @@ def started(
     try:
         process = start(options, entry, loop=loop, report=report, background=background, log=log)
         record = record_of(options, process)
-        if options.device is not None and record.socket is not None:
-            nbd_client.connect(options.device, record.socket)
+        if options.nbd_device is not None and record.socket is not None:
+            nbd_client.connect(options.nbd_device, record.socket)
         yield process, entry.write(record)
     except BaseException:
         if process is not None:
@@ -98,8 +105,8 @@ def start(
 ) -> Process:
     """A process whose device answers; ServerError when it cannot, and nothing is left then."""
     _check_limit(options)
-    if options.device is not None:
-        nbd_client.check(options.device)
+    if options.nbd_device is not None:
+        nbd_client.check(options.nbd_device)
     attempts = _PORT_ATTEMPTS if options.tcp is not None and options.tcp[1] == 0 else 1
     while True:
         attempts -= 1
@@ -127,11 +134,13 @@ def record_of(options: ServeOptions, process: Process) -> registry.Record:
     """What the registry keeps about a device that is ready."""
     if process.pid is None:
         raise ServerError(f"{process.address.program} did not report its process number")
+    uri = process.address.uri(tls=options.tls.mode == "require")
+    device = process.device if options.by_ublk else options.device
     return registry.Record(
         pid=process.pid,
-        uri=process.address.uri(tls=options.tls.mode == "require"),
+        uri=device if device is not None and options.by_ublk else uri,
         socket=process.address.unix,
-        device=options.device,
+        device=device,
         image=absolute(options.image),
         cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
         read_only=options.read_only or not (options.cows or options.sessions),
@@ -156,6 +165,8 @@ def _check_limit(options: ServeOptions) -> None:
 def _address(options: ServeOptions, entry: registry.NewEntry) -> Address:
     if options.as_file:
         return FuseAddress(str(entry.path / FILE_FOLDER))
+    if options.by_ublk:
+        return UblkAddress()
     if options.tcp is not None:
         host, port = options.tcp
         return TcpAddress(host, port or free_port(host))

@@ -8,7 +8,7 @@ import signal
 
 from cowcloop import registry
 from cowcloop.control import ControlError
-from cowcloop.server import nbd_client
+from cowcloop.server import block_device
 from cowcloop.server.closing import STATUS_TIMEOUT, check_closed, removed_cowfile
 from cowcloop.server.errors import ServerError
 
@@ -47,12 +47,12 @@ def detach(entry: registry.Entry, *, discard: bool = False) -> None:
     try:
         process = os.pidfd_open(record.pid)
     except ProcessLookupError:
+        block_device.clean_up(record)
         entry.remove()
         raise ServerError(f"{record.uri}: the server has ended by itself already") from None
     try:
         kept = check_kept(entry, discard=discard)
-        if record.device is not None:
-            nbd_client.disconnect(record.device)
+        block_device.let_go(record)
         # The lock says that the process is still the server, and not another with its number.
         if entry.alive():
             signal.pidfd_send_signal(process, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What the scenarios of the guest have in common. It is beside them there, and needs Python alone."""
+"""What scenarios have in common: it lies beside them in the guest, and needs Python alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wait_for(path: str) -> None:
 class Daemon:
     """A running cowcloopd."""
 
-    PROGRAM = "/payload/cowcloopd"
+    PROGRAM = "/payload/python/cowcloop/lib/cowcloopd"
 
     def __init__(self, *words: str) -> None:
         read, write = os.pipe()

@@ -17,7 +17,7 @@ from support.guest.kernel import kernel
 from support.guest.machine import MEMORY_MIB, Drive, Machine, boot
 from support.guest.packages import SUITE, cache, call, fetch, mirror, unpack
 from support.images import once
-from support.programs import ROOT, missing, program
+from support.programs import missing, program
 
 _PACKAGES = (
     *("systemd", "systemd-sysv", "udev", "kmod", "dbus", "dbus-user-session", "libpam-systemd"),
@@ -111,7 +111,6 @@ class Payload:
         source = Path(cowcloop.__file__).parent
         shutil.copytree(source, python / "cowcloop", ignore=ignore)
         shutil.copy(plugin_path(), folder / "nbdkit-cowcloop-plugin.so")
-        shutil.copy(ROOT / "target/release/cowcloopd", folder)
         for name in _MODULES:
             found = importlib.util.find_spec(name)
             assert found is not None

@@ -7,13 +7,14 @@ from cowcloop.mount.ways.base import Attach, Mounting, Way
 from cowcloop.mount.ways.fuse import ByFuse
 from cowcloop.mount.ways.fuse2fs import ByFuse2fs
 from cowcloop.mount.ways.nbd import ByNbd
+from cowcloop.mount.ways.ublk import ByUblk
 from cowcloop.server.messages import Message
 from cowcloop.server.process import Report
 
 __all__ = ["WAYS", "Attach", "Mounting", "Way", "choose", "named"]
 
 # In this order they are tried where none is asked for.
-_TRIED: tuple[Way, ...] = (ByFuse(), ByFuse2fs())
+_TRIED: tuple[Way, ...] = (ByUblk(), ByFuse(), ByFuse2fs())
 # The kernel's NBD takes twice as many turns as FUSE, so it is only taken when asked for.
 _ALL: tuple[Way, ...] = (*_TRIED, ByNbd())
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from cowcloop import registry
+from cowcloop.modules import load
 from cowcloop.mount.errors import MountError
-from cowcloop.mount.modules import load
 from cowcloop.mount.probe import Volume
 from cowcloop.server.interrupts import Interrupts
 from cowcloop.server.options import ServeOptions

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cowcloop import registry
+from cowcloop.modules import load
 from cowcloop.mount import kernel
-from cowcloop.mount.modules import load
 from cowcloop.mount.ways.base import (
     KERNEL_PROGRAMS,
     Attach,

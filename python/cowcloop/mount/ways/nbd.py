@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from cowcloop import registry, server
+from cowcloop.modules import load
 from cowcloop.mount import kernel
 from cowcloop.mount.errors import MountError
-from cowcloop.mount.modules import load
 from cowcloop.mount.ways.base import KERNEL_PROGRAMS, Attach, Mounting, Way, needs_root
 from cowcloop.server.options import ServeOptions
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from cowcloop.server.address.base import Address
 from cowcloop.server.address.fuse import FuseAddress
 from cowcloop.server.address.tcp import TcpAddress, free_port, is_all_interfaces, parse_tcp
+from cowcloop.server.address.ublk import UblkAddress
 from cowcloop.server.address.unix import UnixAddress
 
 __all__ = [
     "Address",
     "FuseAddress",
     "TcpAddress",
+    "UblkAddress",
     "UnixAddress",
     "free_port",
     "is_all_interfaces",

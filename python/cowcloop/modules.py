@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
-from cowcloop.mount.programs import run
 from cowcloop.programs import MissingProgram, find_program
 
 
@@ -17,5 +17,7 @@ def load(module: str, sign: Path) -> bool:
         modprobe = find_program("modprobe", "kmod")
     except MissingProgram:
         return False
-    run(modprobe, "-q", module)
+    subprocess.run(
+        [modprobe, "-q", module], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
     return sign.exists()

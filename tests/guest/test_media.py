@@ -1,0 +1,98 @@
+"""CDs, sticks and sessions as a stock kernel mounts them: nothing stands in for any of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support import images
+from support.guest import Payload, Told
+from support.programs import ROOT, cowcloop, program, run
+
+SCENARIO = Path(__file__).with_name("scenario_media.py")
+WORDS = b"the words on the disc\n" * 3000
+_PATIENCE = 300
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def done(shared: Path, chicken: Path) -> Told:
+    """One life of the guest: all tests here look at it, in whatever process they run."""
+
+    def live(folder: Path) -> None:
+        folder.mkdir()
+        payload = Payload(folder / "payload")
+        (payload.folder / "images").mkdir()
+        shutil.copy(chicken, payload.folder / "images/base.cloop")
+        shutil.copy(ROOT / "scripts/demo.py", payload.folder)
+        _make_media(folder, payload.folder / "images", chicken)
+        files = folder / "files"
+        files.mkdir()
+        _make_vfat(files / "stick.img", 64 << 20)
+        data = folder / "data.img"
+        mke2fs = program("mke2fs", "e2fsprogs")
+        run(mke2fs, "-q", "-F", "-t", "ext4", "-d", files, data, "192M")
+        machine = payload.run(SCENARIO.read_text(), data, timeout=_PATIENCE, systemd=False)
+        Told.of(machine).save(folder / "told")
+
+    return Told.load(images.once(shared / "media", live) / "told")
+
+
+def _make_media(folder: Path, place: Path, chicken: Path) -> None:
+    """A CD with the image on it, and compressed images of a CD and of a stick."""
+    genisoimage = program("genisoimage", "genisoimage")
+    for name in ("cd", "disc"):
+        (folder / name).mkdir()
+    shutil.copy(chicken, folder / "cd/chicken")
+    run(genisoimage, "-quiet", "-r", "-o", place / "cd.iso", folder / "cd")
+    (folder / "disc/words.txt").write_bytes(WORDS)
+    run(genisoimage, "-quiet", "-r", "-o", folder / "disc.iso", folder / "disc")
+    cowcloop("create", folder / "disc.iso", place / "disc.cloop")
+    _make_vfat(folder / "stick.raw", 4 << 20)
+    cowcloop("create", folder / "stick.raw", place / "stick.cloop")
+
+
+def _make_vfat(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+    run(program("mkfs.vfat", "dosfstools"), path)
+
+
+def test_the_scenario_went_through(done: Told) -> None:
+    assert done.failed() == {}, done.console
+
+
+def test_example_2_with_a_cd_and_a_stick(done: Told) -> None:
+    assert done["example mounted"] == [0, "", ""]
+    unmounted = "cowcloop: /mnt/files: unmounted; everything is on disk\n"
+    assert done["example unmounted"] == [0, "", unmounted]
+    assert done["example again"][1] == "copied in\n"
+    assert json.loads(done["example cowfile"][1])["state"] == "clean"
+    assert done["example base"]
+    assert done["example check"][0] == 0, done["example check"]
+    assert done["stick check"][0] == 0, done["stick check"]
+
+
+def test_compressed_media_of_other_kinds(done: Told) -> None:
+    assert done["disc"][1] == f"{hashlib.sha256(WORDS).hexdigest()}  -\n"
+    assert done["stick"][1] == "cut\n"
+
+
+def test_clients_of_the_kernel_have_sessions(done: Told) -> None:
+    assert done["whose"] == ["anna\n", "ben\n"]
+    assert done["sessions detached"] == [0, "", ""]
+    assert done["cowfiles"] == ["anna.cow", "ben.cow"]
+    for name in ("anna", "ben"):
+        assert done[f"{name} check"][0] == 0, done[f"{name} check"]
+
+
+def test_the_demo_has_a_cd_of_its_own(done: Told) -> None:
+    code, shown, said = done["demo"]
+    assert code == 0, (shown, said)
+    assert "$ mount -t iso9660 -o loop,ro chicken.iso cdrom" in shown
+    assert "stands in" not in shown
+    assert "Done: the base unchanged" in shown
