@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._core import __version__
+    from .creating import CreateSummary, create
     from .disk import Disk
     from .errors import (
         AccessError,
         BusyError,
         CancelledError,
+        ClusterError,
         CowcloopError,
         DamagedError,
         DirtyError,
@@ -63,9 +65,11 @@ __all__ = [
     "BusyError",
     "CancelledError",
     "CloopImage",
+    "ClusterError",
     "CowcloopError",
     "CowfileInfo",
     "CowfileStatus",
+    "CreateSummary",
     "DamagedError",
     "DirtyError",
     "Disk",
@@ -88,6 +92,7 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "cow_info",
+    "create",
     "digest",
     "open",
     "serve",
@@ -95,7 +100,7 @@ __all__ = [
 
 
 # Each is loaded when one of its names is first used, so that a command starts quickly.
-_MODULES = ("errors", "disk", "opening", "image", "status", "server")
+_MODULES = ("errors", "disk", "opening", "image", "creating", "status", "server")
 
 if not TYPE_CHECKING:  # a checker that saw it would take any name for an attribute
 

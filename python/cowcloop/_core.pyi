@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NoReturn, final
 
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
@@ -7,10 +8,14 @@ from cowcloop.errors import CowcloopError as CowcloopError
 from cowcloop.source import Source
 
 __all__ = [
+    "Assembly",
+    "Checker",
+    "Compressor",
     "CowcloopError",
     "Device",
     "__version__",
     "check_output",
+    "check_taken",
     "commit",
     "cow_info",
     "cow_merge",
@@ -70,6 +75,66 @@ class Device:
     def abandon(self) -> None: ...
     def __reduce__(self) -> NoReturn: ...
 
+@final
+class Compressor:
+    def __new__(
+        cls,
+        *,
+        block_size: int = 65536,
+        level: int | str | None = None,
+        format: str = "v2",
+        codec: str = "zlib",
+        footer: bool = False,
+    ) -> Compressor: ...
+    def compress_range(
+        self, source: StrPath, offset: int, length: int
+    ) -> tuple[bytes, bytes, int, int]: ...
+    def compress_bytes(
+        self, name: str, offset: int, data: bytes
+    ) -> tuple[bytes, bytes, int, int]: ...
+
+@final
+class Assembly:
+    def __new__(
+        cls,
+        source: StrPath,
+        out: StrPath,
+        *,
+        block_size: int = 65536,
+        level: int | str | None = None,
+        format: str = "v2",
+        codec: str = "zlib",
+        footer: bool = False,
+        force: bool = False,
+    ) -> Assembly: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def seekable(self) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    def read(self, offset: int, length: int) -> bytes: ...
+    def append(self, data: bytes, lengths: bytes, sum: int, input: int) -> None: ...
+    def finish(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+
+@final
+class Checker:
+    def __new__(cls, image: Source) -> Checker: ...
+    @property
+    def files(self) -> list[Path]: ...
+    @property
+    def blocks(self) -> int: ...
+    @property
+    def block_size(self) -> int: ...
+    def check(self, first: int, end: int) -> list[dict[str, Any]]: ...
+    def take(
+        self, first: int, end: int
+    ) -> tuple[list[tuple[int, int, int, str, bool]], bytes, list[dict[str, Any]]]: ...
+
+def check_taken(
+    blocks: Sequence[tuple[int, int, int, str, bool]], data: bytes, block_size: int
+) -> list[dict[str, Any]]: ...
 def on_warning(function: Callable[[str], object] | None) -> None: ...
 def name_commands(wanted: bool) -> None: ...
 def sniff(path: Source) -> Literal["cloop", "cowfile", "raw"]: ...

@@ -15,6 +15,7 @@ __all__ = [
     "AccessError",
     "BusyError",
     "CancelledError",
+    "ClusterError",
     "CowcloopError",
     "DamagedError",
     "DirtyError",
@@ -111,6 +112,10 @@ class PoisonedError(_SystemError):
 
 class CancelledError(CowcloopError):
     """The caller asked to stop."""
+
+
+class ClusterError(CowcloopError):
+    """The workers of an executor, or a cluster, are gone or cannot do their work."""
 
 
 _PLAIN: dict[str, type[CowcloopError]] = {

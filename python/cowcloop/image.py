@@ -12,6 +12,8 @@ from .errors import ImageFormatError
 from .source import locate
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from _typeshed import StrOrBytesPath
 
 __all__ = [
@@ -135,10 +137,24 @@ class CloopImage:
         return ImageInfo(**info)
 
     def verify(
-        self, *, threads: int | None = None, progress: ProgressFunction | None = None
+        self,
+        *,
+        threads: int | None = None,
+        executor: Executor | None = None,
+        progress: ProgressFunction | None = None,
     ) -> VerifyReport:
-        """Check the index and every block, on all cores unless ``threads`` says how many."""
-        found = _core.verify(locate(self.path), threads=threads, progress=progress)
+        """Check the index and every block, on all cores unless ``threads`` says how many.
+
+        With an ``executor`` its workers check them: one of :mod:`concurrent.futures`, or
+        Dask's (``client.get_executor()``).
+        """
+        source = locate(self.path)
+        if executor is None:
+            found = _core.verify(source, threads=threads, progress=progress)
+        else:
+            from . import cluster
+
+            found = cluster.verify(cluster.Pool.of(executor), source, progress=progress)
         bad = tuple(BadBlock(**block) for block in found["bad"])
         return VerifyReport(found["blocks"], found["bad_blocks"], bad)
 

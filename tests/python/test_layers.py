@@ -15,9 +15,16 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 #: The lowest first; the modules beside the folders are below them all.
-FOLDERS = ("iso9660", "ext2", "picture", "registry", "server", "mount", "bench", "cli")
-#: Programs of their own, and the one module that looks into ISO images for the rest.
-ABOVE = ("cowcloop.__main__", "cowcloop.shutdown", "cowcloop.source")
+FOLDERS = ("iso9660", "ext2", "picture", "cluster", "registry", "server", "mount", "bench", "cli")
+#: Programs of their own, the one module that looks into ISO images for the rest, and those whose
+#: work may be spread over a cluster.
+ABOVE = (
+    "cowcloop.__main__",
+    "cowcloop.creating",
+    "cowcloop.image",
+    "cowcloop.shutdown",
+    "cowcloop.source",
+)
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:

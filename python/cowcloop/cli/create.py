@@ -11,6 +11,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import BLOCK_SIZE, FORCE, JSON, PATH, THREADS, command
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
+from cowcloop.cli.spread import DASK, pool_at
 from cowcloop.sizes import format_size
 
 
@@ -64,6 +65,7 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 )
 @click.option("--footer", is_flag=True, help="Header and index behind the data (v4 only).")
 @THREADS
+@DASK
 @FORCE
 @JSON
 def create_command(
@@ -76,6 +78,7 @@ def create_command(
     codec: str,
     footer: bool,
     threads: int | None,
+    dask: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -94,6 +97,7 @@ def create_command(
       cowcloop create --exact /dev/sdb evidence.cloop
       cowcloop create --level best /usr/share/doc doc.cloop
       ssh host cat /dev/sdb1 | cowcloop create - sdb1.cloop
+      cowcloop create --level best --dask tcp://head:8786 huge.raw huge.cloop
     """
     from cowcloop import _core
     from cowcloop import block_size as blocks
@@ -102,21 +106,27 @@ def create_command(
     check_output(out, as_json)
     check_input(src)
 
+    options: dict[str, Any] = {
+        "level": level,
+        "format": format_,
+        "codec": codec,
+        "footer": footer,
+        "force": force,
+    }
+
     def compress(source: str) -> dict[str, Any]:
         chosen = blocks.exact(source, src) if exact else block_size or blocks.USUAL
-        with progress("compressing") as report:
-            done = _core.create(
-                source,
-                out,
-                block_size=chosen,
-                level=level,
-                format=format_,
-                codec=codec,
-                footer=footer,
-                threads=threads,
-                force=force,
-                progress=report,
-            )
+        with pool_at(dask, threads) as pool, progress("compressing") as report:
+            if pool is None:
+                done = _core.create(
+                    source, out, block_size=chosen, threads=threads, progress=report, **options
+                )
+            else:
+                from cowcloop import cluster
+
+                done = cluster.create(
+                    pool, source, out, block_size=chosen, progress=report, **options
+                )
         warn(blocks.unusual(src, chosen, exact))
         # The filesystem of a directory knows its own size, wherever its device ends.
         if source == src:

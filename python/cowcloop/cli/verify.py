@@ -10,6 +10,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import IMAGE, JSON, THREADS, command
 from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
+from cowcloop.cli.spread import DASK, pool_at
 from cowcloop.options import ImageKeywords
 
 
@@ -18,9 +19,16 @@ from cowcloop.options import ImageKeywords
 @options_of(ImageKeywords)
 @JSON
 @THREADS
+@DASK
 @click.pass_context
 def verify_command(
-    ctx: click.Context, /, image: str, as_json: bool, threads: int | None, **values: Any
+    ctx: click.Context,
+    /,
+    image: str,
+    as_json: bool,
+    threads: int | None,
+    dask: str | None,
+    **values: Any,
 ) -> None:
     """Check the index and every block of IMAGE, and list what is bad.
 
@@ -30,13 +38,19 @@ def verify_command(
     Examples:
       cowcloop verify chicken
       cowcloop verify chicken --json
+      cowcloop verify --dask local:4 chicken
     """
     from cowcloop import _core
     from cowcloop.source import locate
 
-    with progress("verifying") as report:
-        source = locate(image, **values)
-        found = _core.verify(source, threads=threads, progress=report)
+    source = locate(image, **values)
+    with pool_at(dask, threads) as pool, progress("verifying") as report:
+        if pool is None:
+            found = _core.verify(source, threads=threads, progress=report)
+        else:
+            from cowcloop import cluster
+
+            found = cluster.verify(pool, source, progress=report)
     bad = found["bad"]
     if as_json:
         size = _core.image_info(source)["size"]

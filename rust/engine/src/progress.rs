@@ -25,7 +25,7 @@ impl Progress for NoProgress {
 }
 
 /// Fails with `Cancelled` when the job about `subject` is no longer wanted.
-pub(crate) fn check(progress: &dyn Progress, subject: &str) -> Result<()> {
+pub fn check(progress: &dyn Progress, subject: &str) -> Result<()> {
     if progress.cancelled() {
         Err(Error::new(ErrorKind::Cancelled, subject, "stopped before it was complete"))
     } else {

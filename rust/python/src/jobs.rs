@@ -65,7 +65,7 @@ fn extract<'py>(
 
 /// How hard to compress: 1 to 9, or "best".
 #[derive(FromPyObject)]
-enum LevelName {
+pub enum LevelName {
     Number(u8),
     Name(String),
 }
@@ -94,14 +94,8 @@ fn create<'py>(
     force: bool,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let options = CreateOptions {
-        block_size,
-        level: level.map_or(Ok(Level::default()), level_of)?,
-        format: format_of(format)?,
-        codec: codec_of(codec)?,
-        footer,
-        threads: threads.unwrap_or(0),
-    };
+    let mut options = create_options(block_size, level, format, codec, footer)?;
+    options.threads = threads.unwrap_or(0);
     let done = run(py, progress, |progress| {
         let input = Input::open(&input_path(source))?;
         let inputs: Vec<_> = input.identity().into_iter().collect();
@@ -109,6 +103,24 @@ fn create<'py>(
         jobs::create(&input, output, &options, progress)
     })?;
     Ok(pythonize(py, &done)?)
+}
+
+/// The options of `create` that its result depends on.
+pub fn create_options(
+    block_size: u32,
+    level: Option<LevelName>,
+    format: &str,
+    codec: &str,
+    footer: bool,
+) -> PyResult<CreateOptions> {
+    Ok(CreateOptions {
+        block_size,
+        level: level.map_or(Ok(Level::default()), level_of)?,
+        format: format_of(format)?,
+        codec: codec_of(codec)?,
+        footer,
+        threads: 0,
+    })
 }
 
 /// Writes the device that an image and its cowfiles make into a new cloop image; blocks that

@@ -12,6 +12,7 @@ mod errors;
 mod events;
 mod info;
 mod jobs;
+mod ranges;
 mod remedies;
 mod source;
 mod work;
@@ -28,6 +29,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     device::register(module)?;
     info::register(module)?;
     jobs::register(module)?;
+    ranges::register(module)?;
     digest::register(module)?;
     cow::register(module)
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use cowcloop_engine::progress::Progress;
+use cowcloop_engine::progress::{check, Progress};
 use cowcloop_engine::Result;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -97,7 +97,7 @@ pub fn run<T: Send>(
     })?;
     let result = match (done, work.into_inner().unwrap_or_else(PoisonError::into_inner)) {
         (Some(result), _) => result,
-        (None, Some(work)) => alone(py, meter, work)?,
+        (None, Some(work)) => here(py, meter, work)?,
         (None, None) => return Err(PyRuntimeError::new_err("cowcloop: the work was lost")),
     };
     let value = result.map_err(to_python)?;
@@ -105,9 +105,21 @@ pub fn run<T: Send>(
     Ok(value)
 }
 
-/// Does the work on the calling thread, where the system starts no other, and handles
-/// signals in between.
-fn alone<T: Send>(
+/// Does short work on the calling thread, which handles signals whenever the work calls the
+/// function that it is given.
+///
+/// # Errors
+/// As for [`run`].
+pub fn alone<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T> + Send,
+) -> PyResult<T> {
+    let work = |progress: &dyn Progress| work(&|| check(progress, "the work"));
+    here(py, &Meter::default(), work)?.map_err(to_python)
+}
+
+/// Does the work on the calling thread, and handles signals in between.
+fn here<T: Send>(
     py: Python<'_>,
     meter: &Meter,
     work: impl FnOnce(&dyn Progress) -> Result<T> + Send,

@@ -43,7 +43,7 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec.
-    pub(crate) const ALL: [Codec; 7] =
+    pub const ALL: [Codec; 7] =
         [Codec::Zlib, Codec::Stored, Codec::Xz, Codec::Lz4, Codec::Lzo, Codec::Lzma, Codec::Zstd];
 
     /// The number that names the codec in an index entry of a V4.0 image, if there is one:

@@ -120,7 +120,7 @@ pub fn commit(
         |scratch, range| job.piece(scratch, range, pool.take()),
         |piece| {
             let end = piece.blocks.iter().map(|(_, length)| *length as usize).sum();
-            writer.append(&piece.buffer[..end], piece.blocks)?;
+            writer.append(&piece.buffer[..end], piece.blocks, &check)?;
             pool.give(piece.buffer);
             piece.new.into_iter().for_each(|block| new_blocks.push(block));
             progress.advance(piece.length);
@@ -129,7 +129,8 @@ pub fn commit(
         &check,
     )?;
     let copied_blocks = blocks - new_blocks.count();
-    let written = writer.finish(|image| read_back(image, &new_blocks, threads, &check))?;
+    let inspect = |image: &CloopImage| read_back(image, &new_blocks, threads, &check);
+    let written = writer.finish(inspect, &check)?;
     Ok(CommitSummary {
         input_size: job.size(),
         block_size: job.block_size,

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::encode::Scheme;
-use super::input::{fill, Input, Source};
+use super::assembly::Assembly;
+use super::input::{fetch, fill, Input, Source};
 use super::output::Output;
+use super::piece::{Compressor, Data};
 use super::pool::Pool;
-use super::writer::CloopWriter;
 use super::{ordered, thread_count, window};
-use crate::codec::{Codec, EncodeError, Encoder, Level};
+use crate::codec::{Codec, Level};
 use crate::format::cloop::{Format, MAX_BLOCK_SIZE};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Result};
@@ -47,7 +47,7 @@ impl Default for CreateOptions {
 }
 
 impl CreateOptions {
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         let refuse = |message: String| Err(Error::new(ErrorKind::InvalidInput, "create", message));
         let size = self.block_size;
         if size == 0 || !size.is_multiple_of(512) {
@@ -89,13 +89,6 @@ struct Job {
     length: usize,
 }
 
-/// A compressed piece.
-struct Piece {
-    buffer: Vec<u8>,
-    lengths: Vec<u32>,
-    input: u64,
-}
-
 /// Compresses `input` into `output`.
 ///
 /// The same input and options give the same bytes, whatever the number of
@@ -110,162 +103,84 @@ pub fn create(
     options: &CreateOptions,
     progress: &dyn Progress,
 ) -> Result<CreateSummary> {
-    options.validate()?;
-    if input.size() == Some(0) {
-        return Err(empty(input));
-    }
     let name = output.name().to_string();
     let check = || check(progress, &name);
-    let scheme = Scheme::new(options.codec, options.level, options.block_size)?;
-    let blocks = input.size().map(|size| size.div_ceil(u64::from(options.block_size)));
-    let mut writer = CloopWriter::new(
-        output,
-        options.format,
-        options.footer,
-        options.block_size,
-        blocks,
-        &check,
-    )?;
+    let compressor = Compressor::new(options)?;
+    let mut assembly = Assembly::new(input, output, options, &check)?;
     if let Some(size) = input.size() {
         progress.total(size);
     }
-    let input_size = append_blocks(&mut writer, input, &scheme, options, progress, &check)?;
-    if input_size == 0 {
-        return Err(empty(input));
-    }
-    let written = writer.finish(|_| Ok(()))?;
-    Ok(CreateSummary {
-        input_size,
-        size: written.blocks * u64::from(options.block_size),
-        blocks: written.blocks,
-        compressed_bytes: written.compressed,
-        file_size: written.file,
-    })
-}
 
-/// Compresses the input's blocks and appends them to the image; returns the input's bytes.
-fn append_blocks(
-    writer: &mut CloopWriter<'_>,
-    input: &Input,
-    scheme: &Scheme,
-    options: &CreateOptions,
-    progress: &dyn Progress,
-    check: &(dyn Fn() -> Result<()> + Sync),
-) -> Result<u64> {
-    let block_size = options.block_size as usize;
-    let piece = PIECE.max(options.block_size) as usize / block_size * block_size;
     let threads = thread_count(options.threads);
-    let jobs = Jobs { input, piece, check };
+    let block_size = options.block_size as usize;
+    let piece = piece_size(options.block_size);
     let read = Pool::new(piece);
-    let compressed = Pool::new(piece / block_size * scheme.bound());
-    let mut total = 0;
+    let compressed = Pool::new(compressor.room(piece));
     ordered::run(
         threads,
         window(threads, piece),
-        jobs.iterate(&read),
-        || scheme.encoder(),
-        |encoder, job| {
-            let mut data = job.data.unwrap_or_else(|| read.take());
-            let known_zero = jobs.fetch(&mut data[..job.length], job.offset)?;
-            let padded = job.length.next_multiple_of(block_size);
-            data[job.length..padded].fill(0);
-            let blocks = data[..padded].chunks_exact(block_size);
-            let blocks = blocks.map(|block| (!known_zero).then_some(block));
-            let mut buffer = compressed.take();
-            let lengths = compress(scheme, encoder, blocks, &mut buffer).map_err(
-                |(block, EncodeError(reason))| {
-                    let at = job.offset + (block * block_size) as u64;
-                    let message = format!("the block at byte {at} cannot be compressed: {reason}");
-                    Error::new(ErrorKind::InvalidInput, input.name(), message)
-                },
-            )?;
-            read.give(data);
-            Ok(Piece { buffer, lengths, input: job.length as u64 })
-        },
-        |Piece { buffer, lengths, input }| {
-            let end = lengths.iter().map(|length| *length as usize).sum();
-            writer.append(&buffer[..end], lengths.iter().map(|length| (options.codec, *length)))?;
-            compressed.give(buffer);
-            total += input;
-            progress.advance(input);
-            Ok(())
-        },
-        check,
-    )?;
-    Ok(total)
-}
-
-/// Compresses blocks, `None` for one of zeros, into `buffer`, one behind the other; returns
-/// their lengths, or which one cannot be compressed, and why.
-fn compress<'a>(
-    scheme: &Scheme,
-    encoder: &mut Encoder,
-    blocks: impl ExactSizeIterator<Item = Option<&'a [u8]>>,
-    buffer: &mut [u8],
-) -> std::result::Result<Vec<u32>, (usize, EncodeError)> {
-    let mut lengths = Vec::with_capacity(blocks.len());
-    let mut end = 0;
-    for (number, block) in blocks.enumerate() {
-        let length =
-            scheme.encode(encoder, block, &mut buffer[end..]).map_err(|error| (number, error))?;
-        end += length;
-        lengths.push(length as u32);
-    }
-    Ok(lengths)
-}
-
-struct Jobs<'a> {
-    input: &'a Input,
-    piece: usize,
-    check: &'a (dyn Fn() -> Result<()> + Sync),
-}
-
-impl Jobs<'_> {
-    /// The pieces of the input in order, those of a pipe already read.
-    fn iterate<'b>(&'b self, pool: &'b Pool) -> impl FnMut() -> Result<Option<Job>> + Send + 'b {
-        let mut offset = 0;
-        let mut ended = false;
-        move || {
-            if ended {
-                return Ok(None);
-            }
-            let job = match &self.input.source {
-                Source::Storage(_) => {
-                    let left = self.input.size().unwrap_or(0) - offset;
-                    Job { offset, data: None, length: left.min(self.piece as u64) as usize }
-                }
-                Source::Pipe(file) => {
-                    let mut data = pool.take();
-                    let length = fill(self.input.name(), file, &mut data, self.check)?;
-                    Job { offset, data: Some(data), length }
+        jobs(input, &read, &check),
+        || compressor.encoder(),
+        |encoder, Job { offset, data, length }| {
+            let (mut data, zeros) = match data {
+                Some(data) => (data, false),
+                None => {
+                    let mut data = read.take();
+                    let hole = fetch(input, &mut data[..length], offset)?;
+                    (data, hole)
                 }
             };
-            offset += job.length as u64;
-            ended = job.length < self.piece;
-            Ok((job.length > 0).then_some(job))
-        }
-    }
-
-    /// Reads a piece of a file, unless it is a hole; returns whether it is one. Bytes read
-    /// from a pipe stay as they are.
-    fn fetch(&self, data: &mut [u8], offset: u64) -> Result<bool> {
-        let Source::Storage(storage) = &self.input.source else { return Ok(false) };
-        let error = |source| {
-            Error::io(self.input.name(), format!("cannot be read at byte {offset}"), source)
-        };
-        let end = offset + data.len() as u64;
-        if storage.next_data(offset).map_err(error)?.is_none_or(|next| next >= end) {
-            // A file that was cut short since has no data here either.
-            if storage.len().map_err(error)? < end {
-                return Err(error(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            return Ok(true);
-        }
-        storage.read_exact_at(data, offset).map_err(error)?;
-        Ok(false)
-    }
+            let padded = length.next_multiple_of(block_size);
+            data[length..padded].fill(0);
+            let blocks = if zeros { Data::Zeros(padded) } else { Data::Bytes(&data[..padded]) };
+            let room = compressed.take();
+            let mut piece = compressor.compress(encoder, input.name(), offset, blocks, room)?;
+            piece.input = length as u64;
+            read.give(data);
+            Ok(piece)
+        },
+        |piece| {
+            assembly.append(&piece, &check)?;
+            progress.advance(piece.input);
+            compressed.give(piece.buffer);
+            Ok(())
+        },
+        &check,
+    )?;
+    assembly.finish(&check)
 }
 
-fn empty(input: &Input) -> Error {
-    Error::new(ErrorKind::InvalidInput, input.name(), "is empty: there is nothing to compress")
+/// Bytes of whole blocks that are compressed in one piece.
+fn piece_size(block_size: u32) -> usize {
+    (PIECE.max(block_size) / block_size * block_size) as usize
+}
+
+/// The pieces of the input in order, those of a pipe already read.
+fn jobs<'a>(
+    input: &'a Input,
+    pool: &'a Pool,
+    check: &'a (dyn Fn() -> Result<()> + Sync),
+) -> impl FnMut() -> Result<Option<Job>> + Send + 'a {
+    let piece = pool.size();
+    let mut offset = 0;
+    let mut ended = false;
+    move || {
+        if ended {
+            return Ok(None);
+        }
+        let job = match &input.source {
+            Source::Storage(_) => {
+                let left = input.size().unwrap_or(0) - offset;
+                Job { offset, data: None, length: left.min(piece as u64) as usize }
+            }
+            Source::Pipe(file) => {
+                let mut data = pool.take();
+                let length = fill(input.name(), file, &mut data, check)?;
+                Job { offset, data: Some(data), length }
+            }
+        };
+        offset += job.length as u64;
+        ended = job.length < piece;
+        Ok((job.length > 0).then_some(job))
+    }
 }

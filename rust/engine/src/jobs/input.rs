@@ -113,6 +113,32 @@ impl Input {
         self.size
     }
 
+    /// Whether any part of it can be read at any time.
+    pub fn is_seekable(&self) -> bool {
+        matches!(self.source, Source::Storage(_))
+    }
+
+    /// Reads from `offset` on, or the next bytes of a pipe; fewer only at the end of a pipe. `check` is called while none come.
+    ///
+    /// # Errors
+    /// The system's error; that of `check`.
+    pub fn read_at(
+        &self,
+        buf: &mut [u8],
+        offset: u64,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<usize> {
+        match &self.source {
+            Source::Storage(_) => {
+                if fetch(self, buf, offset)? {
+                    buf.fill(0);
+                }
+                Ok(buf.len())
+            }
+            Source::Pipe(file) => fill(&self.name, file, buf, check),
+        }
+    }
+
     /// The file that an output must not be; `None` where the input is no file.
     pub fn identity(&self) -> Option<FileIdentity> {
         self.identity
@@ -143,4 +169,23 @@ pub(super) fn fill(
         }
     }
     Ok(done)
+}
+
+/// Reads a piece of a file, unless it is a hole; returns whether it is one.
+pub(super) fn fetch(input: &Input, data: &mut [u8], offset: u64) -> Result<bool> {
+    let error =
+        |source| Error::io(input.name(), format!("cannot be read at byte {offset}"), source);
+    let Source::Storage(storage) = &input.source else {
+        return Err(error(io::ErrorKind::NotSeekable.into()));
+    };
+    let end = offset + data.len() as u64;
+    if storage.next_data(offset).map_err(error)?.is_none_or(|next| next >= end) {
+        // A file that was cut short since has no data here either.
+        if storage.len().map_err(error)? < end {
+            return Err(error(io::ErrorKind::UnexpectedEof.into()));
+        }
+        return Ok(true);
+    }
+    storage.read_exact_at(data, offset).map_err(error)?;
+    Ok(false)
 }

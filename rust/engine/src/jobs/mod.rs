@@ -8,6 +8,7 @@
 //! `ordered`). The number of pieces in flight bounds the memory, whatever the size of the
 //! image.
 
+mod assembly;
 mod commit;
 mod create;
 mod digest;
@@ -20,6 +21,7 @@ mod merging;
 mod ordered;
 mod output;
 mod pack;
+mod piece;
 mod pipe;
 mod place;
 mod pool;
@@ -32,7 +34,8 @@ mod writer;
 
 pub use crate::codec::Level;
 pub use crate::format::cloop::Format;
-pub use crate::read::BadBlock;
+pub use crate::read::{BadBlock, StoredBlock};
+pub use assembly::Assembly;
 pub use commit::{commit, CommitOptions, CommitSummary};
 pub use create::{create, CreateOptions, CreateSummary};
 pub use digest::digest;
@@ -42,10 +45,11 @@ pub use map::{map, Cell};
 pub use merge::{merge, MergeSummary};
 pub use output::{take_place, Output, STANDARD_OUTPUT};
 pub use pack::{pack, packed_head, unpack, PackSummary};
+pub use piece::{Compressor, Piece};
 pub use rebase::{rebase, RebaseSummary};
 pub use repair::{repair, repair_before_use, RepairOptions, RepairReport};
 pub use replace::Replace;
-pub use verify::{verify, VerifyReport};
+pub use verify::{check_range, check_taken, take_range, verify, Taken, VerifyReport};
 
 /// The number of threads to use when `wanted` are asked for; 0: one per core.
 fn thread_count(wanted: usize) -> usize {

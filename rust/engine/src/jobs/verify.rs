@@ -1,11 +1,16 @@
 //! Reading every block of an image, to find those that cannot be read.
+//!
+//! Ranges of blocks can be checked by themselves, also on machines that do not see the image:
+//! their compressed bytes are taken out of it for them.
+
+use std::ops::Range;
 
 use serde::Serialize;
 
 use super::{ordered, thread_count};
 use crate::image::CloopImage;
 use crate::progress::{check, Progress};
-use crate::read::BadBlock;
+use crate::read::{BadBlock, StoredBlock};
 use crate::Result;
 
 /// How many decoded bytes one thread checks before it asks for more, unless
@@ -53,8 +58,7 @@ pub fn verify(image: &CloopImage, threads: usize, progress: &dyn Progress) -> Re
         Vec::new,
         |scratch, range| {
             let length = (range.end - range.start) * block_size;
-            let blocks: Vec<u64> = range.collect();
-            Ok((length, image.check_blocks(&blocks, scratch)))
+            Ok((length, check_range(image, range, scratch)))
         },
         |(length, bad)| {
             report.bad_blocks += bad.len() as u64;
@@ -66,4 +70,62 @@ pub fn verify(image: &CloopImage, threads: usize, progress: &dyn Progress) -> Re
         &check,
     )?;
     Ok(report)
+}
+
+/// Reads and decodes the blocks of a range, and returns those that cannot be read. `scratch`
+/// is working space that may be reused.
+///
+/// # Panics
+/// When the range does not lie in the image.
+pub fn check_range(image: &CloopImage, range: Range<u64>, scratch: &mut Vec<u8>) -> Vec<BadBlock> {
+    let blocks: Vec<u64> = range.collect();
+    image.check_blocks(&blocks, scratch)
+}
+
+/// Blocks taken out of an image.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The blocks that have compressed bytes.
+    pub blocks: Vec<StoredBlock>,
+    /// Their compressed bytes, one after the other.
+    pub bytes: Vec<u8>,
+    /// Those that could not be read.
+    pub bad: Vec<BadBlock>,
+}
+
+/// Takes the blocks of a range out of an image, as they are.
+///
+/// # Panics
+/// When the range does not lie in the image.
+pub fn take_range(image: &CloopImage, range: Range<u64>) -> Taken {
+    let mut taken = Taken::default();
+    let mut bytes = Vec::new();
+    for block in range.map(|block| image.stored_block(block)) {
+        match image.read_stored(&block, &mut bytes) {
+            _ if block.location.length == 0 => {}
+            Ok(()) => {
+                taken.bytes.extend_from_slice(&bytes);
+                taken.blocks.push(block);
+            }
+            Err(bad) => taken.bad.push(bad),
+        }
+    }
+    taken
+}
+
+/// Decodes blocks that were taken out of an image with blocks of `block_size` bytes, and
+/// returns those that are bad: `None` where `bytes` are not theirs.
+pub fn check_taken(
+    blocks: &[StoredBlock],
+    mut bytes: &[u8],
+    block_size: u32,
+) -> Option<Vec<BadBlock>> {
+    let mut scratch = Vec::new();
+    let mut bad = Vec::new();
+    for block in blocks {
+        let input;
+        (input, bytes) = bytes.split_at_checked(block.location.length as usize)?;
+        bad.extend(block.check(input, block_size, &mut scratch).err());
+    }
+    bytes.is_empty().then_some(bad)
 }

@@ -28,8 +28,11 @@ use crate::{Error, ErrorKind, Result};
 /// How many bytes of index are made at a time.
 const INDEX_PIECE: usize = 64 << 10;
 
+/// Asked regularly whether to go on.
+pub(super) type Check<'a> = &'a dyn Fn() -> Result<()>;
+
 /// A cloop image under way.
-pub(super) struct CloopWriter<'a> {
+pub(super) struct CloopWriter {
     output: Output,
     format: Format,
     block_size: u32,
@@ -39,7 +42,6 @@ pub(super) struct CloopWriter<'a> {
     /// Bytes of all blocks so far, and their CRC-32.
     data: u64,
     sum: Crc,
-    check: &'a dyn Fn() -> Result<()>,
 }
 
 /// Where the index goes, which is complete only when all blocks are written.
@@ -61,7 +63,7 @@ pub(super) struct Written {
     pub(super) file: u64,
 }
 
-impl<'a> CloopWriter<'a> {
+impl CloopWriter {
     /// Begins an image of `blocks` blocks; `None`: their number is not known yet.
     ///
     /// # Errors
@@ -73,7 +75,7 @@ impl<'a> CloopWriter<'a> {
         footer: bool,
         block_size: u32,
         blocks: Option<u64>,
-        check: &'a dyn Fn() -> Result<()>,
+        check: Check<'_>,
     ) -> Result<Self> {
         let index = if footer {
             if output.is_block_device() {
@@ -103,7 +105,6 @@ impl<'a> CloopWriter<'a> {
             entries: Vec::new(),
             data: 0,
             sum: Crc::new(),
-            check,
         };
         if let Some(blocks) = blocks {
             writer.check_count(blocks)?;
@@ -137,6 +138,7 @@ impl<'a> CloopWriter<'a> {
         &mut self,
         bytes: &[u8],
         blocks: impl IntoIterator<Item = (Codec, u32)>,
+        check: Check<'_>,
     ) -> Result<()> {
         for (codec, length) in blocks {
             self.entries.push(self.data | self.flags(codec));
@@ -153,7 +155,7 @@ impl<'a> CloopWriter<'a> {
                 };
                 Error::io(&*name, message, source)
             }),
-            _ => self.output.append(bytes, self.check),
+            _ => self.output.append(bytes, check),
         }
     }
 
@@ -166,6 +168,7 @@ impl<'a> CloopWriter<'a> {
     pub(super) fn finish(
         mut self,
         inspect: impl FnOnce(&CloopImage) -> Result<()>,
+        check: Check<'_>,
     ) -> Result<Written> {
         let blocks = self.entries.len() as u64;
         let first = match self.index {
@@ -179,8 +182,8 @@ impl<'a> CloopWriter<'a> {
         let header = self.format.header(self.block_size, blocks as u32, self.sum.sum());
         match &mut self.index {
             IndexPlace::Footer => {
-                self.append_index(first)?;
-                self.output.append(&header, self.check)?;
+                self.append_index(first, check)?;
+                self.output.append(&header, check)?;
             }
             IndexPlace::Reserved { blocks: expected } => {
                 if *expected != blocks {
@@ -189,21 +192,21 @@ impl<'a> CloopWriter<'a> {
                 }
                 // The header last: on a block device nothing unfinished shall
                 // look like an image.
-                self.output.append(&end_padding(first + self.data), self.check)?;
+                self.output.append(&end_padding(first + self.data), check)?;
                 self.output.seek(HEADER_BYTES);
-                self.append_index(first)?;
+                self.append_index(first, check)?;
                 self.output.seek(0);
-                self.output.append(&header, self.check)?;
+                self.output.append(&header, check)?;
             }
             IndexPlace::Spooled { file, name } => {
                 let mut spool = file.try_clone().map_err(|source| {
                     Error::io(&*name, "cannot reopen a temporary file", source)
                 })?;
                 let name = name.clone();
-                self.output.append(&header, self.check)?;
-                self.append_index(first)?;
-                self.append_spool(&mut spool, &name)?;
-                self.output.append(&end_padding(first + self.data), self.check)?;
+                self.output.append(&header, check)?;
+                self.append_index(first, check)?;
+                self.append_spool(&mut spool, &name, check)?;
+                self.output.append(&end_padding(first + self.data), check)?;
             }
         }
         let end = first + self.data;
@@ -214,7 +217,7 @@ impl<'a> CloopWriter<'a> {
         if let Some(image) = self.read_back()? {
             inspect(&image)?;
         }
-        self.output.finish_sized(file, self.check)?;
+        self.output.finish_sized(file, check)?;
         Ok(Written { blocks, compressed: self.data, file })
     }
 
@@ -230,20 +233,20 @@ impl<'a> CloopWriter<'a> {
         Ok(Some(image))
     }
 
-    fn append_index(&mut self, first: u64) -> Result<()> {
+    fn append_index(&mut self, first: u64, check: Check<'_>) -> Result<()> {
         let mut piece = Vec::with_capacity(INDEX_PIECE);
         for entry in self.entries.iter().copied().chain([self.data]) {
             // No carry into the codec's bits: the end was checked.
             piece.extend_from_slice(&(entry + first).to_be_bytes());
             if piece.len() == INDEX_PIECE {
-                self.output.append(&piece, self.check)?;
+                self.output.append(&piece, check)?;
                 piece.clear();
             }
         }
-        self.output.append(&piece, self.check)
+        self.output.append(&piece, check)
     }
 
-    fn append_spool(&mut self, spool: &mut File, name: &str) -> Result<()> {
+    fn append_spool(&mut self, spool: &mut File, name: &str, check: Check<'_>) -> Result<()> {
         let error = |source| Error::io(name, "cannot read a temporary file", source);
         spool.rewind().map_err(error)?;
         let mut buffer = vec![0; 1 << 20];
@@ -251,8 +254,8 @@ impl<'a> CloopWriter<'a> {
         while left > 0 {
             let n = left.min(buffer.len() as u64) as usize;
             spool.read_exact(&mut buffer[..n]).map_err(error)?;
-            (self.check)()?;
-            self.output.append(&buffer[..n], self.check)?;
+            check()?;
+            self.output.append(&buffer[..n], check)?;
             left -= n as u64;
         }
         Ok(())

@@ -45,6 +45,47 @@ pub(super) struct Wanted<'a> {
     pub(super) output: &'a mut [u8],
 }
 
+/// A block whose compressed bytes may have been taken out of its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Its number.
+    pub block: u64,
+    /// Where its compressed bytes are in the image, and what compressed them.
+    pub location: BlockLocation,
+    /// Its stream may end before the block does.
+    pub may_be_short: bool,
+}
+
+impl StoredBlock {
+    /// Decodes the compressed bytes of a block of `block_size` bytes, and says what is wrong with
+    /// it. `scratch` is working space that may be reused.
+    ///
+    /// # Errors
+    /// What is wrong with the block.
+    pub(crate) fn check(
+        &self,
+        input: &[u8],
+        block_size: u32,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), BadBlock> {
+        scratch.resize(block_size as usize, 0);
+        let codec = self.location.codec;
+        let mut tasks = [Task { codec, input, output: scratch, short: self.may_be_short }];
+        let decoded = decode_blocks(&mut tasks).pop().expect("one for each task");
+        decoded.map_err(|error| self.bad(&error.into()))
+    }
+
+    /// The block, as one that cannot be read.
+    pub(crate) fn bad(&self, error: &BlockError) -> BadBlock {
+        BadBlock {
+            block: self.block,
+            offset: self.location.offset,
+            length: self.location.length,
+            reason: error.to_string(),
+        }
+    }
+}
+
 /// Why a block cannot be read.
 #[derive(Debug)]
 pub(crate) enum BlockError {
@@ -341,6 +382,12 @@ impl Decoder {
         }
     }
 
+    /// What is known of a block without reading it.
+    pub(crate) fn stored(&self, block: u64) -> StoredBlock {
+        let (location, may_be_short) = (self.location(block), self.may_be_short(block));
+        StoredBlock { block, location, may_be_short }
+    }
+
     /// Reads and decodes blocks and says what is wrong with which. `scratch` is working space
     /// that may be reused.
     pub(crate) fn check(&self, blocks: &[u64], scratch: &mut Vec<u8>) -> Vec<BadBlock> {
@@ -357,8 +404,7 @@ impl Decoder {
             let results = self.decode_all(&mut rooms, known, |_, _, _| ());
             for (block, result) in blocks.iter().zip(results) {
                 if let Err(error) = result {
-                    let BlockLocation { offset, length, .. } = self.location(*block);
-                    bad.push(BadBlock { block: *block, offset, length, reason: error.to_string() });
+                    bad.push(self.stored(*block).bad(&error));
                 }
             }
         }

@@ -25,8 +25,8 @@ mod reader;
 mod workers;
 mod zeros;
 
-pub use decoder::BadBlock;
 pub(crate) use decoder::Decoder;
+pub use decoder::{BadBlock, StoredBlock};
 pub(crate) use reader::{BlockReader, ReaderOptions};
 pub(crate) use zeros::ZeroFinder;
 

@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 20;
 
 /// Where a block's compressed bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct BlockLocation {
+pub struct BlockLocation {
     /// First byte in the file.
     pub offset: u64,
     /// Number of bytes; 0: a block of zeros.

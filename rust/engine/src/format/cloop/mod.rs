@@ -7,5 +7,6 @@ mod index;
 pub(crate) mod writer;
 
 pub(crate) use header::{Header, Kind, Layout, HEADER_BYTES, MAX_BLOCK_SIZE};
-pub(crate) use index::{BlockLocation, Index};
+pub use index::BlockLocation;
+pub(crate) use index::Index;
 pub use writer::Format;

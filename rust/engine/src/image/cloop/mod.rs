@@ -14,7 +14,7 @@ use crate::storage::Storage;
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, LayerCounters, Result};
 
 use super::ImageOptions;
-use crate::read::BadBlock;
+use crate::read::{BadBlock, StoredBlock};
 pub use info::CloopInfo;
 
 /// A cloop or uzip image: what its header says, and a reader of its blocks.
@@ -88,6 +88,19 @@ impl CloopImage {
         self.decoder().check(blocks, scratch)
     }
 
+    /// Reads a block's compressed bytes as they are, and says why they cannot be read.
+    ///
+    /// # Errors
+    /// The block, as a bad one.
+    pub(crate) fn read_stored(
+        &self,
+        stored: &StoredBlock,
+        bytes: &mut Vec<u8>,
+    ) -> std::result::Result<(), BadBlock> {
+        let read = self.decoder().read_compressed(stored.block, bytes);
+        read.map_err(|error| stored.bad(&error.into()))
+    }
+
     /// Reads a block's compressed bytes as they are; none for a block of zeros
     /// that is not stored.
     ///
@@ -99,6 +112,14 @@ impl CloopImage {
             let message = format!("cannot read block {block} at offset {offset}");
             Error::io(self.name(), message, error)
         })
+    }
+
+    /// What is known of a block without reading it.
+    ///
+    /// # Panics
+    /// As [`location`](Self::location).
+    pub(crate) fn stored_block(&self, block: u64) -> StoredBlock {
+        self.decoder().stored(block)
     }
 
     fn decoder(&self) -> &Decoder {

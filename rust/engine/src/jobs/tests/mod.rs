@@ -4,6 +4,7 @@ mod commit;
 mod create;
 mod extract;
 mod output;
+mod pieces;
 mod verify;
 
 use std::fs::File;
