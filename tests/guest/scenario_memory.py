@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from pathlib import Path
 
 from inside import Daemon, sh, tell  # type: ignore[import-not-found]
 
@@ -43,25 +42,6 @@ def written() -> None:
     tell("end", daemon.end())
 
 
-def swapped() -> None:
-    """More memory in use than there is: the rest is swapped out to the device."""
-    daemon = Daemon("ublk", IMAGE, "cow=/data/swap.cow", f"size={256 * _MIB}")
-    sh(f"mkswap {daemon.device} && swapon {daemon.device}")
-    noise = random.Random(2).randbytes(_MIB)
-    count = memory() * 5 // 4
-    blocks = [bytearray(noise) for _ in range(count)]
-    for number, block in enumerate(blocks):
-        block[:8] = number.to_bytes(8, "little")
-    used = int(Path("/proc/swaps").read_text().splitlines()[1].split()[3])
-    right = [block[:8] == n.to_bytes(8, "little") for n, block in enumerate(blocks)]
-    right += [block[8:] == noise[8:] for block in blocks]
-    tell("swapped", [used > 0, all(right)])
-    del blocks
-    sh(f"swapoff {daemon.device}")
-    tell("swap end", daemon.end())
-
-
 sh("modprobe ublk_drv")
 written()
-swapped()
 sh("dmesg --level=err,crit,alert,emerg", "kernel")

@@ -14,9 +14,9 @@ from support.programs import ROOT, cowcloop, program, run
 
 SCENARIO = Path(__file__).with_name("scenario_media.py")
 WORDS = b"the words on the disc\n" * 3000
-_PATIENCE = 300
+_PATIENCE = 900
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,10 @@ def test_the_scenario_went_through(done: Told) -> None:
 
 
 def test_example_2_with_a_cd_and_a_stick(done: Told) -> None:
-    assert done["example mounted"] == [0, "", ""]
+    code, _, said = done["example mounted"]
+    assert code == 0
+    # A file of vfat's has no holes.
+    assert "the whole device" in said
     unmounted = "cowcloop: /mnt/files: unmounted; everything is on disk\n"
     assert done["example unmounted"] == [0, "", unmounted]
     assert done["example again"][1] == "copied in\n"

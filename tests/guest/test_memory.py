@@ -1,4 +1,4 @@
-"""A small machine whose file system and swap are served by a process in its own memory."""
+"""A small machine whose file system is served by a process in its own memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from support.programs import program, run
 
 SCENARIO = Path(__file__).with_name("scenario_memory.py")
 _MEMORY_MIB = 224
-_PATIENCE = 300
+_PATIENCE = 900
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_more_is_written_than_there_is_memory(tmp_path: Path, chicken: Path) -> None:
     payload = Payload(tmp_path / "payload")
     (payload.folder / "images").mkdir()
@@ -28,7 +28,5 @@ def test_more_is_written_than_there_is_memory(tmp_path: Path, chicken: Path) -> 
     assert told["written"] == [True, True]
     assert told["check"][0] == 0, told["check"]
     assert told["end"] == 0
-    assert told["swapped"] == [True, True]
-    assert told["swap end"] == 0
     # Nothing was killed for want of memory, and nothing hung.
     assert told["kernel"] == [0, "", ""]

@@ -13,9 +13,9 @@ from support.guest import Payload, Told
 from support.programs import program, run
 
 SCENARIO = Path(__file__).with_name("scenario_ublk.py")
-_PATIENCE = 300
+_PATIENCE = 900
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
