@@ -9,12 +9,17 @@ use crate::descriptors;
 use crate::doors::Wanted;
 use crate::report::{self, TOLD};
 
+/// What a supervisor says to its server, with the number of a descriptor.
+pub const SUPERVISOR: &str = "--supervisor=";
+
 /// What is to be served, and by which door.
 pub struct Arguments {
     /// The door, with its own arguments.
     pub door: Wanted,
     /// The server's.
     pub parameters: Parameters,
+    /// The descriptor by which a supervisor listens.
+    pub supervisor: Option<i32>,
 }
 
 /// Why nothing is to be served.
@@ -46,12 +51,16 @@ impl Arguments {
         }
         let mut door = Wanted::named(&name.to_string_lossy())?;
         let mut parameters = Parameters::default();
+        let mut supervisor = None;
         for word in words {
-            take(&word, &mut door, &mut parameters)?;
+            match word.to_str().and_then(|word| word.strip_prefix(SUPERVISOR)) {
+                Some(number) => supervisor = number.parse().ok(),
+                None => take(&word, &mut door, &mut parameters)?,
+            }
         }
         door.check()?;
         parameters.check()?;
-        Ok(Arguments { door, parameters })
+        Ok(Arguments { door, parameters, supervisor })
     }
 }
 

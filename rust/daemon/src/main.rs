@@ -16,6 +16,7 @@ mod doors;
 mod memory;
 mod report;
 mod run;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ use crate::report::TOLD;
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
+/// Before a door: the server is started again when it was killed.
+const SUPERVISE: &str = "supervise";
 /// Instead of a door: a device that a server has left behind is removed.
 const REMOVE: &str = "remove";
 
@@ -40,6 +43,13 @@ fn main() -> ExitCode {
         if command == REMOVE {
             return told(guard(|| doors::remove(device)));
         }
+    }
+    if let Some((_, rest)) = words.split_first().filter(|(first, _)| *first == SUPERVISE) {
+        return match guard(|| supervisor::supervise(rest)) {
+            Some(Ok(code)) => code,
+            Some(Err(line)) => told(Some(Err(line))),
+            None => told(None),
+        };
     }
     match Arguments::read(words) {
         Ok(arguments) => told(guard(|| run::run(arguments))),

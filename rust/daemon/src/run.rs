@@ -9,6 +9,7 @@ use crate::arguments::Arguments;
 use crate::descriptors;
 use crate::memory;
 use crate::report::TOLD;
+use crate::supervisor::Link;
 
 /// Serves the device until it ends, and closes it. The error is a line for the user.
 pub fn run(arguments: Arguments) -> Result<(), String> {
@@ -33,10 +34,25 @@ fn serve(
     let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
     let service = Service::start(server.clone(), lifeline, door.ending());
     let service = service.map_err(no_thread)?;
-    TOLD.tell(Event::Ready { pid: std::process::id(), device: Some(&door.device()) });
+    let link = arguments.supervisor.map(descriptors::adopt).transpose();
+    let link = link.map_err(unheard)?.map(Link::inherited);
+    if let Some(link) = &link {
+        link.device(&door.left()).and_then(|()| link.ready()).map_err(unheard)?;
+    }
+    TOLD.tell(Event::Ready { pid: answerable(link.is_some()), device: Some(&door.device()) });
     let served = door.serve();
     service.stop();
     served
+}
+
+/// The process that ends the device when it gets a signal.
+fn answerable(supervised: bool) -> u32 {
+    let supervisor = rustix::process::getppid().filter(|_| supervised);
+    supervisor.map_or_else(std::process::id, |pid| pid.as_raw_pid().unsigned_abs())
+}
+
+fn unheard(error: std::io::Error) -> String {
+    format!("the supervisor does not listen: {}", reason(&error))
 }
 
 fn take_lifeline(number: i32) -> Result<OwnedFd, String> {

@@ -3,14 +3,20 @@
 mod fuse;
 mod ublk;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::BorrowedFd;
 
 use cowcloop_server::{Connection, Ending};
+
+pub use fuse::DEVICE;
 
 /// A device that the kernel has, and whose requests are ours to answer.
 pub trait Door {
     /// The path of the device, for users.
     fn device(&self) -> String;
+
+    /// What another server needs to go on with the device.
+    fn left(&self) -> Left<'_>;
 
     /// What ends the device, from another thread, when the server is to end.
     fn ending(&mut self) -> Box<dyn Ending>;
@@ -18,6 +24,15 @@ pub trait Door {
     /// Answers requests until the device has ended, by `ending` or from outside. The error is a
     /// line for the user.
     fn serve(self: Box<Self>) -> Result<(), String>;
+}
+
+/// What a server leaves to the next one.
+#[derive(Debug)]
+pub enum Left<'a> {
+    /// The kernel's descriptor, which must not be closed.
+    Descriptor(BorrowedFd<'a>),
+    /// The name by which the door finds the device.
+    Named(OsString),
 }
 
 /// A door that was asked for, with its arguments.

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use cowcloop_server::reason;
 
+/// A supervisor names the kernel's descriptor of what is mounted.
+pub const DEVICE: &str = "--device=";
+
 /// Where to mount, and how.
 #[derive(Debug, Default)]
 pub struct Arguments {
@@ -14,6 +17,8 @@ pub struct Arguments {
     pub read_only: bool,
     /// Other users may use the file, as far as its mode lets them.
     pub allow_other: bool,
+    /// The kernel's descriptor of a mounted file system, which a server has left behind.
+    pub device: Option<i32>,
 }
 
 impl Arguments {
@@ -25,6 +30,11 @@ impl Arguments {
         let shown = word.to_string_lossy();
         if shown == "-o" {
             self.options_follow = true;
+            return Ok(());
+        }
+        if let Some(number) = shown.strip_prefix(DEVICE) {
+            let number = number.parse();
+            self.device = Some(number.map_err(|_| format!("{shown}: not a descriptor"))?);
             return Ok(());
         }
         if shown.starts_with('-') {
@@ -60,6 +70,10 @@ impl Arguments {
     pub fn directory(&self) -> Result<PathBuf, String> {
         let directory = self.directory.clone().unwrap_or_default();
         let failed = |error| format!("{}: {}", directory.display(), reason(&error));
+        if self.device.is_some() {
+            // What is mounted there is answered by us, and not yet.
+            return std::path::absolute(&directory).map_err(failed);
+        }
         let place = directory.canonicalize().map_err(failed)?;
         match place.is_dir() {
             true => Ok(place),

@@ -10,18 +10,22 @@ mod crew;
 mod ending;
 mod file;
 mod mount;
+mod take_over;
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::mpsc::{channel, Receiver, Sender};
 
 use cowcloop_server::{reason, Connection, Ending};
 
-use super::Door;
-pub use arguments::Arguments;
+use super::{Door, Left};
+pub use arguments::{Arguments, DEVICE};
 use attributes::NAME;
 pub use crew::WAITING;
 use ending::Unmount;
 use file::DeviceFile;
+
+use crate::descriptors;
 
 /// How the device's use came to its end.
 enum End {
@@ -41,12 +45,20 @@ pub struct Fuse {
 }
 
 impl Fuse {
-    /// Mounts the file system. The error is a line for the user.
+    /// Mounts the file system, or takes it over. The error is a line for the user.
     pub fn open(arguments: &Arguments, connection: Connection) -> Result<Fuse, String> {
         let folder = arguments.directory()?;
         let read_only = arguments.read_only || !connection.writable();
         let file = DeviceFile::new(connection, read_only);
-        let session = mount::mount(file, &folder, read_only, arguments.allow_other)?;
+        let config = mount::config(read_only, arguments.allow_other);
+        let session = match arguments.device {
+            None => mount::mount(file, &folder, &config)?,
+            Some(number) => {
+                let device = descriptors::adopt(number);
+                let session = device.and_then(|device| take_over::session(file, &device, config));
+                session.map_err(|error| failed(&folder, &error))?
+            }
+        };
         let device = folder.join(NAME).display().to_string();
         let (tell, ends) = channel();
         Ok(Fuse { device, session, mount: mount::Place::new(folder), tell, ends })
@@ -56,6 +68,10 @@ impl Fuse {
 impl Door for Fuse {
     fn device(&self) -> String {
         self.device.clone()
+    }
+
+    fn left(&self) -> Left<'_> {
+        Left::Descriptor(self.session.as_fd())
     }
 
     fn ending(&mut self) -> Box<dyn Ending> {

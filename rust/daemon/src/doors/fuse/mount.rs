@@ -20,14 +20,8 @@ pub fn readers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 7) + 1
 }
 
-/// Mounts the file system on an empty directory, as the kernel knows that. The error is a line
-/// for the user.
-pub fn mount(
-    file: DeviceFile,
-    folder: &Path,
-    read_only: bool,
-    allow_other: bool,
-) -> Result<Session<DeviceFile>, String> {
+/// How the file system is mounted, and its requests are read.
+pub fn config(read_only: bool, allow_other: bool) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(SOURCE.into()),
@@ -41,7 +35,17 @@ pub fn mount(
         config.acl = SessionACL::All;
     }
     config.n_threads = Some(readers());
-    Session::new(file, folder, &config).map_err(|error| refusal(folder, &error))
+    config
+}
+
+/// Mounts the file system on an empty directory, as the kernel knows that. The error is a line
+/// for the user.
+pub fn mount(
+    file: DeviceFile,
+    folder: &Path,
+    config: &Config,
+) -> Result<Session<DeviceFile>, String> {
+    Session::new(file, folder, config).map_err(|error| refusal(folder, &error))
 }
 
 fn refusal(folder: &Path, error: &std::io::Error) -> String {

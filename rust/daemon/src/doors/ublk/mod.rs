@@ -31,7 +31,7 @@ use std::sync::mpsc::{channel, Receiver, Sender};
 
 use cowcloop_server::{Cause, Connection, Ending};
 
-use super::Door;
+use super::{Door, Left};
 pub use arguments::Arguments;
 pub use device::most_requests;
 use device::Device;
@@ -64,6 +64,10 @@ impl Ublk {
 impl Door for Ublk {
     fn device(&self) -> String {
         self.device.path().display().to_string()
+    }
+
+    fn left(&self) -> Left<'_> {
+        Left::Named(self.device().into())
     }
 
     fn ending(&mut self) -> Box<dyn Ending> {

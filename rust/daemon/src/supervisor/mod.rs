@@ -1,0 +1,187 @@
+//! The supervisor: a process that does nothing but outlive the server.
+//!
+//! ```text
+//! supervise -> server (this program again)  <- what it must not lose, by the link
+//!           -> another server, when it was killed, with the device and what was kept
+//! ```
+//!
+//! It holds the descriptor by which the kernel knows a FUSE file system, and the kept bits of the
+//! cowfile. Clients wait while no server is there, and go on with the next one.
+
+mod kept;
+mod link;
+mod signals;
+mod watch;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode};
+use std::time::Duration;
+
+use cowcloop_server::{reason, Event, Events};
+
+use crate::arguments::SUPERVISOR;
+use crate::doors::DEVICE;
+use crate::report::TOLD;
+use kept::Kept;
+pub use link::Link;
+use signals::Signals;
+use watch::{Ended, Lifeline};
+
+/// The first kernel that sends again, on a FUSE file system, what a server has not answered.
+const SENDS_AGAIN: (u32, u32) = (6, 9);
+/// Servers that may fail one after the other before any of them is ready.
+const FAILURES: u32 = 8;
+/// The pause after the first failure; each later one is twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves a device as `words` say, by one server after the other. The error is a line for the user.
+pub fn supervise(words: &[OsString]) -> Result<ExitCode, String> {
+    let line = |error: io::Error| format!("supervisor: {}", reason(&error));
+    let mut supervisor = Supervisor::new(words).map_err(line)?;
+    supervisor.run().map_err(line)
+}
+
+struct Supervisor {
+    program: PathBuf,
+    /// The server's arguments, but for what only a supervisor has.
+    words: Vec<OsString>,
+    control: Option<PathBuf>,
+    kept: Option<Kept>,
+    /// What is written would be lost with the server.
+    in_memory: bool,
+    signals: Signals,
+    lifeline: Lifeline,
+    device: Option<Device>,
+    restarts: u64,
+}
+
+/// What the next server needs to go on with the device.
+enum Device {
+    Descriptor(OwnedFd),
+    Named(OsString),
+}
+
+impl Supervisor {
+    fn new(words: &[OsString]) -> io::Result<Supervisor> {
+        let value = |key: &str| {
+            let begins = |word: &&OsString| word.to_string_lossy().starts_with(key);
+            let found = words.iter().rfind(begins)?;
+            Some(found.to_string_lossy()[key.len()..].to_string())
+        };
+        if words.iter().any(|word| word == "--syslog") {
+            crate::report::log_to_the_system();
+        }
+        let cow = value("cow=");
+        let in_memory = cow.as_deref() == Some(":memory:");
+        let kept = match (cow.filter(|_| !in_memory), value("kept=")) {
+            (Some(cowfile), None) => Some(Kept::new(cowfile.into())?),
+            _ => None,
+        };
+        let mut own: Vec<OsString> = words.to_vec();
+        own.retain(|word| !word.to_string_lossy().starts_with("lifeline="));
+        own.extend(kept.iter().map(|kept| format!("kept={}", kept.name()).into()));
+        Ok(Supervisor {
+            // By its name: after an upgrade that is the new one.
+            program: std::env::current_exe()?,
+            words: own,
+            control: value("control=").map(PathBuf::from),
+            kept,
+            in_memory,
+            signals: Signals::new()?,
+            lifeline: Lifeline::new(value("lifeline=").as_deref())?,
+            device: None,
+            restarts: 0,
+        })
+    }
+
+    fn run(&mut self) -> io::Result<ExitCode> {
+        let mut failures = 0;
+        loop {
+            let (server, link) = self.start()?;
+            let ended = self.watch(server, &link)?;
+            if ended.wanted || !self.may_go_on(&ended) {
+                return Ok(ended.code());
+            }
+            failures = if ended.was_ready { 1 } else { failures + 1 };
+            if failures > FAILURES {
+                let text = format!("{failures} servers have failed in a row; the device ends");
+                TOLD.tell(Event::Error { text: &text });
+                return Ok(ended.code());
+            }
+            let text = format!("the server {}; another one takes over", ended.how());
+            TOLD.tell(Event::Warning { text: &text });
+            if !ended.was_ready && self.pause(PAUSE * 2u32.pow(failures - 1))? {
+                return Ok(ended.code());
+            }
+            self.clear();
+            self.restarts += 1;
+        }
+    }
+
+    /// Whether another server can take over: not where all is well, or the command line wrong.
+    fn may_go_on(&self, ended: &Ended) -> bool {
+        !matches!(ended.status.code(), Some(0 | 2))
+            && self.device.is_some()
+            && self.refusal().is_none()
+    }
+
+    /// Why no server could take over from this one.
+    fn refusal(&self) -> Option<&'static str> {
+        if self.in_memory {
+            return Some("what is written is in the memory of the server, and ends with it");
+        }
+        let by_fuse = matches!(self.device, Some(Device::Descriptor(_)));
+        (by_fuse && kernel() < SENDS_AGAIN).then_some(
+            "before Linux 6.9 the kernel cannot be asked for what the server has not answered",
+        )
+    }
+
+    /// The server answers requests.
+    fn server_is_ready(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.watch();
+        }
+        if let Some(why) = self.refusal().filter(|_| self.restarts == 0) {
+            let text = format!("if the server dies, the device does too: {why}");
+            TOLD.tell(Event::Warning { text: &text });
+        }
+    }
+
+    fn start(&self) -> io::Result<(Child, Link)> {
+        let (link, theirs) = Link::pair()?;
+        let mut words = self.words.clone();
+        words.insert(words.len().min(1), format!("{SUPERVISOR}{}", theirs.as_raw_fd()).into());
+        match &self.device {
+            None => {}
+            Some(Device::Named(name)) => words.insert(1, name.clone()),
+            Some(Device::Descriptor(descriptor)) => {
+                words.insert(1, format!("{DEVICE}{}", descriptor.as_raw_fd()).into());
+            }
+        }
+        words.push(format!("restarts={}", self.restarts).into());
+        Ok((Command::new(&self.program).args(words).spawn()?, link))
+    }
+
+    /// Removes what a dead server has left in the next one's way.
+    fn clear(&self) {
+        if let Some(kept) = &self.kept {
+            kept.settle();
+        }
+        if let Some(control) = &self.control {
+            // What cannot be removed is in the way of the next one, which says so.
+            let _ = std::fs::remove_file(control);
+        }
+    }
+}
+
+/// The version of the kernel that runs.
+fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next())
+}

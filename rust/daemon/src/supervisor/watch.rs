@@ -1,0 +1,145 @@
+//! Waiting: for the server's words and its end, for signals, for the end of who started us.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::time::Duration;
+
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
+
+use super::link::{Link, Word};
+use super::signals::Wish;
+use super::{Device, Supervisor};
+use crate::descriptors;
+
+/// How a server came to its end.
+pub struct Ended {
+    pub status: ExitStatus,
+    /// It had answered requests.
+    pub was_ready: bool,
+    /// It was told to end.
+    pub wanted: bool,
+}
+
+impl Ended {
+    /// The supervisor's own exit code, when this is the end.
+    pub fn code(&self) -> ExitCode {
+        let killed = self.status.signal().map(|signal| 128 + signal);
+        let code = self.status.code().or(killed).unwrap_or(1);
+        ExitCode::from(u8::try_from(code).unwrap_or(1))
+    }
+
+    /// In words, for the log.
+    pub fn how(&self) -> String {
+        match (self.status.signal(), self.status.code()) {
+            (Some(signal), _) => format!("was killed by signal {signal}"),
+            (None, Some(code)) => format!("ended with exit code {code}"),
+            (None, None) => "ended".into(),
+        }
+    }
+}
+
+/// The process that started us, as a descriptor that ends with it, if we are to end with it.
+#[derive(Debug)]
+pub struct Lifeline(Option<OwnedFd>);
+
+impl Lifeline {
+    /// The one with this number.
+    pub fn new(number: Option<&str>) -> io::Result<Lifeline> {
+        let number = number.map(|number| number.parse().map_err(|_| io::ErrorKind::InvalidInput));
+        Ok(Lifeline(number.transpose()?.map(descriptors::adopt).transpose()?))
+    }
+
+    /// Something can be read; whether that is the end.
+    fn is_cut(&mut self) -> bool {
+        let Some(lifeline) = &self.0 else { return false };
+        match rustix::io::read(lifeline, &mut [0; 64]) {
+            Err(Errno::INTR | Errno::AGAIN) => false,
+            // A word says that we live on without it.
+            Ok(1..) => {
+                self.0 = None;
+                false
+            }
+            Ok(0) | Err(_) => {
+                self.0 = None;
+                true
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Waits until the server has ended.
+    pub(super) fn watch(&mut self, mut server: Child, link: &Link) -> io::Result<Ended> {
+        let handle = pidfd_open(Pid::from_child(&server), PidfdFlags::empty())?;
+        let (mut was_ready, mut wanted, mut speaks) = (false, false, true);
+        loop {
+            let link_speaks = speaks.then(|| link.as_fd());
+            let ([ended, spoke], wishes) = self.wait([Some(handle.as_fd()), link_speaks], None)?;
+            for wish in wishes {
+                let signal = match wish {
+                    Wish::End(signal) => {
+                        wanted = true;
+                        signal
+                    }
+                    // It closes nothing then, and takes the device from nobody.
+                    Wish::Replace => Signal::KILL,
+                };
+                // Fails when it has ended meanwhile.
+                let _ = pidfd_send_signal(&handle, signal);
+            }
+            if spoke {
+                match link.next()? {
+                    Word::Descriptor(device) => self.device = Some(Device::Descriptor(device)),
+                    Word::Named(name) => self.device = Some(Device::Named(name)),
+                    Word::Ready => {
+                        was_ready = true;
+                        self.server_is_ready();
+                    }
+                    Word::End => speaks = false,
+                }
+            } else if ended {
+                // All that it has said was heard.
+                return Ok(Ended { status: server.wait()?, was_ready, wanted });
+            }
+        }
+    }
+
+    /// Waits for a while; whether the device is to end.
+    pub(super) fn pause(&mut self, length: Duration) -> io::Result<bool> {
+        let (_, wishes) = self.wait([None, None], Some(length))?;
+        Ok(wishes.iter().any(|wish| matches!(wish, Wish::End(_))))
+    }
+
+    /// Waits until something has happened: which of `others` it was, and what is wished.
+    fn wait(
+        &mut self,
+        others: [Option<BorrowedFd<'_>>; 2],
+        length: Option<Duration>,
+    ) -> io::Result<([bool; 2], Vec<Wish>)> {
+        let length = length.map(|length| Timespec {
+            tv_sec: length.as_secs() as i64,
+            tv_nsec: i64::from(length.subsec_nanos()),
+        });
+        let lifeline = self.lifeline.0.as_ref().map(AsFd::as_fd);
+        let all = others.into_iter().chain([lifeline]).flatten().chain(self.signals.descriptors());
+        let read = |descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN);
+        let mut watched: Vec<PollFd<'_>> = all.map(read).collect();
+        match poll(&mut watched, length.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut happened = watched.iter().map(|watched| !watched.revents().is_empty());
+        let found = others.map(|other| other.is_some() && happened.next() == Some(true));
+        let cut = lifeline.is_some() && happened.next() == Some(true);
+        drop(watched);
+        let mut wishes = self.signals.take();
+        if cut && self.lifeline.is_cut() {
+            wishes.push(Wish::End(Signal::TERM));
+        }
+        Ok((found, wishes))
+    }
+}
