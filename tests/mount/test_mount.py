@@ -277,9 +277,9 @@ def test_as_another_user(tmp_path: Path, chicken: Path, runtime: Path) -> None:
         test -z "$(ls -A "$XDG_RUNTIME_DIR/cowcloop")"
         $1 mount i c d
         cat d/new
-        pid=$($1 list --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
-        kill -KILL $pid
-        while kill -0 $pid 2> /dev/null; do sleep 0.1; done
+        pids=$($1 list --json | sed -n 's/.*"\(pid\|supervisor\)": \([0-9]*\).*/\2/p' | sort -n)
+        kill -KILL $pids
+        for pid in $pids; do while kill -0 $pid 2> /dev/null; do sleep 0.1; done; done
         $1 umount d
         test -z "$(ls -A d)"
         ! $1 mount --via fuse i d

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cowcloop import control
+from cowcloop.control import ControlError
 from cowcloop.server.daemon import daemon_path
 
 from support.programs import PATIENCE, run
@@ -33,7 +34,13 @@ def fallocate(file: int, mode: int, offset: int, length: int) -> None:
 class Daemon:
     """A running ``cowcloopd fuse``; ``disk`` is the file that it shows."""
 
-    def __init__(self, folder: Path, *parameters: str, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *parameters: str,
+        options: tuple[str, ...] = (),
+        supervised: bool = False,
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.disk = folder / "disk"
@@ -42,7 +49,14 @@ class Daemon:
         life, self._life = os.pipe()
         words = [*options, f"events={events}", f"lifeline={life}", f"control={self.socket}"]
         self.process = subprocess.Popen(
-            [daemon_path(), "fuse", folder, *words, *parameters],
+            [
+                daemon_path(),
+                *(["supervise"] if supervised else []),
+                "fuse",
+                folder,
+                *words,
+                *parameters,
+            ],
             stderr=subprocess.PIPE,
             pass_fds=(events, life),
             text=True,
@@ -68,10 +82,29 @@ class Daemon:
         """Whether it has said so."""
         return any(event["event"] == "ready" for event in self.told)
 
+    def server(self) -> int | None:
+        """The process that answers, where a supervisor started it; None while there is none."""
+        try:
+            return int(self.ask("status")["pid"])
+        except ControlError:
+            return None
+
+    def kill_server(self) -> None:
+        """As a crash would, under a supervisor; returns when another server answers."""
+        wait_until(lambda: self.server() is not None, "the server")
+        dead = self.server()
+        assert dead is not None
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: self.server() not in (None, dead), "another server")
+
     def kill(self) -> None:
         """As a crash would: what it had mounted stays, dead."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        servers = children.read_text().split() if self.process.poll() is None else []
         self.process.kill()
         self.process.wait(PATIENCE)
+        for server in servers:
+            os.kill(int(server), signal.SIGKILL)
         self._clean()
         self.socket.unlink(missing_ok=True)
 
@@ -112,9 +145,11 @@ def _lives(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def daemon(folder: Path, *parameters: str, options: tuple[str, ...] = ()) -> Iterator[Daemon]:
+def daemon(
+    folder: Path, *parameters: str, options: tuple[str, ...] = (), supervised: bool = False
+) -> Iterator[Daemon]:
     """A cowcloopd that has to be ready, and to end well."""
-    running = Daemon(folder, *parameters, options=options)
+    running = Daemon(folder, *parameters, options=options, supervised=supervised)
     try:
         assert running.ready, running.told
         yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -50,10 +51,16 @@ def processes(name: str, *folders: Path) -> list[int]:
 
 
 def kill(name: str, *folders: Path) -> None:
-    """As a crash would: SIGKILL, and it is gone."""
-    (pid,) = processes(name, *folders)
-    os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: processes(name, *folders) == [], f"the end of {name}")
+    """As a crash would: SIGKILL, and it is gone, and so is what would start it again."""
+
+    def gone() -> bool:
+        for pid in sorted(processes(name, *folders)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return processes(name, *folders) == []
+
+    assert processes(name, *folders) != []
+    wait_until(gone, f"the end of {name}")
 
 
 def mkfs(path: Path, kind: str, *options: str, kib: int = 8192, offset: int = 0) -> Path:

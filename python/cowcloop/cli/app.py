@@ -19,6 +19,7 @@ COMMANDS = {
     "detach": "devices",
     "list": "devices",
     "sync": "devices",
+    "recover": "devices",
     "mount": "mount",
     "umount": "mount",
     "suspend": "live",

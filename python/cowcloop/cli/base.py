@@ -38,7 +38,7 @@ def program_settings() -> dict[str, Any]:
                 "cowcloop": [
                     {
                         "name": "Serve",
-                        "commands": ["serve", "attach", "detach", "list", "sync"],
+                        "commands": ["serve", "attach", "detach", "list", "sync", "recover"],
                     },
                     {"name": "Mount", "commands": ["mount", "umount"]},
                     {"name": "While served", "commands": ["suspend", "resume", "reopen"]},

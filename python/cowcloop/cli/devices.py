@@ -1,4 +1,4 @@
-"""detach, list and sync: the devices that are served now."""
+"""detach, list, sync and recover: the devices that are served now."""
 
 from __future__ import annotations
 
@@ -77,6 +77,26 @@ def sync_command(target: str | None, every: bool) -> None:
         server.sync(entry)
 
     _for_each(_chosen(target, every or target is None, "sync"), sync, "on disk")
+
+
+@command("recover")
+@_TARGET
+@_ALL
+def recover_command(target: str | None, every: bool) -> None:
+    """Put another server in the place of a device's own, under its users.
+
+    They wait, and then go on: nothing that was acknowledged is lost. It is for a mount by FUSE or
+    ublk, which has a supervisor; that does the same by itself when the server was killed. After an
+    upgrade the new server is of the new version.
+
+    \b
+    Examples:
+      cowcloop recover /mnt/chicken
+      cowcloop recover --all
+    """
+    from cowcloop import server
+
+    _for_each(_chosen(target, every, "recover"), server.recover, "another server has taken over")
 
 
 @command("list")
@@ -184,6 +204,8 @@ def _describe(entry: Entry) -> dict[str, Any]:
     }
     try:
         device.update(control.status(entry.control, record, timeout=_STATUS_TIMEOUT))
+        if device["pid"] != record.pid:
+            device["supervisor"] = record.pid
     except ControlError as error:
         device["error"] = str(error)
     ended = mount.broken(entry)
@@ -216,6 +238,8 @@ def _rows(device: dict[str, Any]) -> list[tuple[str, ...]]:
         words = [cow["state"]] if "state" in cow else []
         if first:
             words += own_states(device)
+            if device.get("restarts"):
+                words.append(f"recovered {device['restarts']} times")
         if "error" in device:
             words = [states.BROKEN if device["mount"] else states.NO_ANSWER]
         if cow.get("failures"):

@@ -22,10 +22,11 @@ def waiting_for(entry: Entry) -> Iterator[None]:
     if record is None or not entry.alive():
         yield
         return
-    if _stopped(record.pid):
+    stopped = next(filter(_stopped, (record.pid, *_children(record.pid))), None)
+    if stopped is not None:
         console.warning(
-            f"{record.uri}: its server (process {record.pid}) is stopped: "
-            f"waiting until it goes on (kill -CONT {record.pid})"
+            f"{record.uri}: its server (process {stopped}) is stopped: "
+            f"waiting until it goes on (kill -CONT {stopped})"
         )
         yield
         return
@@ -37,6 +38,14 @@ def waiting_for(entry: Entry) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _children(pid: int) -> list[int]:
+    """The server of a supervisor; none where the kernel does not tell."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _stopped(pid: int) -> bool:

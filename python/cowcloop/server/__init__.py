@@ -13,6 +13,7 @@ from cowcloop.server.errors import ServerError
 from cowcloop.server.foreground import Server
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.reason import explained
+from cowcloop.server.recover import recover
 from cowcloop.server.requests import failures, request, sync
 from cowcloop.server.start import attach
 from cowcloop.server.stop import check_kept, detach
@@ -30,6 +31,7 @@ __all__ = [
     "check_kept",
     "detach",
     "failures",
+    "recover",
     "request",
     "serve",
     "sync",

@@ -32,7 +32,9 @@ class Daemon(Process):
         # Its standard error is ours only as long as we are there.
         log = ["--syslog"] if self._background and self._log is None else []
         words = parameters(options, channels)
-        return [daemon_path(), *self.address.arguments(), *log, *words]
+        # In the background programs use the device for long: they outlive a server.
+        supervised = ["supervise"] if self._background else []
+        return [daemon_path(), *supervised, *self.address.arguments(), *log, *words]
 
     def _translated(self, line: str) -> Message | None:
         found = _LINE.fullmatch(line.rstrip())

@@ -1,0 +1,217 @@
+"""Servers that are killed under a live device, and others that take over from them."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from support import cloop
+from support.daemon import KEEP_SIZE, PUNCH_HOLE, Daemon, daemon, fallocate, on_loop
+from support.programs import PATIENCE, cowcloop, program, run
+from support.server import wait_until
+
+pytestmark = pytest.mark.usefixtures("fuse", "sends_again")
+
+SIZE = len(cloop.PLAIN) // 1024 * 1024
+#: Kills under the writers of a mounted file system.
+KILLS = 20
+
+
+@pytest.fixture(scope="session")
+def sends_again() -> None:
+    """Skip where the kernel cannot be asked for what a dead server has not answered."""
+    release = os.uname().release.split("-")[0].split(".")
+    if tuple(map(int, release[:2])) < (6, 9):
+        pytest.skip("the kernel is older than Linux 6.9")
+
+
+@pytest.fixture
+def disk(image: Path, tmp_path: Path) -> Iterator[Daemon]:
+    """A supervised device with a cowfile."""
+    words = (f"image={image}", f"cow={tmp_path}/c")
+    with daemon(tmp_path / "f", *words, supervised=True) as running:
+        yield running
+
+
+def direct(disk: Path) -> int:
+    """The file, opened so that each request goes to the server before it returns."""
+    return os.open(disk, os.O_RDWR | os.O_DIRECT)
+
+
+def test_what_was_acknowledged_is_there(image: Path, tmp_path: Path) -> None:
+    """Nothing is flushed in between; the third server has the writes of the first."""
+    disk = Daemon(tmp_path / "f", f"image={image}", f"cow={tmp_path}/c", supervised=True)
+    plain = bytearray(cloop.PLAIN[:SIZE])
+    numbers = random.Random(3)
+    with mmap.mmap(-1, 8192) as page:
+        file = direct(disk.disk)
+        try:
+            for _ in range(3):
+                for _ in range(20):
+                    at = numbers.randrange(SIZE // 4096 - 2) * 4096
+                    page[:] = numbers.randbytes(len(page))
+                    assert os.pwrite(file, page, at) == len(page)
+                    plain[at : at + len(page)] = page[:]
+                at = numbers.randrange(SIZE // 4096 - 2) * 4096
+                fallocate(file, KEEP_SIZE | PUNCH_HOLE, at, 4096)
+                plain[at : at + 4096] = bytes(4096)
+                disk.kill_server()
+                with disk.disk.open("rb") as fresh:
+                    os.posix_fadvise(fresh.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    assert fresh.read(SIZE) == plain
+        finally:
+            os.close(file)
+    status = disk.ask("status")
+    assert status["restarts"] == 3
+    assert status["cowfiles"][0]["kept"]["taken_over"] > 0
+    assert disk.end() == 0
+    assert b"clean" in cowcloop("info", tmp_path / "c").stdout
+    cowcloop("extract", image, tmp_path / "c", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes()[:SIZE] == plain
+
+
+def test_a_request_that_waits_is_answered_by_the_next_server(disk: Daemon) -> None:
+    disk.ask("suspend")
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(disk.disk.read_bytes()[:SIZE]))
+    reader.start()
+    # The next server knows nothing of the suspension.
+    disk.kill_server()
+    reader.join(PATIENCE)
+    assert found == [cloop.PLAIN[:SIZE]]
+
+
+def test_a_server_is_replaced_when_its_supervisor_is_told_so(disk: Daemon) -> None:
+    first = disk.server()
+    disk.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: disk.server() not in (None, first), "another server")
+    assert disk.disk.read_bytes()[:SIZE] == cloop.PLAIN[:SIZE]
+
+
+def test_servers_that_fail_are_followed_by_others(image: Path, tmp_path: Path) -> None:
+    """The image is gone for a while: a reader waits for as long."""
+    disk = Daemon(tmp_path / "f", f"image={image}", f"cow={tmp_path}/c", supervised=True)
+    first = disk.server()
+    assert first is not None
+    image.rename(tmp_path / "moved")
+    os.kill(first, signal.SIGKILL)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(disk.disk.read_bytes()[:SIZE]))
+    reader.start()
+    wait_until(lambda: not disk.socket.exists(), "the end of the first server")
+    (tmp_path / "moved").rename(image)
+    reader.join(PATIENCE)
+    assert found == [cloop.PLAIN[:SIZE]]
+    assert disk.end() == 0
+
+
+def test_what_is_in_memory_ends_with_its_server(image: Path, tmp_path: Path) -> None:
+    words = (f"image={image}", "cow=:memory:")
+    running = Daemon(tmp_path / "f", *words, supervised=True)
+    pid = running.server()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert running.process.wait(PATIENCE) == 128 + signal.SIGKILL
+    assert running.process.stderr is not None
+    assert "in the memory of the server" in running.process.stderr.read()
+    running.kill()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, "lifeline", "unmounted"])
+def test_its_end(how: signal.Signals | str, image: Path, tmp_path: Path) -> None:
+    """That of a server that has taken over, too, is the device's, and clean."""
+    words = (f"image={image}", f"cow={tmp_path}/c")
+    running = Daemon(tmp_path / "f", *words, supervised=True)
+    running.kill_server()
+    running.disk.open("r+b").close()
+    if how == "lifeline":
+        running.cut()
+    elif how == "unmounted":
+        run("umount", running.folder)
+    assert running.end(how if isinstance(how, signal.Signals) else None) == 0
+    assert not os.path.ismount(running.folder)
+    assert not running.socket.exists()
+    assert b"clean" in cowcloop("info", tmp_path / "c").stdout
+
+
+@pytest.mark.usefixtures("loop")
+def test_writers_on_a_mounted_ext2_see_no_error(chicken: Path, tmp_path: Path) -> None:
+    """Programs write, read and sync all the time while one server after the other is killed."""
+    words = (f"image={chicken}", f"cow={tmp_path}/c")
+    with daemon(tmp_path / "f", *words, supervised=True) as running:
+        with on_loop(running.disk, tmp_path / "mnt") as place:
+            writers = [Writer(place, number) for number in range(2)]
+            with ExitStack() as ends:
+                for writer in writers:
+                    writer.start()
+                    ends.callback(writer.end)
+                for _ in range(KILLS):
+                    before = [writer.done for writer in writers]
+                    running.kill_server()
+                    # Each has done something since; a request of it may have been under way.
+                    for writer, done in zip(writers, before, strict=True):
+                        wait_until(
+                            lambda w=writer, d=done: w.done > d or w.error is not None, "a writer"
+                        )
+            assert [writer.error for writer in writers] == [None, None]
+            run("sync", "-f", place)
+            for writer in writers:
+                writer.check()
+        assert running.ask("status")["restarts"] == KILLS
+        assert run(program("e2fsck", "e2fsprogs"), "-fn", running.disk).returncode == 0
+
+
+class Writer(threading.Thread):
+    """Writes files of its own, syncs some of them, and reads them again."""
+
+    def __init__(self, place: Path, number: int) -> None:
+        super().__init__()
+        self.done = 0
+        self.error: BaseException | None = None
+        self._place = place
+        self._number = number
+        self._numbers = random.Random(number)
+        self._written: dict[Path, bytes] = {}
+        self._ended = False
+
+    def run(self) -> None:
+        try:
+            while not self._ended:
+                self._round()
+                self.done += 1
+        except BaseException as error:
+            self.error = error
+
+    def _round(self) -> None:
+        path = self._place / f"{self._number}-{self._numbers.randrange(8)}"
+        data = self._numbers.randbytes(self._numbers.randrange(1, 200_000))
+        with path.open("wb") as file:
+            file.write(data)
+            if self.done % 3 == 0:
+                file.flush()
+                os.fsync(file.fileno())
+        self._written[path] = hashlib.sha256(data).digest()
+        with path.open("rb") as file:
+            if self.done % 3 == 0:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            assert file.read() == data
+
+    def check(self) -> None:
+        """All files hold what was last written to them, on the device too."""
+        for path, digest in self._written.items():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                assert hashlib.sha256(file.read()).digest() == digest, path
+
+    def end(self) -> None:
+        """Stop it, wherever it is."""
+        self._ended = True
+        self.join(PATIENCE)
