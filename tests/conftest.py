@@ -107,6 +107,14 @@ def fuse() -> None:
 
 
 @pytest.fixture
+def sends_again() -> None:
+    """The kernel can be asked for what a dead FUSE server has not answered."""
+    release = os.uname().release.split("-")[0].split(".")
+    if tuple(map(int, release[:2])) < (6, 9):
+        pytest.skip("the kernel is older than Linux 6.9")
+
+
+@pytest.fixture
 def tiny_tmpfs(root: None, tmp_path: Path) -> Iterator[Path]:
     """A filesystem of 4 MiB that fills up."""
     folder = tmp_path / "tiny"

@@ -25,14 +25,6 @@ SIZE = len(cloop.PLAIN) // 1024 * 1024
 KILLS = 20
 
 
-@pytest.fixture(scope="session")
-def sends_again() -> None:
-    """Skip where the kernel cannot be asked for what a dead server has not answered."""
-    release = os.uname().release.split("-")[0].split(".")
-    if tuple(map(int, release[:2])) < (6, 9):
-        pytest.skip("the kernel is older than Linux 6.9")
-
-
 @pytest.fixture
 def disk(image: Path, tmp_path: Path) -> Iterator[Daemon]:
     """A supervised device with a cowfile."""

@@ -1,0 +1,51 @@
+"""recover: another server in the place of a mount's, by hand and by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.mounts import DONE
+from support.programs import cowcloop, refused
+from support.server import listed, wait_until
+
+pytestmark = pytest.mark.usefixtures("fuse", "loop", "sends_again")
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_mount_goes_on_with_another_server(
+    writable: bool, chicken: Path, place: Path, tmp_path: Path, left: Callable[[], list[str]]
+) -> None:
+    cows = [tmp_path / "c"] if writable else []
+    cowcloop("mount", "--via", "fuse", chicken, *cows, place)
+    if writable:
+        (place / "before").write_text("the first server")
+    first = listed()[0]
+    assert first["restarts"] == 0
+    cowcloop("recover", place)
+    second = listed()[0]
+    assert (second["restarts"], second["supervisor"]) == (1, first["supervisor"])
+    assert second["pid"] != first["pid"]
+
+    os.kill(second["pid"], signal.SIGKILL)
+    wait_until(lambda: listed()[0].get("restarts") == 2, "the third server")
+    assert b"recovered 2 times" in cowcloop("list").stdout
+    assert list(place.iterdir()) != []
+    if writable:
+        (place / "after").write_text((place / "before").read_text())
+    assert DONE in cowcloop("umount", place).stderr.decode()
+    assert left() == []
+    if writable:
+        cowcloop("mount", chicken, *cows, place)
+        assert (place / "after").read_text() == "the first server"
+        cowcloop("umount", place)
+
+
+def test_a_server_without_a_supervisor_is_left_alone(chicken: Path, tmp_path: Path) -> None:
+    uri = cowcloop("attach", chicken, tmp_path / "c").stdout.decode().strip()
+    refused("recover", uri, says=("no supervisor", "attach it again"))
+    assert "error" not in listed()[0]
+    cowcloop("detach", uri)
