@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::codec::zlib::{Prefix, Stream};
 use crate::codec::DecodeError;
 
-use super::decoder::BlockError;
+use super::block::BlockError;
 
 /// A block grows by a multiple of one part in so many.
 const PARTS: usize = 32;

@@ -16,7 +16,8 @@ use crate::codec::Codec;
 use crate::format::cloop::BlockLocation;
 use crate::{Error, ErrorKind, Result};
 
-use super::decoder::{BlockError, Decoder, Wanted};
+use super::block::BlockError;
+use super::decoder::{Decoder, Wanted};
 use super::growing::Growing;
 
 /// Blocks whose bits are allocated together.

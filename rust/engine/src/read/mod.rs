@@ -2,6 +2,7 @@
 //! only those before it.
 //!
 //! ```text
+//! block       what is told of one block
 //! decoder     a block from the storage through its codec; stateless
 //! known       what was found out about blocks: zeros, data, damage
 //! zeros       which ranges are zeros, asked of the index and of `known`
@@ -12,6 +13,7 @@
 //! reader      a request: from the cache, else decoded into it or past it
 //! ```
 
+mod block;
 mod buffers;
 mod cache;
 mod checker;
@@ -25,8 +27,8 @@ mod reader;
 mod workers;
 mod zeros;
 
+pub use block::{BadBlock, StoredBlock};
 pub(crate) use decoder::Decoder;
-pub use decoder::{BadBlock, StoredBlock};
 pub(crate) use reader::{BlockReader, ReaderOptions};
 pub(crate) use zeros::ZeroFinder;
 

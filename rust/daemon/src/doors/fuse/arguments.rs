@@ -75,9 +75,9 @@ impl Arguments {
             return std::path::absolute(&directory).map_err(failed);
         }
         let place = directory.canonicalize().map_err(failed)?;
-        match place.is_dir() {
-            true => Ok(place),
-            false => Err(format!("{}: not a directory to mount on", directory.display())),
+        if !place.is_dir() {
+            return Err(format!("{}: not a directory to mount on", directory.display()));
         }
+        Ok(place)
     }
 }

@@ -5,12 +5,12 @@
 //! the file that holds it: the first has the head in front and fewer bits.
 //! Pages that hold no bit are not there: empty, the bitmap of 1 TiB costs 0.5 MiB.
 
-use std::io;
+mod reading;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
 
 use super::head::HEAD_BYTES;
-use crate::storage::Storage;
 
 /// Bytes of a page of the bitmap, and of the writes that make it durable.
 pub const PAGE_BYTES: u64 = 4096;
@@ -54,51 +54,6 @@ impl Bitmap {
         }
     }
 
-    /// Reads the bitmap of a cowfile.
-    ///
-    /// # Errors
-    /// `UnexpectedEof`, before any memory is taken, when the file ends before
-    /// the bitmap does.
-    pub fn load(storage: &dyn Storage, mapsize: u64) -> io::Result<Bitmap> {
-        let end = HEAD_BYTES + mapsize;
-        if storage.len()? < end {
-            let message = format!("the file ends before its {mapsize} bytes of bitmap");
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
-        }
-        let bitmap = Bitmap::new(mapsize);
-        let mut buf = vec![0; 256 * PAGE_BYTES as usize];
-        let mut at = 0;
-        while let Some(data) = storage.next_data(at)?.filter(|data| *data < end) {
-            let stop = storage.next_hole(data)?.clamp(data + 1, end);
-            at = data - data % PAGE_BYTES;
-            while at < stop {
-                let n = buf.len().min((stop.next_multiple_of(PAGE_BYTES).min(end) - at) as usize);
-                storage.read_exact_at(&mut buf[..n], at)?;
-                for (i, bytes) in buf[..n].chunks(PAGE_BYTES as usize).enumerate() {
-                    bitmap.fill_page((at / PAGE_BYTES) as usize + i, bytes);
-                }
-                at += n as u64;
-            }
-        }
-        Ok(bitmap)
-    }
-
-    /// Reads a bitmap from a reader that stands at its beginning.
-    pub(crate) fn read_from(reader: &mut dyn io::Read, mapsize: u64) -> io::Result<Bitmap> {
-        let bitmap = Bitmap::new(mapsize);
-        let end = HEAD_BYTES + mapsize;
-        let mut page = [0; PAGE_BYTES as usize];
-        let mut at = HEAD_BYTES;
-        while at < end {
-            let start = at - at % PAGE_BYTES;
-            let bytes = &mut page[..(end - start).min(PAGE_BYTES) as usize];
-            reader.read_exact(&mut bytes[(at - start) as usize..])?;
-            bitmap.fill_page((start / PAGE_BYTES) as usize, bytes);
-            at = start + PAGE_BYTES;
-        }
-        Ok(bitmap)
-    }
-
     /// Every run of set bits, in order: first block and number of blocks.
     pub fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let end = self.mapsize * 8;
@@ -132,21 +87,6 @@ impl Bitmap {
         }
         twin.count.store(self.count(), Ordering::Relaxed);
         twin
-    }
-
-    fn fill_page(&self, page: usize, bytes: &[u8]) {
-        let skip = if page == 0 { HEAD_BYTES as usize } else { 0 };
-        if bytes.iter().skip(skip).all(|byte| *byte == 0) {
-            return;
-        }
-        let mut fresh = 0;
-        for (word, chunk) in self.page(page).iter().zip(bytes.chunks(8)).skip(skip / 8) {
-            let mut raw = [0; 8];
-            raw[..chunk.len()].copy_from_slice(chunk);
-            let value = u64::from_le_bytes(raw);
-            fresh += (value & !word.swap(value, Ordering::Relaxed)).count_ones();
-        }
-        self.count.fetch_add(u64::from(fresh), Ordering::Relaxed);
     }
 
     fn page(&self, page: usize) -> &Page {
@@ -320,98 +260,4 @@ impl Bitmap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::MemoryStorage;
-
-    fn store(bitmap: &Bitmap) -> MemoryStorage {
-        let storage = MemoryStorage::new("m", u64::MAX);
-        storage.write_all_at(&[0], HEAD_BYTES + bitmap.mapsize - 1).unwrap();
-        for copy in bitmap.pages() {
-            storage.write_all_at(&copy.bytes, copy.offset).unwrap();
-        }
-        storage
-    }
-
-    #[test]
-    fn runs_agree_with_single_bits() {
-        let bits = 204_800;
-        let bitmap = Bitmap::new(bits / 8);
-        let ranges = [(0, 1), (3, 61), (64, 64), (200, 1), (24_575, 2), (57_343, 70_000)];
-        for (block, length) in ranges {
-            bitmap.set(block, length);
-        }
-        let expected = |b: u64| ranges.iter().any(|(s, n)| (*s..s + n).contains(&b));
-        let mut block = 0;
-        let mut ones = 0;
-        while block < bits {
-            let (set, length) = bitmap.run(block, bits - block);
-            assert!(length > 0);
-            for b in block..block + length {
-                assert_eq!(set, expected(b), "block {b}");
-            }
-            if block + length < bits {
-                assert_ne!(set, expected(block + length), "a run ends where the bits change");
-            }
-            ones += if set { length } else { 0 };
-            block += length;
-        }
-        assert_eq!(bitmap.count(), ones);
-        assert_eq!(bitmap.last(), Some(57_343 + 70_000 - 1));
-        assert_eq!(bitmap.run(10, 5), (true, 5), "a limit cuts a run");
-        assert!(bitmap.get(10) && !bitmap.get(1));
-    }
-
-    #[test]
-    fn what_is_cleared_is_written_too() {
-        for border in [0, 1, 63, 64, 24_576, 57_344, 100_000, 204_799] {
-            let mut bitmap = Bitmap::new(204_800 / 8);
-            for (block, length) in [(0, 70), (24_570, 10), (57_340, 70_000), (204_799, 1)] {
-                bitmap.set(block, length);
-            }
-            bitmap.take_changed();
-            let kept = (0..border).filter(|block| bitmap.get(*block)).count() as u64;
-            let storage = store(&bitmap);
-            bitmap.clear_from(border);
-            assert_eq!(bitmap.count(), kept, "from {border}");
-            for copy in bitmap.take_changed() {
-                storage.write_all_at(&copy.bytes, copy.offset).unwrap();
-            }
-            let loaded = Bitmap::load(&storage, bitmap.mapsize).unwrap();
-            assert_eq!(loaded.count(), kept, "from {border}");
-            assert!(loaded.last().is_none_or(|last| last < border));
-        }
-    }
-
-    #[test]
-    fn the_bytes_are_those_of_the_format() {
-        let bitmap = Bitmap::new(8192);
-        bitmap.set(0, 1);
-        bitmap.set(10, 1);
-        bitmap.set(8 * 3072, 1);
-        let copies = bitmap.take_changed();
-        let places: Vec<_> = copies.iter().map(|c| (c.offset, c.bytes.len())).collect();
-        assert_eq!(places, [(1024, 3072), (4096, 4096)]);
-        assert_eq!(copies[0].bytes[..2], [1, 4]);
-        assert_eq!(copies[1].bytes[0], 1);
-        assert!(bitmap.take_changed().is_empty());
-        bitmap.put_back(&copies[1..]);
-        assert_eq!(bitmap.take_changed().len(), 1);
-    }
-
-    #[test]
-    fn what_was_stored_is_loaded() {
-        let bitmap = Bitmap::new(102_400);
-        for (block, length) in [(5, 9), (40_000, 3), (700_000, 1234), (819_199, 1)] {
-            bitmap.set(block, length);
-        }
-        let loaded = Bitmap::load(&store(&bitmap), 102_400).unwrap();
-        assert_eq!(loaded.count(), bitmap.count());
-        let mut block = 0;
-        while block < 819_200 {
-            let run = bitmap.run(block, 819_200 - block);
-            assert_eq!(loaded.run(block, 819_200 - block), run);
-            block += run.1;
-        }
-    }
-}
+mod tests;
