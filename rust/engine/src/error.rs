@@ -180,7 +180,7 @@ impl Error {
         self.0.offset
     }
 
-    /// The kind of failure.
+    /// What a program decides by.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

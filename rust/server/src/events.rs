@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use crate::words::one_line;
 
-/// An event.
+/// What happened, for the user and for programs that watch the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {

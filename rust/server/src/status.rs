@@ -18,7 +18,7 @@ pub(crate) struct Status {
     pub restarts: Option<u64>,
     /// Reads of the image wait.
     pub suspended: bool,
-    /// Clients.
+    /// Connections of clients, to any export.
     pub connections: u64,
     /// Every session, open or not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +56,7 @@ pub(crate) enum SessionCowfile {
         path: String,
         /// It is not created.
         state: CowState,
-        /// Reads of the base.
+        /// Reads of the base by its clients.
         base_reads: u64,
         /// Bytes of these reads.
         base_read_bytes: u64,

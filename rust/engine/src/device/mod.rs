@@ -80,7 +80,7 @@ impl Device {
         &self.top
     }
 
-    /// The base alone.
+    /// The image below all cowfiles.
     pub fn base(&self) -> &Image {
         &self.base
     }

@@ -23,7 +23,7 @@ pub struct CreateOptions {
     pub block_size: u32,
     /// How hard to try. lz4, lzo and none have one level only.
     pub level: Level,
-    /// The version of the format.
+    /// Which programs are to read it: see [`Format`].
     pub format: Format,
     /// The codec of every block.
     pub codec: Codec,

@@ -18,7 +18,7 @@ use crate::{Error, ErrorKind, Layer, Remedy, Result};
 /// Bytes that are copied at once.
 const CHUNK: u64 = 1 << 20;
 
-/// The outcome of a merge.
+/// What a [`merge()`] has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MergeSummary {
     /// Blocks of 1 KiB that were written into the base.

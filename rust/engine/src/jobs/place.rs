@@ -79,7 +79,6 @@ impl Pending {
         Ok(Pending { unpublished, place: place.to_path_buf(), mode, replace, held })
     }
 
-    /// The file.
     pub(crate) fn file(&self) -> &File {
         self.unpublished.file()
     }

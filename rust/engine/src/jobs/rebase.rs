@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Layer, Result};
 /// Bytes that are compared at once.
 const CHUNK: u64 = 1 << 20;
 
-/// The outcome of a [`rebase()`].
+/// What a [`rebase()`] has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RebaseSummary {
     /// Whether the cowfile was changed; it may have fitted before.

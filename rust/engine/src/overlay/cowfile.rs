@@ -47,7 +47,7 @@ impl State {
     }
 }
 
-/// Counters of a cowfile.
+/// What has been asked of a cowfile since it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) reads: AtomicU64,
@@ -57,7 +57,7 @@ pub(super) struct Counters {
     pub(super) base_read_bytes: AtomicU64,
 }
 
-/// An open cowfile.
+/// A cowfile in use: its lock is held until it is dropped.
 #[derive(Debug)]
 pub struct Cowfile {
     pub(super) storage: Arc<dyn Storage>,
@@ -139,7 +139,7 @@ impl Cowfile {
         self.blocks
     }
 
-    /// The bitmap.
+    /// Which blocks live in it.
     pub fn bitmap(&self) -> &Bitmap {
         &self.bitmap
     }
@@ -266,7 +266,7 @@ impl Cowfile {
 /// A cowfile's state and counters.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CowfileStatus {
-    /// Its name.
+    /// Its path as it was given; what is not UTF-8 in it is replaced.
     pub path: String,
     /// Clean, dirty, read-only, closed, failed or removed.
     pub state: CowState,
@@ -274,7 +274,7 @@ pub struct CowfileStatus {
     pub blocks_used: u64,
     /// Blocks of 1 KiB of the device.
     pub blocks_total: u64,
-    /// Bytes of bitmap.
+    /// Bytes that the bitmap has in the file.
     pub bitmap_bytes: u64,
     /// Bytes that the file takes on its medium; 0 when that cannot be told.
     pub allocated: u64,

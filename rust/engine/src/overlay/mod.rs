@@ -69,7 +69,7 @@ impl Overlay {
         Ok(Overlay { lower, cow })
     }
 
-    /// The cowfile.
+    /// The upper of the two layers, without what lies below.
     pub fn cowfile(&self) -> &Cowfile {
         &self.cow
     }

@@ -28,7 +28,7 @@ impl Quota {
         Quota { limit, promised: AtomicU64::new(0) }
     }
 
-    /// The limit in bytes.
+    /// Bytes that the cowfile may take on its medium.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }

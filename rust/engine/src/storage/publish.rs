@@ -47,7 +47,7 @@ impl Unpublished {
         Ok(Unpublished { file, directory, passing, name })
     }
 
-    /// The file.
+    /// The open file, to be written before it gets its name.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }

@@ -50,7 +50,7 @@ impl Kind {
         Kind::ZstdShared,
     ];
 
-    /// The signature.
+    /// The signature that an image of this kind begins with.
     pub fn version(self) -> &'static str {
         match self {
             Kind::V2 => "V2.0",
@@ -106,7 +106,7 @@ impl fmt::Display for Layout {
 /// A checked header: the index that it announces fits in the file.
 #[derive(Debug, Clone)]
 pub struct Header {
-    /// Which of the family.
+    /// Which of the family it is, by its signature.
     pub kind: Kind,
     /// Where it was found.
     pub layout: Layout,

@@ -59,7 +59,7 @@ impl CloopImage {
         self.decoder().name()
     }
 
-    /// The checked header.
+    /// The header, whose fields agree with the file.
     pub fn header(&self) -> &Header {
         &self.header
     }

@@ -38,7 +38,6 @@ pub(crate) struct PageCopy {
     page: usize,
     /// Where the bytes belong in the file.
     pub offset: u64,
-    /// The bytes.
     pub bytes: Vec<u8>,
 }
 
