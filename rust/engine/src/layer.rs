@@ -76,6 +76,10 @@ pub struct LayerCounters {
     pub cache_hits: u64,
     /// Blocks that had to be decoded.
     pub cache_misses: u64,
+    /// Blocks that made room for others in the cache.
+    pub cache_evictions: u64,
+    /// Blocks that the cache holds now.
+    pub cache_blocks: u64,
     /// Bytes that the cache holds now.
     pub cache_bytes: u64,
     /// Bytes that the cache may hold.
@@ -99,6 +103,8 @@ struct StorageCounters {
 struct CacheCounters {
     hits: u64,
     misses: u64,
+    evictions: u64,
+    blocks: u64,
     bytes: u64,
     limit: u64,
 }
@@ -113,6 +119,8 @@ impl From<LayerCounters> for Parts {
             cache: CacheCounters {
                 hits: counters.cache_hits,
                 misses: counters.cache_misses,
+                evictions: counters.cache_evictions,
+                blocks: counters.cache_blocks,
                 bytes: counters.cache_bytes,
                 limit: counters.cache_limit,
             },

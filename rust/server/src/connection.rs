@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use cowcloop_engine::device::Device;
 use cowcloop_engine::layer::{join_extents, ExtentSink};
 use cowcloop_engine::{Error, ErrorKind, Extent, Result};
 
 use crate::export::Export;
+use crate::metrics::Kind;
 use crate::server::Server;
 use crate::waiting::Waiting;
 
@@ -71,22 +73,26 @@ impl Connection {
     /// Fills `buf` from `offset` on.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let reader = self.export.reader();
-        self.told(self.waiting.patiently(reader, || self.export.read(buf, offset)))
+        self.counted(Kind::Read, buf.len() as u64, || {
+            self.waiting.patiently(reader, || self.export.read(buf, offset))
+        })
     }
 
     /// Writes `buf` from `offset` on.
     pub fn write(&self, buf: &[u8], offset: u64, fua: Fua) -> Result<()> {
-        self.told(self.change(fua, |device| device.write_at(buf, offset)))
+        self.counted(Kind::Write, buf.len() as u64, || {
+            self.change(fua, |device| device.write_at(buf, offset))
+        })
     }
 
     /// Makes everything acknowledged before durable, on every connection.
     pub fn flush(&self) -> Result<()> {
-        self.told(self.export.flush())
+        self.counted(Kind::Flush, 0, || self.export.flush())
     }
 
     /// Discards a range.
     pub fn trim(&self, offset: u64, length: u64, fua: Fua) -> Result<()> {
-        self.told(self.change(fua, |device| device.trim(offset, length)))
+        self.counted(Kind::Trim, length, || self.change(fua, |device| device.trim(offset, length)))
     }
 
     /// Makes a range read as zeros.
@@ -94,13 +100,14 @@ impl Connection {
     /// # Errors
     /// `Unsupported` where the client does not want a hole: such zeros have to be written.
     pub fn zero(&self, offset: u64, length: u64, flags: ZeroFlags) -> Result<()> {
-        let zeroed = if flags.may_trim {
-            self.change(flags.fua, |device| device.write_zeroes(offset, length, flags.fast))
-        } else {
-            let message = "zeros without a hole have to be written";
-            Err(Error::new(ErrorKind::Unsupported, "zero request", message))
-        };
-        self.told(zeroed)
+        self.counted(Kind::Zero, length, || {
+            if flags.may_trim {
+                self.change(flags.fua, |device| device.write_zeroes(offset, length, flags.fast))
+            } else {
+                let message = "zeros without a hole have to be written";
+                Err(Error::new(ErrorKind::Unsupported, "zero request", message))
+            }
+        })
     }
 
     /// Reports the parts of a range that are zeros, in order, each as long as possible.
@@ -113,15 +120,22 @@ impl Connection {
             at.set(extent.end());
             sink(extent)
         };
-        self.told(self.waiting.patiently(reader, || {
-            let start = at.get();
-            join_extents(&mut note, |sink| reader.extents(start, end - start, sink))
-        }))
+        self.counted(Kind::Extents, 0, || {
+            self.waiting.patiently(reader, || {
+                let start = at.get();
+                join_extents(&mut note, |sink| reader.extents(start, end - start, sink))
+            })
+        })
     }
 
     /// A hint that a range will be read.
     pub fn cache(&self, offset: u64, length: u64) {
-        self.export.reader().prefetch(offset, length);
+        let hint = || {
+            self.export.reader().prefetch(offset, length);
+            Ok(())
+        };
+        // A hint does not fail.
+        let _ = self.counted(Kind::Cache, length, hint);
     }
 
     fn change(&self, fua: Fua, change: impl Fn(&Device) -> Result<()>) -> Result<()> {
@@ -136,7 +150,14 @@ impl Connection {
         Ok(())
     }
 
-    fn told(&self, done: Result<()>) -> Result<()> {
+    /// Makes a request of so many bytes, tells of its failure, and counts it where that is
+    /// wanted.
+    fn counted(&self, kind: Kind, bytes: u64, request: impl FnOnce() -> Result<()>) -> Result<()> {
+        let counts = self.server.requests().map(|requests| (requests, Instant::now()));
+        let done = request();
+        if let Some((requests, begin)) = counts {
+            requests.note(kind, bytes, begin.elapsed(), done.is_ok());
+        }
         if let Err(error) = &done {
             self.server.reports().request_failed(error);
         }

@@ -6,6 +6,7 @@
 //!      -> Server::open, start -> control    what the server's owner asks for
 //!      -> Server::connect     -> Connection what a client asks for -> engine
 //!      -> Service                           what ends the server: a signal, its starter's end
+//!      -> metrics                           what a monitoring system asks for
 //!      <- Events                            what the door tells the user, or a log
 //!      -> Server::close
 //! ```
@@ -22,6 +23,7 @@ mod export;
 mod guard;
 mod json_lines;
 mod kept;
+mod metrics;
 mod options;
 mod parameters;
 mod places;
@@ -39,6 +41,7 @@ mod words;
 pub use connection::{Connection, Fua, ZeroFlags};
 pub use events::{Event, Events};
 pub use guard::{forward, guard};
+pub use metrics::MetricsAddress;
 pub use options::{ServerOptions, SessionOptions};
 pub use parameters::{Parameters, HELP};
 pub use places::{Place, Places};

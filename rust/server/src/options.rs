@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use cowcloop_engine::device::DeviceOptions;
 
+use crate::metrics::MetricsAddress;
+
 /// Sessions if no limit is given.
 const MAX_SESSIONS: usize = 1000;
 
@@ -25,6 +27,8 @@ pub struct ServerOptions {
     pub waiting: Option<usize>,
     /// Where the control socket is to be.
     pub control: Option<PathBuf>,
+    /// Where metrics are asked for; `None`: none are kept.
+    pub metrics: Option<MetricsAddress>,
     /// Where bits are kept for a server that takes over: a file, or with sessions a folder.
     pub kept: Option<PathBuf>,
     /// How often a supervisor has started the server again; `None` without one.

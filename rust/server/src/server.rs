@@ -13,6 +13,7 @@ use crate::control::{self, Control};
 use crate::events::{Event, Events};
 use crate::export::Export;
 use crate::kept::Kept;
+use crate::metrics::{Metrics, Requests};
 use crate::options::ServerOptions;
 use crate::places::Places;
 use crate::preload::Preload;
@@ -30,6 +31,7 @@ pub struct Server {
     connections: AtomicU64,
     places: Arc<Places>,
     reports: Reports,
+    requests: Option<Requests>,
     events: Arc<dyn Events>,
     running: Mutex<Running>,
 }
@@ -39,6 +41,7 @@ pub struct Server {
 struct Running {
     preload: Option<Preload>,
     control: Option<Control>,
+    metrics: Option<Metrics>,
 }
 
 impl Server {
@@ -47,7 +50,7 @@ impl Server {
     pub fn open(options: ServerOptions, events: Arc<dyn Events>) -> Result<Server, String> {
         Places::raise_limit();
         if let Some(path) = &options.control {
-            control::check(path)?;
+            control::check("control", path)?;
         }
         let kept = options.kept.as_deref().map(Kept::at).transpose()?;
         let mut open = options.device.clone();
@@ -66,8 +69,10 @@ impl Server {
                 Some(Sessions::new(wanted, base, open, kept, places.clone(), events.clone())?)
             }
         };
+        let requests = options.metrics.is_some().then(Requests::new);
         Ok(Server {
             options,
+            requests,
             device,
             sessions: sessions.map(Arc::new),
             connections: AtomicU64::new(0),
@@ -80,7 +85,8 @@ impl Server {
 
     /// Starts the threads, and makes the control socket. The error is a line for the user.
     pub fn start(self: &Arc<Self>) -> Result<(), String> {
-        let socket = self.options.control.as_deref().map(control::Socket::bind).transpose()?;
+        let bind = |path: &Path| control::Socket::bind("control", path);
+        let socket = self.options.control.as_deref().map(bind).transpose()?;
         let base = self.device.base();
         base.start();
         let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
@@ -91,6 +97,9 @@ impl Server {
         }
         if let Some(socket) = socket {
             running.control = Some(Control::start(socket, self).map_err(no_thread)?);
+        }
+        if let Some(address) = &self.options.metrics {
+            running.metrics = Some(Metrics::start(address, self)?);
         }
         self.places.count();
         Ok(())
@@ -127,6 +136,11 @@ impl Server {
         &self.options
     }
 
+    /// What requests took, if that is counted.
+    pub(crate) fn requests(&self) -> Option<&Requests> {
+        self.requests.as_ref()
+    }
+
     pub(crate) fn reports(&self) -> &Reports {
         &self.reports
     }
@@ -150,6 +164,7 @@ impl Server {
             device: self.device.status(),
             restarts: self.options.restarts,
             suspended: self.device.is_suspended(),
+            metrics: self.running.lock().metrics.as_ref().and_then(Metrics::place),
             connections: self.connections.load(Ordering::Relaxed),
             sessions: self.sessions.as_ref().map(|sessions| sessions.status()),
         }
@@ -221,9 +236,12 @@ impl Server {
     /// Ends the threads, then closes the cowfile cleanly, or those of the sessions, with or
     /// without clients. The error is a line for the user.
     pub fn close(&self) -> Result<(), String> {
-        let Running { preload, control } = std::mem::take(&mut *self.running.lock());
+        let Running { preload, control, metrics } = std::mem::take(&mut *self.running.lock());
         if let Some(preload) = preload {
             preload.stop();
+        }
+        if let Some(metrics) = metrics {
+            metrics.stop();
         }
         if let Some(control) = control {
             control.stop();

@@ -18,6 +18,9 @@ pub(crate) struct Status {
     pub restarts: Option<u64>,
     /// Reads of the image wait.
     pub suspended: bool,
+    /// Where metrics are asked for: host and port, or a socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// Connections of clients, to any export.
     pub connections: u64,
     /// Every session, open or not.

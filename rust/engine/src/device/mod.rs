@@ -15,7 +15,7 @@ use crate::format::verity::{Verified, VerityStatus};
 use crate::image::Image;
 use crate::layer::{ExtentSink, LayerCounters};
 use crate::overlay::{CowfileStatus, Overlay, SnapshotSummary};
-use crate::storage::Storage;
+use crate::storage::{FetchCounters, Storage};
 use crate::{Error, ErrorKind, Layer, Result};
 
 pub use kept::KeptOptions;
@@ -168,6 +168,7 @@ impl Device {
             read_only: self.read_only(),
             base: self.base.counters(),
             verity: self.verified.as_ref().map(|verified| verified.status()),
+            fetch: self.storage.as_ref().and_then(|storage| storage.fetched()),
             cowfiles: self.overlays.iter().map(|overlay| overlay.cowfile().status()).collect(),
         }
     }
@@ -231,6 +232,9 @@ pub struct DeviceStatus {
     /// What was verified of it, where it has a digest tree.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verity: Option<VerityStatus>,
+    /// What was fetched of it, where it is far away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<FetchCounters>,
     /// The cowfiles, lowest first.
     pub cowfiles: Vec<CowfileStatus>,
 }

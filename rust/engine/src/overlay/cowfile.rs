@@ -79,6 +79,8 @@ pub struct Cowfile {
     pub(super) changes: AtomicU64,
     /// How many of them are durable.
     pub(super) durable: AtomicU64,
+    /// At least so many bits of the bitmap are durable.
+    pub(super) durable_bits: AtomicU64,
     pub(super) rounds: GroupCommit,
     pub(super) counters: Counters,
     pub(super) health: Health,
@@ -175,6 +177,12 @@ impl Cowfile {
         Err(error.with_remedy(Remedy::Snapshot))
     }
 
+    /// Bits that the next flush makes durable.
+    fn pending(&self) -> u64 {
+        let durable = self.durable_bits.load(Ordering::Relaxed);
+        self.bitmap.count().saturating_sub(durable)
+    }
+
     /// State and counters.
     pub fn status(&self) -> CowfileStatus {
         CowfileStatus {
@@ -182,6 +190,7 @@ impl Cowfile {
             state: self.state(),
             blocks_used: self.bitmap.count(),
             blocks_total: self.blocks,
+            pending: self.pending(),
             bitmap_bytes: mapsize(self.blocks),
             allocated: self.storage.allocated().unwrap_or(0),
             reads: self.counters.reads.load(Ordering::Relaxed),
@@ -274,6 +283,8 @@ pub struct CowfileStatus {
     pub blocks_used: u64,
     /// Blocks of 1 KiB of the device.
     pub blocks_total: u64,
+    /// Of the blocks that live in the cowfile, those that the next flush makes durable there.
+    pub pending: u64,
     /// Bytes that the bitmap has in the file.
     pub bitmap_bytes: u64,
     /// Bytes that the file takes on its medium; 0 when that cannot be told.

@@ -37,6 +37,7 @@ impl Cowfile {
         self.put_in_use()?;
         // The pages are copied before the data is synced: a bit that is set
         // later may belong to data that this sync does not cover.
+        let bits = self.bitmap.count();
         let pages = self.bitmap.take_changed();
         if let Err(error) = self.sync().and_then(|()| self.write_pages(&pages)) {
             self.bitmap.put_back(&pages);
@@ -46,6 +47,7 @@ impl Cowfile {
             self.sync()?;
         }
         self.durable.store(changes, Ordering::Release);
+        self.durable_bits.fetch_max(bits, Ordering::Relaxed);
         self.tell_if_removed();
         self.warn_of_little_space();
         Ok(())

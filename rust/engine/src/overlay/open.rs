@@ -70,6 +70,7 @@ impl Cowfile {
         let cow = Cowfile {
             doffset: head.doffset,
             blocks: head.rdoblocks,
+            durable_bits: AtomicU64::new(if inherited { 0 } else { bitmap.count() }),
             bitmap,
             kept,
             length: AtomicU64::new(length),

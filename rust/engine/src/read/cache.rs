@@ -9,6 +9,7 @@
 //! decodes it and the others wait for it. No lock of the cache is held while a block is
 //! decoded or copied out.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ impl<T: Weigh> Turn<'_, T> {
     /// Gives the cache the item.
     pub(crate) fn fill(self, made: T, admission: Admission) -> Arc<T> {
         let made = Arc::new(made);
+        self.cache.admitted.fetch_add(1, Ordering::Relaxed);
         match admission {
             // Not admitted if it was removed meanwhile: then it serves once.
             Admission::Once => drop(self.guard.insert(Arc::clone(&made))),
@@ -96,6 +98,8 @@ pub(crate) struct BlockCache<T: Weigh> {
     /// First in, first out. Every item that is being made has its place here.
     new: Queue<T>,
     kept: Queue<T>,
+    /// Items that came in, less those that were taken out.
+    admitted: AtomicU64,
 }
 
 fn queue<T: Weigh>(capacity: u64, item: u64, options: &mut OptionsBuilder) -> Queue<T> {
@@ -123,6 +127,7 @@ impl<T: Weigh> BlockCache<T> {
                 OptionsBuilder::new().shards(1).hot_allocation(one(new)).ghost_allocation(0.0),
             ),
             kept: queue(kept, item, OptionsBuilder::new().hot_allocation(HOT.max(one(kept)))),
+            admitted: AtomicU64::new(0),
         }
     }
 
@@ -160,7 +165,8 @@ impl<T: Weigh> BlockCache<T> {
         old: &Arc<T>,
         make: impl FnOnce() -> Result<(T, Admission), E>,
     ) -> Result<Loaded<T>, E> {
-        self.kept.remove_if(&block, |held| Arc::ptr_eq(held, old));
+        let was_kept = self.kept.remove_if(&block, |held| Arc::ptr_eq(held, old)).is_some();
+        self.taken_out(was_kept);
         // Callers that waited for `old` have it before it is in its place, from
         // where it could be removed: here that is waited for, too.
         let entry = self.new.entry(&block, None, |_, held| {
@@ -172,9 +178,11 @@ impl<T: Weigh> BlockCache<T> {
         });
         match entry {
             EntryResult::Retained(found) => Ok(Loaded::Found(found)),
-            EntryResult::Replaced(guard, _) | EntryResult::Vacant(guard) => {
+            EntryResult::Replaced(guard, _) => {
+                self.taken_out(true);
                 self.fill(block, guard, make)
             }
+            EntryResult::Vacant(guard) => self.fill(block, guard, make),
             EntryResult::Removed(..) => unreachable!("that was not asked for"),
             EntryResult::Timeout => unreachable!("there is no limit to the wait"),
         }
@@ -212,8 +220,23 @@ impl<T: Weigh> BlockCache<T> {
     /// Takes out a value, unless another has taken its place.
     pub(crate) fn remove(&self, block: u64, value: &Arc<T>) {
         for queue in [&self.new, &self.kept] {
-            queue.remove_if(&block, |held| Arc::ptr_eq(held, value));
+            let held = queue.remove_if(&block, |held| Arc::ptr_eq(held, value));
+            self.taken_out(held.is_some());
         }
+    }
+
+    fn taken_out(&self, was_there: bool) {
+        self.admitted.fetch_sub(u64::from(was_there), Ordering::Relaxed);
+    }
+
+    /// Items that it holds.
+    pub(crate) fn blocks(&self) -> u64 {
+        (self.new.len() + self.kept.len()) as u64
+    }
+
+    /// Items that have made room for others.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed).saturating_sub(self.blocks())
     }
 
     /// Bytes that it holds.

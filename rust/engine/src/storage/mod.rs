@@ -26,6 +26,25 @@ pub(crate) use slice::Slice;
 use std::fmt;
 use std::io;
 
+use serde::Serialize;
+
+/// What storage that is far away has done since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct FetchCounters {
+    /// Requests to the server.
+    pub requests: u64,
+    /// Bytes that came in answers.
+    pub bytes: u64,
+    /// Requests that were made again after a failure.
+    pub retries: u64,
+    /// Reads that failed for good.
+    pub failures: u64,
+    /// Ranges that were found to be wrong and fetched anew.
+    pub renewals: u64,
+    /// Bytes of it that are kept on this machine.
+    pub kept_bytes: u64,
+}
+
 /// Bytes that can be read at any offset and, when writable, written and synced.
 ///
 /// Every method may be called from any thread at any time. Offsets and lengths are in
@@ -151,6 +170,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// the next read fetches it anew.
     fn renew(&self, _offset: u64, _length: u64) -> bool {
         false
+    }
+
+    /// What has been fetched; `None` where nothing is far away.
+    fn fetched(&self) -> Option<FetchCounters> {
+        None
     }
 
     /// Fails the reads that wait for what is far away, from now on: the device is closing.

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Storage;
+use super::{FetchCounters, Storage};
 
 /// Ranges of another storage, one after the other, read-only.
 #[derive(Debug)]
@@ -143,6 +143,10 @@ impl Storage for Slice {
     fn renew(&self, offset: u64, length: u64) -> bool {
         let renew = |(at, length)| self.inner.renew(at, length);
         self.within(offset, length).fold(false, |renewed, piece| renew(piece) | renewed)
+    }
+
+    fn fetched(&self) -> Option<FetchCounters> {
+        self.inner.fetched()
     }
 
     fn give_up(&self) {

@@ -1,4 +1,4 @@
-//! The control socket's name in the file system.
+//! A socket of the server's own, and its name in the file system.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +14,7 @@ use crate::words::reason;
 /// Clients that may wait to be accepted.
 const BACKLOG: i32 = 16;
 
-/// The control socket, in the file system as long as this lives.
+/// A socket for the server's user, in the file system as long as this lives.
 pub(crate) struct Socket {
     listener: UnixListener,
     path: PathBuf,
@@ -22,9 +22,9 @@ pub(crate) struct Socket {
     id: (u64, u64),
 }
 
-/// Finds out early whether a control socket can be made at `path`.
-pub(crate) fn check(path: &Path) -> Result<(), String> {
-    let line = |what: &str| format!("control: {}: {what}", path.display());
+/// Finds out early whether the socket of the parameter `what` can be made at `path`.
+pub(crate) fn check(what: &str, path: &Path) -> Result<(), String> {
+    let line = |problem: &str| format!("{what}: {}: {problem}", path.display());
     if path.symlink_metadata().is_ok() {
         return Err(line("the name is taken; remove it if no server uses it"));
     }
@@ -36,9 +36,9 @@ pub(crate) fn check(path: &Path) -> Result<(), String> {
 
 impl Socket {
     /// Makes the socket, open only to the server's user from its first moment on.
-    pub(crate) fn bind(path: &Path) -> Result<Socket, String> {
+    pub(crate) fn bind(what: &str, path: &Path) -> Result<Socket, String> {
         Self::try_bind(path).map_err(|error| {
-            format!("control: {}: cannot make the socket: {}", path.display(), reason(&error))
+            format!("{what}: {}: cannot make the socket: {}", path.display(), reason(&error))
         })
     }
 
@@ -100,8 +100,8 @@ mod tests {
     fn the_socket_is_private_and_goes_with_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        check(&path).unwrap();
-        let socket = Socket::bind(&path).unwrap();
+        check("control", &path).unwrap();
+        let socket = Socket::bind("control", &path).unwrap();
         let mode = path.symlink_metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(socket);
@@ -113,8 +113,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
         std::os::unix::fs::symlink("elsewhere", &path).unwrap();
-        assert!(check(&path).unwrap_err().contains("the name is taken"));
-        assert!(Socket::bind(&path).is_err());
+        assert!(check("control", &path).unwrap_err().contains("the name is taken"));
+        assert!(Socket::bind("control", &path).is_err());
         assert!(path.symlink_metadata().unwrap().is_symlink());
         assert!(!folder.path().join("elsewhere").exists());
     }
@@ -123,9 +123,9 @@ mod tests {
     fn another_socket_under_the_name_is_not_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("control.sock");
-        let first = Socket::bind(&path).unwrap();
+        let first = Socket::bind("control", &path).unwrap();
         std::fs::rename(&path, folder.path().join("moved")).unwrap();
-        let second = Socket::bind(&path).unwrap();
+        let second = Socket::bind("control", &path).unwrap();
         drop(first);
         assert!(path.symlink_metadata().is_ok());
         drop(second);
@@ -134,8 +134,10 @@ mod tests {
 
     #[test]
     fn places_where_no_socket_can_be_are_found_early() {
-        assert!(check(Path::new("/nonexistent/c.sock")).unwrap_err().contains("cannot make"));
+        assert!(check("control", Path::new("/nonexistent/c.sock"))
+            .unwrap_err()
+            .contains("cannot make"));
         let long = format!("/tmp/{}", "x".repeat(200));
-        assert!(check(Path::new(&long)).unwrap_err().contains("too long"));
+        assert!(check("control", Path::new(&long)).unwrap_err().contains("too long"));
     }
 }

@@ -9,8 +9,9 @@ use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions}
 use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs::repair_before_use;
-use values::{boolean, descriptor, digest, number, path, range, size};
+use values::{boolean, descriptor, digest, metrics, number, path, range, size};
 
+use crate::metrics::MetricsAddress;
 use crate::options::{ServerOptions, SessionOptions};
 
 /// The name of an overlay that lives in memory.
@@ -53,6 +54,7 @@ kept=<PATH>        Keep here what a server that takes over has to know: a file o
                    with sessions a folder.
 restarts=<N>       Times that a supervisor has started the server again.
 control=<PATH>     Unix socket to create for status and sync requests.
+metrics=<ADDRESS>  Answer at this [HOST:]PORT or Unix socket with OpenMetrics text.
 events=<FD>        Tell what happens by lines of JSON, on this inherited file
                    descriptor.
 log=<BOOL>         Tell errors that are told there to the log as well
@@ -85,6 +87,7 @@ pub struct Parameters {
     kept: Option<PathBuf>,
     restarts: Option<u64>,
     control: Option<PathBuf>,
+    metrics: Option<MetricsAddress>,
     /// The descriptor for events.
     pub events: Option<i32>,
     /// Whether these events are in the log too.
@@ -128,6 +131,7 @@ impl Parameters {
             "kept" => once(&mut self.kept, key, path(key, value)?),
             "restarts" => once(&mut self.restarts, key, number(key, value, 0..=MANY)? as u64),
             "control" => once(&mut self.control, key, path(key, value)?),
+            "metrics" => once(&mut self.metrics, key, metrics(key, value)?),
             "events" => once(&mut self.events, key, descriptor(key, value)?),
             "log" => once(&mut self.log, key, boolean(key, value)?),
             "lifeline" => once(&mut self.lifeline, key, descriptor(key, value)?),
@@ -179,6 +183,7 @@ impl Parameters {
             preload: self.preload,
             waiting: self.waiting,
             control: self.control.clone(),
+            metrics: self.metrics.clone(),
             kept: self.kept.clone(),
             restarts: self.restarts,
         })
@@ -252,6 +257,7 @@ mod tests {
             ("kept", "/run/a.kept"),
             ("restarts", "2"),
             ("lifeline", "7"),
+            ("metrics", "9100"),
             ("events", "8"),
             ("log", "false"),
             ("preload", "100"),
@@ -266,6 +272,7 @@ mod tests {
         assert_eq!(options.kept.as_deref(), Some(Path::new("/run/a.kept")));
         assert_eq!(options.restarts, Some(2));
         assert_eq!(config.lifeline, Some(7));
+        assert_eq!(config.metrics, Some(MetricsAddress::Tcp("127.0.0.1".into(), 9100)));
         assert_eq!((config.events, config.log), (Some(8), Some(false)));
         assert_eq!(config.preload, Some(100));
         let options = config.device_options();
@@ -311,6 +318,7 @@ mod tests {
             ("lifeline", "99999999999999999999", "is not a number from 3"),
             ("events", "1", "\"1\" is not a number from 3"),
             ("image", "", "the path is empty"),
+            ("metrics", "70000", "\"70000\" has a port"),
             ("verity", "sha256:12", "\"sha256:12\" is not a digest"),
             ("cows", "x", "no such parameter"),
         ] {

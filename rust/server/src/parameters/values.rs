@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use cowcloop_engine::format::verity::Digest;
 
+use crate::metrics::MetricsAddress;
+
 /// An absolute path: a server may change to the root directory before it serves.
 pub(super) fn path(key: &str, value: &OsStr) -> Result<PathBuf, String> {
     if value.is_empty() {
@@ -76,6 +78,15 @@ fn parse_size(text: &str) -> Option<u64> {
 pub(super) fn digest(key: &str, value: &OsStr) -> Result<Digest, String> {
     let parsed = value.to_string_lossy().parse();
     parsed.map_err(|reason| format!("{key}: {value:?} is {reason}"))
+}
+
+/// `[HOST:]PORT`, or the path of a socket, absolute.
+pub(super) fn metrics(key: &str, value: &OsStr) -> Result<MetricsAddress, String> {
+    let text = value.to_str().ok_or_else(|| format!("{key}: {value:?} is not text"))?;
+    match MetricsAddress::parse(text) {
+        Ok(MetricsAddress::Unix(_)) => path(key, value).map(MetricsAddress::Unix),
+        parsed => parsed.map_err(|problem| format!("{key}: {value:?} {problem}")),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::tree::check_pin;
 use super::{hash_block, Digest, Hash, Tree, BLOCK};
 use crate::error::Unverified;
-use crate::storage::Storage;
+use crate::storage::{FetchCounters, Storage};
 use crate::{Error, ErrorKind, Remedy, Result};
 
 /// The longest file that is verified, in bytes: what is remembered of it takes memory.
@@ -257,6 +257,10 @@ impl Storage for Verified {
 
     fn renew(&self, offset: u64, length: u64) -> bool {
         self.inner.renew(offset, length)
+    }
+
+    fn fetched(&self) -> Option<FetchCounters> {
+        self.inner.fetched()
     }
 
     fn give_up(&self) {

@@ -151,6 +151,8 @@ impl BlockReader {
             base_read_bytes,
             cache_hits: self.hits.load(Ordering::Relaxed),
             cache_misses: self.misses.load(Ordering::Relaxed),
+            cache_evictions: self.cache.evictions(),
+            cache_blocks: self.cache.blocks(),
             cache_bytes: self.cache.bytes(),
             cache_limit: self.cache.limit(),
         }
