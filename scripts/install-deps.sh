@@ -36,6 +36,7 @@ test qemu-utils /usr/bin/qemu-io
 test fio /usr/bin/fio
 test lzop /usr/bin/lzop
 test fsverity /usr/bin/fsverity
+test curl /usr/bin/curl
 test strace /usr/bin/strace
 test debootstrap /usr/sbin/debootstrap
 test zisofs-tools /usr/bin/mkzftree

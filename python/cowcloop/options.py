@@ -48,9 +48,10 @@ class Kind(Enum):
     TCP = auto()
     CHOICE = auto()
     DIGEST = auto()
+    ENDPOINT = auto()
 
 
-FLAG, SIZE, COUNT, PATH, DIRECTORY, TCP, CHOICE, DIGEST = Kind
+FLAG, SIZE, COUNT, PATH, DIRECTORY, TCP, CHOICE, DIGEST, ENDPOINT = Kind
 
 # Where help lists an option, in this order.
 LISTENING = "Where it listens"
@@ -94,11 +95,17 @@ class ImageKeywords(TypedDict, total=False):
 
     verity: Annotated[
         Optional[str],
-        Option(IMAGE, DIGEST, "Read nothing but the image of this digest, block by block."),
+        Option(IMAGE, DIGEST, "Read nothing but the image of this digest.", rare=True),
     ]
     verity_tree: Annotated[
         Optional[Path],
-        Option(IMAGE, PATH, "Its digest tree (default: IMAGE.verity, if there is one).", "FILE"),
+        Option(
+            IMAGE,
+            PATH,
+            "Its digest tree (default: IMAGE.verity, if there is one).",
+            "FILE",
+            rare=True,
+        ),
     ]
 
 
@@ -183,6 +190,17 @@ class ServerKeywords(ListenKeywords, ServedKeywords, total=False):
     session_quota: Annotated[
         Optional[Size], Option(SESSIONS, SIZE, "Space a session's cowfile may take.", rare=True)
     ]
+    metrics: Annotated[
+        Union[Path, int, None],
+        Option(
+            LISTENING,
+            ENDPOINT,
+            "Answer with OpenMetrics text on a TCP port, of 127.0.0.1 unless HOST is given, or on "
+            "a Unix socket.",
+            "[HOST:]PORT|SOCKET",
+            rare=True,
+        ),
+    ]
 
 
 @dataclass(frozen=True)
@@ -260,6 +278,7 @@ def normal(of: type, given: Mapping[str, Any]) -> dict[str, Any]:
         SIZE: size_of,
         PATH: os.fsdecode,
         DIRECTORY: os.fsdecode,
+        ENDPOINT: lambda value: str(value) if isinstance(value, int) else os.fsdecode(value),
     }
     known = table(of)
     return {

@@ -27,6 +27,8 @@ class CowfileStatus:
     state: str
     blocks_used: int
     blocks_total: int
+    #: blocks that the next flush makes durable there
+    pending: int
     bitmap_bytes: int
     #: bytes that the file takes on its medium
     allocated: int

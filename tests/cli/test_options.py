@@ -12,6 +12,7 @@ from cowcloop.options import DeviceKeywords, ServedKeywords, ServerKeywords, Tls
 from cowcloop.server import ServeOptions
 from cowcloop.server.address import UnixAddress
 from cowcloop.server.command import nbdkit_command
+from cowcloop.server.options import absolute
 from support.programs import ROOT
 from support.programs import cowcloop as program_cowcloop
 
@@ -22,6 +23,8 @@ _SAMPLES: dict[options.Kind, tuple[object, str]] = {
     options.PATH: (b"/p", "/p"),
     options.DIRECTORY: (b"/d", "/d"),
     options.TCP: (1, "1"),
+    options.DIGEST: ("0" * 64, "0" * 64),
+    options.ENDPOINT: ("m.sock", absolute("m.sock")),
 }
 
 

@@ -11,7 +11,7 @@ import rich_click as click
 
 from cowcloop import options
 from cowcloop.cli import console
-from cowcloop.cli.base import DIRECTORY, PATH, SIZE
+from cowcloop.cli.base import DIRECTORY, PATH, SIZE, PathType
 from cowcloop.files import MEMORY, among
 from cowcloop.sizes import format_size
 from cowcloop.source import file_of
@@ -37,6 +37,23 @@ class TcpType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             return parse_tcp(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class EndpointType(PathType):
+    """A port, a host and port, or a socket."""
+
+    name = "[HOST:]PORT|SOCKET"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, as it is."""
+        from cowcloop.server.address import endpoint
+
+        text = str(super().convert(value, param, ctx))
+        try:
+            endpoint(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return text
 
 
 class DigestType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -91,6 +108,7 @@ def _made(option: options.Option) -> Callable[[Callable[..., None]], Callable[..
         options.DIRECTORY: {"type": DIRECTORY, "metavar": "DIR"},
         options.TCP: {"type": TcpType(), "metavar": TcpType.name},
         options.CHOICE: {"type": click.Choice(option.choices)},
+        options.ENDPOINT: {"type": EndpointType()},
         options.DIGEST: {"type": DigestType(), "metavar": DigestType.name},
     }
     chosen = settings[option.kind]

@@ -9,8 +9,9 @@ from typing import Any
 
 import cowcloop
 from cowcloop.files import MEMORY
-from cowcloop.options import DIRECTORY, FLAG, PATH, Option, ServerKeywords, table
+from cowcloop.options import DIRECTORY, ENDPOINT, FLAG, PATH, Option, ServerKeywords, table
 from cowcloop.part import Part
+from cowcloop.server.address import endpoint
 from cowcloop.server.options import ServeOptions, absolute
 from cowcloop.source import file_of
 
@@ -73,4 +74,7 @@ def _given(options: ServeOptions) -> Iterator[str]:
 def word(option: Option, value: Any) -> str:
     if option.kind is FLAG:
         return "true"
-    return absolute(value) if option.kind in (PATH, DIRECTORY) else str(value)
+    is_path = option.kind in (PATH, DIRECTORY) or (
+        option.kind is ENDPOINT and endpoint(value) is None
+    )
+    return absolute(value) if is_path else str(value)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from cowcloop.server.address.base import Address
 from cowcloop.server.address.fuse import FuseAddress
-from cowcloop.server.address.tcp import TcpAddress, free_port, is_all_interfaces, parse_tcp
+from cowcloop.server.address.tcp import (
+    TcpAddress,
+    endpoint,
+    free_port,
+    is_all_interfaces,
+    parse_tcp,
+)
 from cowcloop.server.address.ublk import UblkAddress
 from cowcloop.server.address.unix import UnixAddress
 
@@ -14,6 +20,7 @@ __all__ = [
     "TcpAddress",
     "UblkAddress",
     "UnixAddress",
+    "endpoint",
     "free_port",
     "is_all_interfaces",
     "parse_tcp",

@@ -78,6 +78,14 @@ def parse_tcp(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def endpoint(text: str) -> tuple[str, int] | None:
+    """Host and port, or None when it is the path of a socket; ValueError for a bad port."""
+    port = text.rpartition(":")[2]
+    if "/" in text or not (port.isascii() and port.isdigit()):
+        return None
+    return parse_tcp(text)
+
+
 def free_port(host: str) -> int:
     """A TCP port of this host that is free now (another program may take it before we do)."""
     try:

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,8 @@ impl Responder {
 /// The clients, each with its thread. Dropped, it hangs up on them.
 struct Clients {
     server: Arc<Server>,
-    of: HashMap<u64, (Arc<OwnedFd>, JoinHandle<()>)>,
+    /// A client's thread alone holds its connection, which ends with the answer.
+    of: HashMap<u64, (Weak<OwnedFd>, JoinHandle<()>)>,
     next: u64,
 }
 
@@ -102,7 +103,7 @@ impl Clients {
     fn admit(&mut self, socket: OwnedFd) -> io::Result<()> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let socket = Arc::new(socket);
-        let (ours, server) = (socket.clone(), self.server.clone());
+        let (ours, server) = (Arc::downgrade(&socket), self.server.clone());
         let thread =
             std::thread::Builder::new().name("metrics client".into()).spawn(move || {
                 guard(|| {
@@ -119,9 +120,9 @@ impl Clients {
 
 impl Drop for Clients {
     fn drop(&mut self) {
-        for (socket, _) in self.of.values() {
+        for socket in self.of.values().filter_map(|(socket, _)| socket.upgrade()) {
             // Fails where the client has hung up already.
-            let _ = shutdown(socket, Shutdown::Both);
+            let _ = shutdown(&*socket, Shutdown::Both);
         }
         for (_, (_, thread)) in self.of.drain() {
             let _ = thread.join();

@@ -81,7 +81,7 @@ impl Sum {
 
     /// The classes with their upper bounds in seconds.
     pub(super) fn buckets(&self) -> Vec<(f64, u64)> {
-        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         bounds.zip(self.classes).collect()
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         }
         let buckets = requests.sum(Kind::Flush).buckets();
         assert_eq!(buckets[..2], [(1e-5, 2), (2.5e-5, 2)]);
-        assert_eq!(buckets[CLASSES - 2..], [(10.0, 1), (f64::MAX, 1)]);
+        assert_eq!(buckets[CLASSES - 2..], [(10.0, 1), (f64::INFINITY, 1)]);
         assert!(Kind::ALL.iter().enumerate().all(|(at, kind)| *kind as usize == at));
     }
 }
