@@ -18,7 +18,7 @@ from cowcloop.cli.progress import progress
 def digest_command(
     image: str, tree: str | None, threads: int | None, force: bool, as_json: bool
 ) -> None:
-    """Print the digest of IMAGE, the one that Linux's fs-verity has for the file.
+    """Print the digest of IMAGE, as fs-verity has it for the file.
 
     "fsverity digest" prints the same. With --verity DIGEST other commands read nothing that is
     not of this image; they need its digest tree for that, which --tree writes. A tree at
