@@ -52,25 +52,6 @@ unsafe fn byte(table: *const u8, entry: usize, at: usize) -> u8 {
     unsafe { table.add(entry + at).read_volatile() }
 }
 
-/// The value, computed here and not later.
-///
-/// The result of a step is at the beginning of the chain; left alone, the compiler delays
-/// it until it is used, and keeps its operands in memory meanwhile.
-#[inline(always)]
-fn here(value: u64) -> u64 {
-    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        let mut value = value;
-        // SAFETY: there is no instruction.
-        unsafe {
-            std::arch::asm!("/* {0} */", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
-        }
-        value
-    }
-    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))))]
-    value
-}
-
 /// Inflates until one of the streams needs the careful way, and returns which.
 #[inline(always)]
 pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
@@ -110,9 +91,9 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                 let entry = (rest & LITERAL_MASK) as usize;
                 let two = table.add(entry).cast::<u32>().read();
                 out[I].add(1).write(byte(table, entry, 2));
-                third[I] = here(rest >> (two & 63));
+                third[I] = rest >> (two & 63);
                 // The topmost bit marks a literal. No lower bit carries into it.
-                used[I] = here(u64::from(one).wrapping_add(u64::from(two)));
+                used[I] = u64::from(one).wrapping_add(u64::from(two));
             }
         }};
     }
@@ -171,7 +152,7 @@ pub(crate) fn steps<A: Arch, B: Bounds, const K: usize>(
                     let short = (remain as u8).wrapping_sub(B::LEAST) > 63 - B::LEAST;
                     let far = (back as usize) < floor[I];
                     let after = Cursor {
-                        bits: here(full >> (consumed & 63)),
+                        bits: full >> (consumed & 63),
                         count: (remain | 56).wrapping_sub(consumed),
                         next: next[I].add(7 - (remain >> 3 & 7) as usize),
                         out: out2,
