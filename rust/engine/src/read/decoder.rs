@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::block::{BadBlock, BlockError, StoredBlock};
-use crate::codec::{decode_blocks, zlib, DecodeError, Task};
+use crate::codec::{decode_blocks, DecodeError, Task};
 use crate::format::cloop::{BlockLocation, Index};
 use crate::storage::Storage;
 
@@ -144,9 +144,8 @@ impl Decoder {
             let (group, after) = rest.split_at_mut(together);
             rest = after;
             for (at, result) in self.decode_group(group, &known, &decoded).into_iter().enumerate() {
-                let BlockLocation { offset, length, .. } = self.location(group[at].block);
                 let damaged = matches!(result, Err(BlockError::Decode(_)));
-                results.push(if damaged && self.storage.renew(offset, length.into()) {
+                results.push(if damaged && self.renew(self.location(group[at].block)) {
                     let mut again = self.decode_group(&mut group[at..=at], &known, &decoded);
                     again.pop().expect("one is decoded")
                 } else {
@@ -211,11 +210,14 @@ impl Decoder {
         mut decode: impl FnMut(&[u8]) -> Result<T, DecodeError>,
     ) -> Result<T, BlockError> {
         match self.with_input(location, &mut decode)? {
-            Err(_) if self.storage.renew(location.offset, location.length.into()) => {
-                Ok(self.with_input(location, decode)??)
-            }
+            Err(_) if self.renew(location) => Ok(self.with_input(location, decode)??),
             decoded => Ok(decoded?),
         }
+    }
+
+    /// Throws away what was kept, and is wrong, of a block that is far away.
+    pub(super) fn renew(&self, location: BlockLocation) -> bool {
+        self.storage.renew(location.offset, location.length.into())
     }
 
     /// A hint that the blocks `[first, end)` will be read soon.
@@ -274,26 +276,6 @@ impl Decoder {
         output: &mut [u8],
     ) -> Result<(), DecodeError> {
         self.location(block).codec.decode_block(input, output, self.may_be_short(block))
-    }
-
-    /// Decodes the beginning of a zlib block into `output`, which has room for all of it: at
-    /// least `stop` bytes. Returns how many are right; only these are checked.
-    pub(super) fn decode_prefix(
-        &self,
-        block: u64,
-        output: &mut [u8],
-        stop: usize,
-    ) -> Result<usize, BlockError> {
-        let decode = |input: &[u8]| zlib::Stream::new().inflate(input, output, Some(stop));
-        match self.with_right(self.location(block), decode)? {
-            zlib::Prefix::GoesOn(length) => Ok(length),
-            zlib::Prefix::Ends(end) if end == self.block_size() => Ok(end),
-            zlib::Prefix::Ends(end) if self.may_be_short(block) => {
-                output[end..].fill(0);
-                Ok(output.len())
-            }
-            zlib::Prefix::Ends(end) => Err(DecodeError::too_short(end, self.block_size()).into()),
-        }
     }
 
     /// What is known of a block without reading it.

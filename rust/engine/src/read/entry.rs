@@ -31,8 +31,6 @@ pub(crate) struct Entry {
 pub(crate) enum Data {
     /// All of it, and its checksum was right.
     Whole(Buffer),
-    /// So many bytes of its beginning; the rest was never decoded.
-    Prefix(Buffer, usize),
     /// Its beginning, and the state from which inflating goes on.
     Growing(Box<Growing>),
 }
@@ -50,9 +48,14 @@ impl Entry {
         Entry { ahead: AtomicBool::new(ahead), passing, ..Entry::new(data) }
     }
 
-    /// Whether the rest of it would have to be decoded from the beginning again.
-    pub(super) fn is_prefix(&self) -> bool {
-        matches!(self.data, Data::Prefix(..))
+    /// Copies a piece out of a block that is known to be right; `false` when not all of it is
+    /// there.
+    pub(super) fn copy_checked(&self, within: usize, piece: &mut [u8]) -> bool {
+        match &self.data {
+            Data::Whole(bytes) => piece.copy_from_slice(&bytes[within..within + piece.len()]),
+            Data::Growing(growing) => return growing.copy_checked(within, piece),
+        }
+        true
     }
 
     /// Whether no other reader is expected to want it.
@@ -76,7 +79,7 @@ impl Weigh for Entry {
     fn weight(&self) -> u64 {
         OVERHEAD
             + match &self.data {
-                Data::Whole(bytes) | Data::Prefix(bytes, _) => bytes.len() as u64,
+                Data::Whole(bytes) => bytes.len() as u64,
                 Data::Growing(growing) => growing.weight(),
             }
     }

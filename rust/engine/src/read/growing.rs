@@ -1,5 +1,4 @@
-//! A large block that is inflated as far as a reader asks, and further when one asks for
-//! more.
+//! A block that is inflated as far as a reader asks, and further when one asks for more.
 //!
 //! A reader of bytes that are there copies them out of what was inflated last. A reader that
 //! needs more inflates it under the block's own lock, where other readers that need more wait,
@@ -13,6 +12,7 @@ use crate::codec::zlib::{Prefix, Stream};
 use crate::codec::DecodeError;
 
 use super::block::BlockError;
+use super::buffers::{Buffer, Buffers};
 
 /// A block grows by a multiple of one part in so many.
 const PARTS: usize = 32;
@@ -20,20 +20,26 @@ const PARTS: usize = 32;
 /// Compressed bytes that are read at a time.
 const CHUNK: u64 = 64 << 10;
 
-/// Room behind the bytes that are wanted, so that the inflater is quick up to these.
-const SLACK: usize = 1024;
-
 /// How far a block is inflated.
 pub(crate) struct Growing {
     block_size: usize,
+    buffers: Arc<Buffers>,
     /// Bytes of compressed data.
     length: u64,
     /// The stream may end before the block does.
     may_be_short: bool,
-    /// What is there.
-    beginning: RwLock<Arc<Vec<u8>>>,
+    /// What is there, if anything is.
+    beginning: RwLock<Option<Arc<Beginning>>>,
     /// Where the stream stands; `None` once all is there.
     stream: Mutex<Option<Inflating>>,
+}
+
+/// The bytes of a block that are there.
+struct Beginning {
+    bytes: Buffer,
+    length: usize,
+    /// All of them, and the checksum was right.
+    whole: bool,
 }
 
 /// A stream under way.
@@ -51,12 +57,18 @@ impl std::fmt::Debug for Growing {
 }
 
 impl Growing {
-    /// A block of which nothing is there yet; `length` is the length of its compressed
-    /// bytes.
-    pub(super) fn new(block_size: usize, length: u32, may_be_short: bool) -> Self {
+    /// A block of which nothing is there yet, for buffers of its size; `length` is the length of
+    /// its compressed bytes.
+    pub(super) fn new(
+        buffers: Arc<Buffers>,
+        block_size: usize,
+        length: u32,
+        may_be_short: bool,
+    ) -> Self {
         let stream = Inflating { stream: Stream::new(), from: 0 };
         Growing {
             block_size,
+            buffers,
             length: length.into(),
             may_be_short,
             beginning: RwLock::default(),
@@ -64,20 +76,33 @@ impl Growing {
         }
     }
 
-    /// Bytes that it takes in the end.
+    /// Bytes that it takes.
     pub(super) fn weight(&self) -> u64 {
         self.block_size as u64
     }
 
+    fn beginning(&self) -> Option<Arc<Beginning>> {
+        self.beginning.read().clone()
+    }
+
     /// Bytes that are there.
-    pub(super) fn available(&self) -> usize {
-        self.beginning.read().len()
+    pub(crate) fn available(&self) -> usize {
+        self.beginning.read().as_ref().map_or(0, |beginning| beginning.length)
     }
 
     /// Copies out bytes that are there.
     pub(super) fn copy(&self, within: usize, piece: &mut [u8]) {
-        let bytes = Arc::clone(&self.beginning.read());
-        piece.copy_from_slice(&bytes[within..within + piece.len()]);
+        let beginning = self.beginning().expect("the caller asked what is there");
+        piece.copy_from_slice(&beginning.bytes[within..within + piece.len()]);
+    }
+
+    /// Copies out a part of a block that is known to be right; `false` when it is not yet.
+    pub(super) fn copy_checked(&self, within: usize, piece: &mut [u8]) -> bool {
+        let Some(beginning) = self.beginning().filter(|beginning| beginning.whole) else {
+            return false;
+        };
+        piece.copy_from_slice(&beginning.bytes[within..within + piece.len()]);
+        true
     }
 
     /// Inflates until `end` bytes are there, or some more, and checks the stream's end when that is the
@@ -90,34 +115,37 @@ impl Growing {
     ) -> Result<bool, BlockError> {
         let mut place = self.stream.lock();
         let Some(inflating) = &mut *place else { return Ok(true) };
-        let have = Arc::clone(&self.beginning.read());
+        let have = self.beginning();
+        let available = have.as_ref().map_or(0, |have| have.length);
         let step = self.block_size.div_ceil(PARTS);
         let end = end.next_multiple_of(step).min(self.block_size);
-        if end <= have.len() && end < self.block_size {
+        if end <= available && end < self.block_size {
             return Ok(false);
         }
-        let room = self.block_size.min(end + SLACK).max(have.len());
-        let mut bytes = vec![0; room];
-        bytes[..have.len()].copy_from_slice(&have);
+        let mut bytes = self.buffers.take();
+        if let Some(have) = have {
+            bytes[..available].copy_from_slice(&have.bytes[..available]);
+        }
         // What is there stays as it is, and the stream with it, if a read fails.
         let mut next = inflating.clone();
         let stop = (end < self.block_size).then_some(end);
-        match next.inflate(self.length, &mut bytes, stop, read)? {
+        let length = match next.inflate(self.length, &mut bytes, stop, read)? {
             Prefix::GoesOn(length) => {
-                bytes.truncate(length);
                 *inflating = next;
+                length
             }
             Prefix::Ends(length) if length < self.block_size && !self.may_be_short => {
                 return Err(DecodeError::too_short(length, self.block_size).into());
             }
             Prefix::Ends(length) => {
-                bytes.truncate(length);
-                bytes.resize(self.block_size, 0);
+                bytes[length..].fill(0);
                 *place = None;
+                self.block_size
             }
-        }
-        *self.beginning.write() = Arc::new(bytes);
-        Ok(place.is_none())
+        };
+        let whole = place.is_none();
+        *self.beginning.write() = Some(Arc::new(Beginning { bytes, length, whole }));
+        Ok(whole)
     }
 }
 

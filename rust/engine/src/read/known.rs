@@ -112,24 +112,19 @@ impl KnownBlocks {
         wanted.iter().zip(found).map(remember).collect()
     }
 
-    /// Decodes the beginning of a block into `output`, which has room for all of it: at least
-    /// `stop` bytes. Returns how many are right; the checksum is not checked.
-    ///
-    /// # Errors
-    /// `Damaged` or `Io`.
-    pub(super) fn load_prefix(&self, block: u64, output: &mut [u8], stop: usize) -> Result<usize> {
-        let decoded = self.decoder.decode_prefix(block, output, stop);
-        decoded.map_err(|error| self.failed(block, error))
-    }
-
     /// Has at least `end` bytes of a block inflated; the checksum is checked with the last
     /// byte.
     ///
     /// # Errors
     /// `Damaged` or `Io`.
     pub(super) fn grow(&self, block: u64, growing: &Growing, end: usize) -> Result<()> {
-        let start = self.decoder.location(block).offset;
-        match growing.grow(end, |buf, at| self.decoder.read(buf, start + at)) {
+        let location = self.decoder.location(block);
+        let grow = || growing.grow(end, |buf, at| self.decoder.read(buf, location.offset + at));
+        let grown = match grow() {
+            Err(BlockError::Decode(_)) if self.decoder.renew(location) => grow(),
+            grown => grown,
+        };
+        match grown {
             Ok(true) => {
                 self.states.set(block, Known::Data);
                 Ok(())

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::read::cache::{Admission, Loaded};
-use crate::read::entry::{Data, Entry};
+use crate::read::entry::Entry;
 use crate::Result;
 
 use super::BlockReader;
@@ -32,7 +32,10 @@ impl BlockReader {
             Ok((Entry::new(self.load_whole(block)?), admission))
         };
         let loaded = match self.cache.peek(block) {
-            Some(entry) if matches!(entry.data, Data::Whole(_)) => Loaded::Found(entry),
+            Some(entry) if entry.copy_checked(within, piece) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(());
+            }
             Some(entry) => self.cache.load_instead(block, &entry, load)?,
             None => self.cache.load(block, load)?,
         };
@@ -40,17 +43,15 @@ impl BlockReader {
             Loaded::Found(entry) => (entry, &self.hits),
             Loaded::Made(entry) => (entry, &self.misses),
         };
-        let range = within..within + piece.len();
-        if let Data::Whole(bytes) = &entry.data {
+        if entry.copy_checked(within, piece) {
             counter.fetch_add(1, Ordering::Relaxed);
-            piece.copy_from_slice(&bytes[range]);
             return Ok(());
         }
         // Another reader has made a part of it just now.
         self.misses.fetch_add(1, Ordering::Relaxed);
         let mut bytes = self.buffers.take();
         self.load_into(block, &mut bytes)?;
-        piece.copy_from_slice(&bytes[range]);
+        piece.copy_from_slice(&bytes[within..within + piece.len()]);
         Ok(())
     }
 }

@@ -133,11 +133,12 @@ impl BlockReader {
 
     /// Copies a block out of the cache; `false` when not all of it is there.
     fn take_whole(&self, block: u64, entry: &Arc<Entry>, output: &mut [u8]) -> bool {
-        let Data::Whole(bytes) = &entry.data else { return false };
+        if !entry.copy_checked(0, output) {
+            return false;
+        }
         // The reader's step is noted for the run as a whole.
         let first = entry.first_use();
         self.hits.fetch_add(1, Ordering::Relaxed);
-        output.copy_from_slice(bytes);
         if entry.passing() {
             self.cache.remove(block, entry);
         } else if !first {

@@ -42,7 +42,7 @@ fn of_readers_that_want_one_block_one_decodes_it() {
         if started {
             image.start();
         }
-        let same: Vec<_> = (0..8).map(|i| (2 * BLOCK + 50_000 + i, 100)).collect();
+        let same: Vec<_> = (0..8).map(|i| (2 * BLOCK + 65_000 + i, 100)).collect();
         assert_eq!(at_once(&image, &slow, &bytes, &same), 1, "all of it");
         // Once as far as the first of them wants it, and once to its end.
         let growing: Vec<_> = (0..8).map(|i| (5000 * i, 100)).collect();
