@@ -28,7 +28,7 @@ impl Layer for Device {
         let start = offset as usize;
         let end = start + buf.len();
         let blocks = start / self.block_size..end.div_ceil(self.block_size);
-        if let Some(block) = self.damaged.iter().find(|block| blocks.contains(block)) {
+        if let Some(block) = self.damaged.iter().filter(|block| blocks.contains(block)).min() {
             return Err(Error::new(ErrorKind::Damaged, "device", format!("block {block}")));
         }
         buf.copy_from_slice(&self.data[start..end]);

@@ -97,10 +97,17 @@ impl BlockReader {
     /// blocks that were wanted before.
     fn read_together<'a>(&self, blocks: Vec<Wanted<'a>>, ahead: u64) -> Result<Vec<Wanted<'a>>> {
         let (mut late, mut missing, mut turns) = (Vec::new(), Vec::new(), Vec::new());
+        let mut refused = Ok(());
         for wanted in blocks {
             let block = wanted.block;
-            if self.blocks.read(block, wanted.output)? {
-                continue;
+            match self.blocks.read(block, wanted.output) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    // Of several damaged blocks the first one is told.
+                    refused = Err(error);
+                    break;
+                }
             }
             if let Some(entry) = self.cache.peek(block) {
                 if !self.take_whole(block, &entry, wanted.output) {
@@ -122,7 +129,7 @@ impl BlockReader {
             }
         }
         self.misses.fetch_add(missing.len() as u64, Ordering::Relaxed);
-        self.load_all(&mut missing).into_iter().collect::<Result<()>>()?;
+        self.load_all(&mut missing).into_iter().chain([refused]).collect::<Result<()>>()?;
         for (turn, at) in turns {
             let mut bytes = self.buffers.take();
             bytes.copy_from_slice(missing[at].output);

@@ -242,6 +242,21 @@ fn a_large_request_meets_damage_as_a_small_one_does() {
 }
 
 #[test]
+fn of_damaged_blocks_the_first_is_told() {
+    let (builder, _) = image(BLOCK, 16);
+    let mut built = builder.build();
+    for block in [3, 5] {
+        let at = open(&built).unwrap().location(block).offset as usize + 100;
+        built[at] ^= 0xff;
+    }
+    let image = CloopImage::open(storage(&built), &options(false)).unwrap();
+    // The second one is known already.
+    read(&image, 5 * BLOCK, BLOCK).unwrap_err();
+    let error = read(&image, 0, 16 * BLOCK).unwrap_err().to_string();
+    assert!(error.contains("block 3 at"), "{error}");
+}
+
+#[test]
 fn random_reads_by_many_threads_agree_with_the_bytes() {
     for (block_size, blocks, strict, cache_bytes) in
         [(BLOCK, 40, false, 1 << 20), (BLOCK, 40, true, 1 << 20), (512 << 10, 6, false, 2 << 20)]
