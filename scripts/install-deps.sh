@@ -14,8 +14,8 @@ build libc6-dev /usr/include/stdlib.h
 build cmake /usr/bin/cmake
 build make /usr/bin/make
 build nbdkit /usr/bin/nbdkit /usr/sbin/nbdkit
-build libnbd-bin /usr/bin/nbdcopy
 
+demo libnbd-bin /usr/bin/nbdcopy
 demo e2fsprogs /usr/sbin/mke2fs /sbin/mke2fs
 demo mount /usr/bin/mount /bin/mount
 demo fuse3 /usr/bin/fusermount3 /bin/fusermount3

@@ -70,6 +70,7 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     for name in (
         "cowcloop/_core.abi3.so",
         "cowcloop/_core.pyi",
+        "cowcloop/lib/cowcloopd",
         "cowcloop/lib/nbdkit-cowcloop-plugin.so",
         "cowcloop/py.typed",
         f"cowcloop-{version()}.data/data/share/man/man1/cowcloop.1",
@@ -103,6 +104,9 @@ def test_it_works_in_a_clean_environment(wheel: Path, tmp_path: Path, interprete
     )
     done = run(python, "-I", "-c", code, program("nbdinfo", "libnbd-bin"), cwd=tmp_path)
     assert done.stdout.decode().split() == ["655360", "samplesample", version()]
+    code = "from cowcloop.server.daemon import daemon_path as path; print(path())"
+    daemon = run(python, "-I", "-c", code, cwd=tmp_path).stdout.decode().strip()
+    assert run(daemon, "--version").stdout.decode().split() == ["cowcloopd", version()]
 
 
 def test_the_debian_package(wheel: Path, tmp_path: Path) -> None:
@@ -115,6 +119,7 @@ def test_the_debian_package(wheel: Path, tmp_path: Path) -> None:
     run("dpkg-deb", "--extract", package, tmp_path / "root")
     root = tmp_path / "root"
     assert len(list(root.glob("usr/lib/*/nbdkit/plugins/nbdkit-cowcloop-plugin.so"))) == 1
+    assert os.access(root / "usr/lib/cowcloop/cowcloop/lib/cowcloopd", os.X_OK)
     # Others' would be in the way of their own packages.
     manuals = {path.name for path in (root / "usr/share/man").rglob("*") if path.is_file()}
     assert manuals == {"cowcloop.1.gz", "nbdkit-cowcloop-plugin.1.gz", "cowfile.5.gz"}
