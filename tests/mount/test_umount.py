@@ -8,9 +8,12 @@ import select
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cowcloop import server
+from cowcloop.server import ServeOptions
 from support import users
 from support.mounts import WAYS, kill, mkfs
 from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, refused, run
@@ -133,6 +136,20 @@ def test_after_a_crash(
     if via == "fuse":
         assert (place / "kept").read_text() == "synced"
     cowcloop("umount", place)
+    assert left() == []
+
+
+def test_a_server_that_died_before_it_was_mounted_from(
+    chicken: Path, tmp_path: Path, left: Callable[[], list[str]]
+) -> None:
+    """The next command takes away what it left, its file system among it."""
+    served = replace(ServeOptions.of(chicken, [tmp_path / "c"]), as_file=True)
+    entry = server.attach(served, report=lambda message: None)
+    assert entry.record is not None
+    assert Path(entry.record.uri).stat().st_size > 0
+    os.kill(entry.record.pid, signal.SIGKILL)
+    entry.wait_until_gone()
+    assert listed() == []
     assert left() == []
 
 
