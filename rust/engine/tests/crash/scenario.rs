@@ -361,9 +361,9 @@ impl Life<'_> {
         notes: &mut Notes,
         lower: &Arc<dyn Layer>,
     ) -> Outcome {
-        let memory = std::path::Path::new("/dev/shm");
-        let folder = if memory.is_dir() { memory.into() } else { std::env::temp_dir() };
-        let folder = tempfile::tempdir_in(folder).map_err(|e| e.to_string())?;
+        // In memory where that can be had: a simulation makes very many of them.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let folder = folder.map_err(|e| e.to_string())?;
         let path = folder.path().join("snapshot.cow");
         let session = &mut sessions[which];
         let outcome = session.overlay.cowfile().snapshot(&path).map(|_| ());
