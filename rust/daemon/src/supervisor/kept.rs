@@ -24,9 +24,10 @@ impl Kept {
         Ok(Kept { file, cowfile, witness: None })
     }
 
-    /// The name by which a server that inherits it opens it.
+    /// The name by which a server that inherits it opens it. A machine without udev, as it boots,
+    /// has no /dev/fd.
     pub fn name(&self) -> String {
-        format!("/dev/fd/{}", self.file.as_raw_fd())
+        format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }
 
     /// A server has the cowfile open.

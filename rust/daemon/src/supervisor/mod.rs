@@ -23,7 +23,7 @@ use std::time::Duration;
 use cowcloop_server::{reason, Event, Events};
 
 use crate::arguments::SUPERVISOR;
-use crate::doors::DEVICE;
+use crate::doors::{self, DEVICE};
 use crate::report::TOLD;
 use kept::Kept;
 pub use link::Link;
@@ -98,23 +98,35 @@ impl Supervisor {
     }
 
     fn run(&mut self) -> io::Result<ExitCode> {
+        let ended = self.serve()?;
+        if let Some(Device::Named(name)) = self.device.as_ref().filter(|_| !ended.well()) {
+            // Its users would wait for a server for good.
+            if let Err(text) = doors::remove(name) {
+                TOLD.tell(Event::Error { text: &text });
+            }
+        }
+        Ok(ended.code())
+    }
+
+    /// Serves by one server after the other, until one is the last.
+    fn serve(&mut self) -> io::Result<Ended> {
         let mut failures = 0;
         loop {
             let (server, link) = self.start()?;
             let ended = self.watch(server, &link)?;
             if ended.wanted || !self.may_go_on(&ended) {
-                return Ok(ended.code());
+                return Ok(ended);
             }
             failures = if ended.was_ready { 1 } else { failures + 1 };
             if failures > FAILURES {
                 let text = format!("{failures} servers have failed in a row; the device ends");
                 TOLD.tell(Event::Error { text: &text });
-                return Ok(ended.code());
+                return Ok(ended);
             }
             let text = format!("the server {}; another one takes over", ended.how());
             TOLD.tell(Event::Warning { text: &text });
             if !ended.was_ready && self.pause(PAUSE * 2u32.pow(failures - 1))? {
-                return Ok(ended.code());
+                return Ok(ended);
             }
             self.clear();
             self.restarts += 1;

@@ -25,6 +25,11 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// It has ended its device in order.
+    pub fn well(&self) -> bool {
+        self.status.success()
+    }
+
     /// The supervisor's own exit code, when this is the end.
     pub fn code(&self) -> ExitCode {
         let killed = self.status.signal().map(|signal| 128 + signal);

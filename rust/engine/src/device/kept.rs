@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 pub struct KeptOptions {
     /// The kept file: made if it is missing, mode 0600. It has to outlive the server; that it
-    /// ends with the machine does no harm. `/dev/fd/N` names a descriptor that is handed over.
+    /// ends with the machine does no harm. `/proc/self/fd/N` is a descriptor that is handed over.
     pub path: PathBuf,
     /// This boot of the machine.
     pub boot: [u8; 16],
