@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import random
+import signal
 import struct
 import threading
 from pathlib import Path
@@ -219,9 +220,31 @@ def commands() -> None:
     sh("cowcloop list --json", "listed at last")
 
 
+def restarts() -> int:
+    """How often another server has taken over; -1 while none answers."""
+    (listed,) = json.loads(sh("cowcloop list --json").stdout)
+    return int(listed.get("restarts", -1))
+
+
+def taken_over() -> None:
+    """A mount whose server is replaced by hand, and the next one killed."""
+    sh("cowcloop mount /payload/images/base.cloop /data/taken.cow /mnt/files")
+    Path("/mnt/files/first").write_text("of the first server\n")
+    sh("cowcloop recover /mnt/files", "recovered")
+    (listed,) = json.loads(sh("cowcloop list --json").stdout)
+    os.kill(listed["pid"], signal.SIGKILL)
+    Path("/mnt/files/third").write_text(Path("/mnt/files/first").read_text())
+    sh("sync -f /mnt/files", "taken over sync")
+    wait_until(lambda: restarts() == 2, "the third server")
+    sh("echo 3 >/proc/sys/vm/drop_caches; cat /mnt/files/third", "taken over")
+    sh("cowcloop umount /mnt/files", "taken over end")
+    sh("cowcloop info --json /data/taken.cow", "taken over cowfile")
+
+
 sh(f"{Daemon.PROGRAM} ublk {IMAGE}", "no module")
 os.makedirs("/mnt/files")
 commands()
+taken_over()
 read_only()
 limits_and_data()
 file_system()

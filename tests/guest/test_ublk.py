@@ -68,6 +68,14 @@ def test_what_a_user_types(done: Told) -> None:
     assert done["listed at last"] == [0, "[]\n", ""]
 
 
+def test_a_mount_goes_on_with_another_server(done: Told) -> None:
+    assert done["recovered"] == [0, "", ""]
+    assert done["taken over sync"][0] == 0
+    assert done["taken over"][1] == "of the first server\n"
+    assert done["taken over end"][0] == 0
+    assert json.loads(done["taken over cowfile"][1])["state"] == "clean"
+
+
 def test_a_device_without_a_cowfile_is_read_only(done: Told, ext2: Path) -> None:
     assert done["read-only whole"] == hashlib.sha256(ext2.read_bytes()).hexdigest()
     assert done["read-only"] == "1\n"
