@@ -31,6 +31,8 @@ test xfsprogs /usr/sbin/mkfs.xfs /sbin/mkfs.xfs
 test exfatprogs /usr/sbin/mkfs.exfat /sbin/mkfs.exfat
 test exfat-fuse /usr/sbin/mount.exfat-fuse /sbin/mount.exfat-fuse
 test fusefat /usr/bin/fusefat
+test nginx-light /usr/sbin/nginx
+test openssl /usr/bin/openssl
 test nbd-client /usr/sbin/nbd-client /sbin/nbd-client
 test qemu-utils /usr/bin/qemu-io
 test fio /usr/bin/fio

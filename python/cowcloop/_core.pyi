@@ -5,6 +5,7 @@ from typing import Any, Literal, NoReturn, final
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
 
 from cowcloop.errors import CowcloopError as CowcloopError
+from cowcloop.part import Remote
 from cowcloop.source import Source
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Compressor",
     "CowcloopError",
     "Device",
+    "RemoteFile",
     "__version__",
     "check_output",
     "check_taken",
@@ -32,6 +34,8 @@ __all__ = [
     "kept",
     "name_commands",
     "on_warning",
+    "pull",
+    "redacted",
     "sniff",
     "take_place",
     "verify",
@@ -135,6 +139,22 @@ class Checker:
 def check_taken(
     blocks: Sequence[tuple[int, int, int, str, bool]], data: bytes, block_size: int
 ) -> list[dict[str, Any]]: ...
+
+@final
+class RemoteFile:
+    def __new__(cls, url: str, remote: Remote) -> RemoteFile: ...
+    @property
+    def size(self) -> int: ...
+    def pread(self, length: int, offset: int) -> bytes: ...
+
+def pull(
+    url: str,
+    remote: Remote,
+    to: StrPath | None = None,
+    *,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Path: ...
+def redacted(text: str) -> str: ...
 def on_warning(function: Callable[[str], object] | None) -> None: ...
 def name_commands(wanted: bool) -> None: ...
 def sniff(path: Source) -> Literal["cloop", "cowfile", "raw"]: ...

@@ -25,7 +25,7 @@ from .options import (
     normal,
     table,
 )
-from .source import locate
+from .source import locate, shown
 from .status import DiskStatus, Extent
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Disk(_File):
     def __repr__(self) -> str:
         device = self._device
         if device is None or self.closed:
-            return f"<cowcloop.Disk {self._name!r} (closed)>"
+            return f"<cowcloop.Disk {shown(self._name)!r} (closed)>"
         return f"<cowcloop.Disk {device.description}>"
 
     # The file: one position
@@ -226,7 +226,7 @@ class Disk(_File):
         """State and counters: reads of the base, the cache, the cowfiles."""
         status = self._open().status()
         # The engine's names are for display: they lose bytes that are not UTF-8.
-        status["image"] = self._name
+        status["image"] = shown(self._name)
         for cowfile, name in zip(status["cowfiles"], self._cows):
             cowfile["path"] = name
         return DiskStatus.from_dict(status)

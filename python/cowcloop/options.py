@@ -59,8 +59,9 @@ IMAGE = "The image"
 CHANGES = "Changes"
 SESSIONS = "Sessions"
 SPEED = "Speed"
+REMOTE = "Images at URLs"
 TLS = "TLS, as nbdkit has it"
-GROUPS = (LISTENING, IMAGE, CHANGES, SESSIONS, SPEED, TLS)
+GROUPS = (LISTENING, IMAGE, CHANGES, SESSIONS, SPEED, REMOTE, TLS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +91,48 @@ class Option:
         return f"Option({self.help!r})"
 
 
-class ImageKeywords(TypedDict, total=False):
+class RemoteKeywords(TypedDict, total=False):
+    """Options of an image at a URL."""
+
+    cache_dir: Annotated[
+        Optional[Path],
+        Option(
+            REMOTE,
+            DIRECTORY,
+            "Keep here what was fetched (default: ~/.cache/cowcloop/images).",
+            rare=True,
+        ),
+    ]
+    cache_limit: Annotated[
+        Optional[Size],
+        Option(
+            REMOTE,
+            SIZE,
+            "Space that all images there may take (default: a tenth of the disk stays free).",
+            rare=True,
+        ),
+    ]
+    offline: Annotated[
+        bool, Option(REMOTE, FLAG, "Ask no server: read what is kept alone.", rare=True)
+    ]
+    timeout: Annotated[
+        Optional[int],
+        Option(
+            REMOTE,
+            COUNT,
+            "How long a read waits for a server (default: 60).",
+            "SECONDS",
+            most=86_400,
+            rare=True,
+        ),
+    ]
+    ca_file: Annotated[
+        Optional[Path],
+        Option(REMOTE, PATH, "Trust the authorities in this file (PEM), too.", "FILE", rare=True),
+    ]
+
+
+class ImageKeywords(RemoteKeywords, total=False):
     """Options of an image, wherever one is read."""
 
     verity: Annotated[

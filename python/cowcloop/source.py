@@ -1,4 +1,4 @@
-"""Where an image lies: in a file of its own, or in an ISO 9660 image; and how it is verified."""
+"""Where an image lies: in a file, in an ISO 9660 image, at a URL; and how it is verified."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Union
 
 from .errors import InvalidInputError, NotFoundError, from_engine
-from .options import ImageKeywords, normal
-from .part import Part
+from .options import ImageKeywords, RemoteKeywords, normal, table
+from .part import Part, Remote, is_url
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
     from typing_extensions import Unpack
 
-__all__ = ["Part", "Source", "file_of", "locate"]
+__all__ = ["Part", "Source", "file_of", "locate", "shown"]
 
 
 #: What the engine opens.
@@ -26,10 +26,12 @@ Source = Union["StrPath", Part]
 def locate(image: StrPath, **given: Unpack[ImageKeywords]) -> Source:
     """Find an image: a file of this name, or the file in an ISO 9660 image that ISO:/PATH names.
 
-    Raises NotFoundError and other errors that say what there is instead.
+    Either may be a URL. Raises NotFoundError and other errors that say what there is instead.
     """
-    source = _find(image)
     options = normal(ImageKeywords, given)
+    remote = {name: options.pop(name) for name in table(RemoteKeywords) if name in options}
+    text = os.fsdecode(image)
+    source = _far(text, Remote(**remote)) if is_url(text) else _find(image)
     if not options:
         return source
     if not isinstance(source, Part):
@@ -59,8 +61,34 @@ def _find(image: StrPath) -> Source:
 
 
 def file_of(source: Source) -> str:
-    """The file that an image lies in."""
+    """The file that an image lies in, or the URL."""
     return source.path if isinstance(source, Part) else os.fsdecode(source)
+
+
+def shown(image: str) -> str:
+    """An image's name without the secrets that a URL may hold."""
+    if not is_url(image):
+        return image
+    from . import _core
+
+    url, colon, inside = _split(image)
+    return _core.redacted(url) + colon + inside
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """A URL, and behind a colon the path of a file in it."""
+    at = text.find(":/", text.index("://") + 3)
+    return (text, "", "") if at < 0 else (text[:at], ":", text[at + 1 :])
+
+
+def _far(text: str, remote: Remote) -> Part:
+    url, _, inside = _split(text)
+    whole = Part(url, (), shown(url), remote=remote)
+    if not inside:
+        return whole
+    from .iso9660 import pieces
+
+    return replace(whole, ranges=pieces(whole, inside), name=shown(text))
 
 
 def _is_stream(path: str) -> bool:

@@ -14,7 +14,7 @@ from cowcloop.bench.figures import Figures
 from cowcloop.bench.kernel import KERNEL_DEVICE, why_no_kernel
 from cowcloop.disk import Disk
 from cowcloop.server import serve
-from cowcloop.source import locate
+from cowcloop.source import locate, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -40,7 +40,7 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
-            "image": self.image,
+            "image": shown(self.image),
             "size": self.size,
             "processors": os.cpu_count(),
             "figures": [figure.to_dict() for figure in self.figures],

@@ -34,6 +34,7 @@ COMMANDS = {
     "map": "map",
     "cow": "cow",
     "bench": "bench",
+    "pull": "pull",
 }
 
 # Commands that hand the arguments after a bare `--` to nbdkit.

@@ -53,6 +53,7 @@ def program_settings() -> dict[str, Any]:
                             "digest",
                             "map",
                             "bench",
+                            "pull",
                         ],
                     },
                     {"name": "Cowfiles", "commands": ["cow"]},

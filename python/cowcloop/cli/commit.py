@@ -70,12 +70,13 @@ def commit_command(
     """
     from cowcloop import _core
     from cowcloop.block_size import padding_warning, unusual
-    from cowcloop.source import locate
+    from cowcloop.source import locate, shown
 
     check_output(new, as_json)
     if rebase is not None:
         _check_rebase(rebase, new)
     source = locate(image, **values)
+    image = shown(image)
     raw = _core.sniff(source) == "raw"
     with progress("committing") as report:
         done = _core.commit(

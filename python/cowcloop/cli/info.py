@@ -11,6 +11,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import JSON, PATH, command
 from cowcloop.cli.device_options import options_of
 from cowcloop.options import ImageKeywords
+from cowcloop.part import Part
 from cowcloop.sizes import format_size, size_in_full
 
 
@@ -31,15 +32,17 @@ def info_command(file: str, as_json: bool, **values: Any) -> None:
       cowcloop info knoppix.iso:/KNOPPIX/KNOPPIX
     """
     from cowcloop import _core
-    from cowcloop.source import locate
+    from cowcloop.source import locate, shown
 
     source = locate(file, **values)
+    file = shown(file)
     kind = _core.sniff(source)
-    if kind == "raw" and source == file:
+    place = source if isinstance(source, Part) and source.remote else file
+    if kind == "raw" and (source == file or (isinstance(place, Part) and not place.ranges)):
         from cowcloop.iso9660 import contents, is_iso9660
 
-        if is_iso9660(file):
-            _iso9660(contents(file), as_json)
+        if is_iso9660(place):
+            _iso9660(contents(place), as_json)
             return
     if kind == "cowfile":
         found = _core.cow_info(file)

@@ -58,13 +58,14 @@ def map_command(
       cowcloop map chicken chicken.cow --svg chicken.svg
       cowcloop map chicken --check --png chicken.png
     """
-    from cowcloop.source import file_of, locate
+    from cowcloop.source import file_of, locate, shown
 
     if png == "-" or svg == "-":
         raise click.UsageError("a picture needs the name of a file, not -")
     if png is not None and svg is not None and same(png, svg):
         raise click.UsageError("--png and --svg name one file: give each picture its own")
     source = locate(image, **values)
+    image = shown(image)
     for out in (png, svg):
         _refuse_input(out, (file_of(source), *cows))
     if as_json:

@@ -41,9 +41,10 @@ def verify_command(
       cowcloop verify --dask local:4 chicken
     """
     from cowcloop import _core
-    from cowcloop.source import locate
+    from cowcloop.source import locate, shown
 
     source = locate(image, **values)
+    image = shown(image)
     with pool_at(dask, threads) as pool, progress("verifying") as report:
         if pool is None:
             found = _core.verify(source, threads=threads, progress=report)

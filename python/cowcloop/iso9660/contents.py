@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from cowcloop import _core
 from cowcloop.errors import CowcloopError, ImageFormatError
 from cowcloop.iso9660.disc import Disc, Entry, open_disc
 from cowcloop.iso9660.medium import open_medium
-from cowcloop.part import Part
+from cowcloop.part import Part, Place
 
 # A header and an index of one block; smaller files are not looked into.
 _LEAST_IMAGE = 136 + 16
@@ -18,7 +19,7 @@ _MOST_FILES = 100_000
 _LONGEST_PATH = 1024
 
 
-def contents(path: str) -> dict[str, Any]:
+def contents(path: Place) -> dict[str, Any]:
     """What `cowcloop info` tells of an ISO 9660 image.
 
     `images`: for each cloop or uzip image what `_core.image_info` says; where that fails, "image",
@@ -43,7 +44,7 @@ def contents(path: str) -> dict[str, Any]:
     images = map(_image, sorted(found.parts, key=lambda part: part.ranges[0]))
     return {
         "type": "iso9660",
-        "path": path,
+        "path": str(path),
         "size": size,
         "volume": volume,
         "images": [image for image in images if image is not None],
@@ -56,7 +57,7 @@ def contents(path: str) -> dict[str, Any]:
 class _Found:
     """The files of a disc: those that may be images, and those that cannot be looked into."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Place) -> None:
         self.parts: list[Part] = []
         self.skipped: list[dict[str, str]] = []
         self._path = path
@@ -70,7 +71,9 @@ class _Found:
             if reason is not None:
                 self.skipped.append({"path": f"{self._path}:{inside}", "reason": reason})
                 continue
-            part = Part(self._path, tuple(disc.extents(entry)), f"{self._path}:{inside}")
+            whole = self._path if isinstance(self._path, Part) else Part(self._path, (), "")
+            name = f"{self._path}:{inside}"
+            part = replace(whole, ranges=tuple(disc.extents(entry)), name=name)
             if _size(part) >= _LEAST_IMAGE:
                 self.parts.append(part)
         return True

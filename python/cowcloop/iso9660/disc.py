@@ -14,6 +14,7 @@ from cowcloop.errors import CowcloopError, ImageFormatError, UnsupportedError
 from cowcloop.iso9660 import susp
 from cowcloop.iso9660.medium import REMEDY, Medium, open_medium, shown
 from cowcloop.iso9660.udf import LARGE, Extent, LargeFile, large_files
+from cowcloop.part import Place
 
 if TYPE_CHECKING:
     from pycdlib.dr import DirectoryRecord
@@ -98,7 +99,7 @@ class Entry:
 class Disc:
     """An image whose directories have been read."""
 
-    path: str
+    path: Place
     size: int
     volume: str
     #: the primary tree's, and Joliet's where there is one
@@ -135,7 +136,7 @@ class Disc:
 
 
 @contextmanager
-def open_disc(path: str) -> Iterator[Disc]:
+def open_disc(path: Place) -> Iterator[Disc]:
     """Read a disc's directories; every failure, then and later, becomes one of our errors."""
     with open_medium(path) as medium:
         if not medium.is_iso9660():
@@ -158,7 +159,7 @@ def _read(medium: Medium) -> Disc:
     except ImportError:
         message = "pycdlib is needed to read it: install that Python package"
         text = f"{medium.path}: {message}"
-        raise UnsupportedError(errno.ENOSYS, text, medium.path) from None
+        raise UnsupportedError(errno.ENOSYS, text, str(medium.path)) from None
 
     iso = PyCdlib()
     iso.open_fp(cast("BinaryIO", medium))

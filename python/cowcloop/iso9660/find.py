@@ -10,19 +10,20 @@ from itertools import islice
 from cowcloop.errors import ImageFormatError, InvalidInputError, NotFoundError, UnsupportedError
 from cowcloop.iso9660.disc import MOST_EXTENTS, Disc, Entry, open_disc, without_version
 from cowcloop.iso9660.medium import shown
+from cowcloop.part import Place
 
 # Names of a directory that a misspelt one is compared with, and those that are told.
 _MOST_NAMES = 1000
 _TOLD = 4
 
 
-def pieces(path: str, inside: str) -> tuple[tuple[int, int], ...]:
+def pieces(path: Place, inside: str) -> tuple[tuple[int, int], ...]:
     """Offset and length, in bytes, of each piece of the file at a path in an ISO 9660 image.
 
     A name is looked for as Rock Ridge, Joliet and plain ISO 9660 have it, then without regard to
     upper and lower case, as Linux shows plain names in lower case.
     """
-    whole = f"{shown(path)}:{shown(inside)}"
+    whole = f"{shown(str(path))}:{shown(inside)}"
     names = [name for name in inside.split("/") if name not in ("", ".")]
     if ".." in names:
         raise InvalidInputError(f"{whole}: write the path without '..'")

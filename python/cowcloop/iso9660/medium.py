@@ -8,10 +8,13 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+from cowcloop import _core
 from cowcloop.errors import CowcloopError, ImageFormatError, InvalidInputError, from_engine
 from cowcloop.iso9660 import susp
+from cowcloop.part import Part, Place, Remote
 
 REMEDY = "mount it, or copy the image out of it"
 
@@ -26,6 +29,9 @@ _LEAST_READ = 128
 _MOST_SECONDS = 60
 
 
+#: Gives up to so many bytes from an offset on.
+Reader = Callable[[int, int], bytes]
+
 # Where UDF begins among the descriptors of a disc that has both.
 _UDF = b"BEA01"
 
@@ -37,15 +43,15 @@ class Medium:
     the directories of ISO 9660 is kept from it. With `udf` it is shown the disc as that is.
     """
 
-    def __init__(self, path: str, file: int, *, udf: bool = False) -> None:
+    def __init__(self, path: Place, size: int, read: Reader, *, udf: bool = False) -> None:
         self.path = path
         #: whether UDF was found, and hidden
         self.has_udf = False
         #: names of entries in System Use areas that mean nothing to us
         self.unknown: set[bytes] = set()
         self._shows_udf = udf
-        self.size = os.lseek(file, 0, os.SEEK_END)
-        self._file = file
+        self.size = size
+        self._read = read
         self._at = 0
         self._left = _MOST_READ
         self._until = time.thread_time() + _MOST_SECONDS
@@ -103,7 +109,7 @@ class Medium:
         return ImageFormatError(f"{self.path}: {what}: {REMEDY}")
 
     def _pread(self, length: int, offset: int) -> bytes:
-        return os.pread(self._file, length, offset) if offset < self.size else b""
+        return self._read(length, offset) if offset < self.size else b""
 
 
 class _Watched(bytes):
@@ -122,15 +128,20 @@ class _Watched(bytes):
 
 
 @contextmanager
-def open_medium(path: str, *, udf: bool = False) -> Iterator[Medium]:
+def open_medium(path: Place, *, udf: bool = False) -> Iterator[Medium]:
     """Open it for reading; what the system refuses then and later is told as our error."""
+    if isinstance(path, Part):
+        far = _core.RemoteFile(path.path, path.remote or Remote())
+        yield Medium(path, far.size, far.pread, udf=udf)
+        return
     file = -1
     try:
         kind = os.stat(path).st_mode
         if not (stat.S_ISREG(kind) or stat.S_ISBLK(kind)):
             raise InvalidInputError(f"{path}: neither a file nor a block device")
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        yield Medium(path, file, udf=udf)
+        size = os.lseek(file, 0, os.SEEK_END)
+        yield Medium(path, size, partial(os.pread, file), udf=udf)
     except CowcloopError:
         raise
     except OSError as error:
@@ -141,7 +152,7 @@ def open_medium(path: str, *, udf: bool = False) -> Iterator[Medium]:
             os.close(file)
 
 
-def is_iso9660(path: str) -> bool:
+def is_iso9660(path: Place) -> bool:
     """Whether a file or block device is an ISO 9660 image, by its first descriptor."""
     with open_medium(path) as medium:
         return medium.is_iso9660()

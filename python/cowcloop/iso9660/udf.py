@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from cowcloop.iso9660.medium import open_medium
+from cowcloop.part import Place
 
 if TYPE_CHECKING:
     from pycdlib import PyCdlib
@@ -31,7 +32,7 @@ class LargeFile:
     extents: list[Extent]
 
 
-def large_files(path: str) -> dict[int, LargeFile]:
+def large_files(path: Place) -> dict[int, LargeFile]:
     """Each file of 4 GiB or more, by the offset of its first extent.
 
     pycdlib's errors go through.

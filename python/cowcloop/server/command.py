@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from cowcloop.errors import CowcloopError
 from cowcloop.options import FLAG, Tls, table
+from cowcloop.part import is_url
 from cowcloop.programs import find_program
 from cowcloop.server.address import Address
 from cowcloop.server.options import ServeOptions
@@ -46,7 +47,8 @@ def nbdkit_command(
     if options.nbdkit_verbose:
         command.append("-v")
     threads, may_wait = _THREADS
-    if options.device is not None:
+    # A read that waits for the network takes a thread, as one of a suspended image does.
+    if options.device is not None or is_url(options.image):
         threads, may_wait = _KERNEL_THREADS
     elif len(os.sched_getaffinity(0)) == 1:
         threads, may_wait = _FEW_THREADS

@@ -9,7 +9,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cowcloop.files import MEMORY
-from cowcloop.options import UBLK, Path, ServeKeywords, ServerKeywords, Tls, normal
+from cowcloop.options import (
+    UBLK,
+    Path,
+    RemoteKeywords,
+    ServeKeywords,
+    ServerKeywords,
+    Tls,
+    normal,
+    table,
+)
+from cowcloop.part import is_url
 from cowcloop.server.address import parse_tcp
 from cowcloop.source import Source, file_of, locate
 
@@ -95,7 +105,8 @@ class ServeOptions:
     @cached_property
     def source(self) -> Source:
         """Where the image lies, looked up once."""
-        return locate(self.image)
+        far = table(RemoteKeywords)
+        return locate(self.image, **{name: self.given[name] for name in far if name in self.given})
 
     @property
     def writable_cow(self) -> str | None:
@@ -117,10 +128,12 @@ class ServeOptions:
 
     def typed_paths(self) -> dict[str, str]:
         """Each absolute path that the server is given, and the path as the user wrote it."""
-        paths = (self.image, file_of(self.source), *self.cows, self.sessions)
+        paths: tuple[str | None, ...] = (*self.cows, self.sessions)
+        if not is_url(self.image):
+            paths = (self.image, file_of(self.source), *paths)
         return {absolute(path): path for path in paths if path not in (None, MEMORY)}
 
 
 def absolute(path: str) -> str:
-    """An absolute path to the same file (`..` behind a symbolic link is left alone)."""
-    return os.path.join(os.getcwd(), path)
+    """An absolute path to the same file (`..` behind a symbolic link is left alone), or a URL."""
+    return path if is_url(path) else os.path.join(os.getcwd(), path)

@@ -61,7 +61,8 @@ def _image(options: ServeOptions) -> Iterator[str]:
     yield f"image={absolute(file_of(source))}"
     if isinstance(source, Part):
         yield from (f"image-range={offset}+{length}" for offset, length in source.ranges)
-        yield f"image-name={absolute(source.name)}"
+        if source.ranges:
+            yield f"image-name={absolute(source.name)}"
 
 
 def _given(options: ServeOptions) -> Iterator[str]:

@@ -23,6 +23,7 @@ from cowcloop.server.loop import Loop
 from cowcloop.server.nbdkit import Nbdkit
 from cowcloop.server.options import ServeOptions, absolute
 from cowcloop.server.process import Process, Report
+from cowcloop.source import shown
 
 # Another program may take a free port before nbdkit does; each attempt takes another port.
 _PORT_ATTEMPTS = 10
@@ -141,7 +142,7 @@ def record_of(options: ServeOptions, process: Process) -> registry.Record:
         uri=device if device is not None and options.by_ublk else uri,
         socket=process.address.unix,
         device=device,
-        image=absolute(options.image),
+        image=absolute(shown(options.image)),
         cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
         read_only=options.read_only or not (options.cows or options.sessions),
         sessions=None if options.sessions is None else absolute(options.sessions),

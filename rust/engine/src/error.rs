@@ -195,6 +195,11 @@ impl Error {
         if let Some(code) = self.0.source.as_ref().and_then(io::Error::raw_os_error) {
             return code;
         }
+        match self.0.source.as_ref().map(io::Error::kind) {
+            Some(io::ErrorKind::NotFound) => return Errno::NOENT.raw_os_error(),
+            Some(io::ErrorKind::PermissionDenied) => return Errno::ACCESS.raw_os_error(),
+            _ => {}
+        }
         match self.0.kind {
             ErrorKind::NoSpace => Errno::NOSPC,
             ErrorKind::ReadOnly => Errno::ROFS,

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::device::DeviceOptions;
 use cowcloop_engine::image::{Image, ImageOptions};
 use cowcloop_engine::jobs::{self, RepairOptions, RepairReport, Replace};
 use cowcloop_engine::overlay;
@@ -79,9 +79,9 @@ fn cow_rebase<'py>(
     old: Option<Source>,
     progress: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let options = image.options(DeviceOptions { read_only: true, ..DeviceOptions::default() });
+    let options = DeviceOptions { read_only: true, ..DeviceOptions::default() };
     let done = run(py, progress, |progress| {
-        let base = Device::open(image.path(), &lower, &options)?;
+        let base = image.device(&lower, options)?;
         let old = match &old {
             Some(old) => Some(Image::open(old.open()?, &ImageOptions::default())?.layer()),
             None => None,

@@ -17,6 +17,7 @@ use pythonize::pythonize;
 use crate::buffer::Buffer;
 use crate::errors::to_python;
 use crate::source::Source;
+use crate::work::run;
 
 /// An image with cowfiles on it. Any number of threads may use it at once.
 #[pyclass(frozen, module = "cowcloop._core")]
@@ -78,7 +79,7 @@ impl Device {
         if let Some(bytes) = cache {
             options.cache_bytes = bytes;
         }
-        let options = image.options(DeviceOptions {
+        let options = DeviceOptions {
             image: options,
             read_only,
             create,
@@ -86,9 +87,13 @@ impl Device {
             memory_limit,
             device_size: size,
             ..DeviceOptions::default()
-        });
-        let open = || Engine::open(image.path(), &cows, &options);
-        let engine = py.detach(open).map_err(to_python)?;
+        };
+        let engine = if image.is_local() {
+            py.detach(|| image.device(&cows, options)).map_err(to_python)?
+        } else {
+            // A server may take its time.
+            run(py, None, |_| image.device(&cows, options))?
+        };
         engine.base().start();
         Ok(Device { engine: RwLock::new(Some(InUse(Some(Arc::new(engine))))) })
     }

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::errors::to_python;
 use crate::source::Source;
+use crate::work::run;
 
 /// Adds the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -32,7 +33,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The kind of the file: "cloop" (uzip too), "cowfile" or, if neither, "raw".
 #[pyfunction]
 fn sniff(py: Python<'_>, path: Source) -> PyResult<&'static str> {
-    py.detach(|| kind_of(&path)).map_err(to_python)
+    run(py, None, |_| kind_of(&path))
 }
 
 /// What an image holds. Sizes are in bytes.
@@ -53,7 +54,7 @@ enum ImageInfo {
 /// The content of an image, as a dict whose "type" is "cloop" or "raw".
 #[pyfunction]
 fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyAny>> {
-    let info = py.detach(|| {
+    let info = run(py, None, |_| {
         let storage = path.open()?;
         let image = Image::open(storage.clone(), &ImageOptions::default())?;
         let path = storage.name().to_string();
@@ -62,7 +63,7 @@ fn image_info(py: Python<'_>, path: Source) -> PyResult<Bound<'_, PyAny>> {
             Image::Raw(_) | Image::Other(_) => ImageInfo::Raw { path, size: image.size() },
         })
     });
-    Ok(pythonize(py, &info.map_err(to_python)?)?)
+    Ok(pythonize(py, &info?)?)
 }
 
 /// What a cowfile holds. Sizes are in bytes, blocks of 1 KiB.
@@ -165,7 +166,9 @@ fn kind_of(path: &Source) -> Result<&'static str> {
         FileKind::Cloop(_) => "cloop",
         FileKind::Cowfile => "cowfile",
         // A cowfile that was gzipped without being packed is of no use to any command.
-        FileKind::GzippedCowfile if path.is_whole() && packed_head(path.path()).is_ok() => {
+        FileKind::GzippedCowfile
+            if path.is_whole() && path.is_local() && packed_head(path.path()).is_ok() =>
+        {
             "cowfile"
         }
         FileKind::GzippedCowfile | FileKind::Raw => "raw",

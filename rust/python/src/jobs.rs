@@ -55,7 +55,7 @@ fn extract<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let options = ExtractOptions { threads: threads.unwrap_or(0), sparse };
     let done = run(py, progress, |progress| {
-        let device = Device::open(image.path(), &cows, &image.options(read_only()))?;
+        let device = image.device(&cows, read_only())?;
         let replace = Replace::Plain.forced(force);
         let output = Output::open(&output_path(out), &identities(&image, &cows), replace)?;
         jobs::extract(&**device.layer(), output, &options, progress)

@@ -14,6 +14,7 @@ mod info;
 mod jobs;
 mod ranges;
 mod remedies;
+mod remote;
 mod source;
 mod work;
 
@@ -26,6 +27,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     events::register(module)?;
     errors::register(module)?;
     remedies::register(module)?;
+    remote::register(module)?;
     device::register(module)?;
     info::register(module)?;
     jobs::register(module)?;

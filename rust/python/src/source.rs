@@ -1,14 +1,16 @@
-//! An image as Python names it: a file, or a part of one.
+//! An image as Python names it: a file, or a part of one; or the same at a URL.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cowcloop_engine::device::{
-    image_bytes, part_of, tree_path, DeviceOptions, DigestTree, VerityOptions,
+    image_bytes, part_of, tree_path, Device, DeviceOptions, DigestTree, VerityOptions,
 };
 use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::Result;
+use cowcloop_remote::{RemoteImage, RemoteOptions};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -22,6 +24,8 @@ pub struct Source {
     /// Its name in messages.
     name: String,
     verity: VerityOptions,
+    /// How it is read and kept, at a URL.
+    remote: Option<RemoteOptions>,
 }
 
 /// A `cowcloop.part.Part`, by its attributes.
@@ -32,6 +36,30 @@ struct Part {
     name: PathBuf,
     verity: Option<String>,
     verity_tree: Option<PathBuf>,
+    remote: Option<Remote>,
+}
+
+/// A `cowcloop.part.Remote`, by its attributes.
+#[derive(FromPyObject)]
+pub struct Remote {
+    cache_dir: Option<PathBuf>,
+    cache_limit: Option<u64>,
+    offline: bool,
+    timeout: Option<u64>,
+    ca_file: Option<PathBuf>,
+}
+
+impl From<Remote> for RemoteOptions {
+    fn from(given: Remote) -> RemoteOptions {
+        let default = RemoteOptions::default();
+        RemoteOptions {
+            cache_dir: given.cache_dir.or(default.cache_dir),
+            cache_limit: given.cache_limit,
+            offline: given.offline,
+            timeout: given.timeout.map_or(default.timeout, Duration::from_secs),
+            ca_file: given.ca_file,
+        }
+    }
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Source {
@@ -39,18 +67,20 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Source {
 
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         if object.hasattr("ranges")? {
-            let Part { path, ranges, name, verity, verity_tree } = object.extract()?;
+            let Part { path, ranges, name, verity, verity_tree, remote } = object.extract()?;
+            let remote = remote.map(RemoteOptions::from);
             let name = name.display().to_string();
             let root = verity.map(|text| digest_of(&text)).transpose()?;
             let verity = VerityOptions {
                 root,
                 tree: verity_tree.map_or(DigestTree::Beside, DigestTree::File),
             };
-            return Ok(Source { path, ranges, name, verity });
+            return Ok(Source { path, ranges, name, verity, remote });
         }
         let path: PathBuf = object.extract()?;
         let name = path.display().to_string();
-        Ok(Source { path, ranges: Vec::new(), name, verity: VerityOptions::default() })
+        let (ranges, verity) = (Vec::new(), VerityOptions::default());
+        Ok(Source { path, ranges, name, verity, remote: None })
     }
 }
 
@@ -79,12 +109,12 @@ impl Source {
     /// Opens the image's bytes for reading, verified where that is asked for.
     pub fn open(&self) -> Result<Arc<dyn Storage>> {
         let options = self.options(DeviceOptions::default());
-        image_bytes(info::open(&self.path)?, &self.path, &options)
+        image_bytes(self.file()?, &self.path, &options)
     }
 
     /// The same, as they are.
     pub(crate) fn open_unverified(&self) -> Result<Arc<dyn Storage>> {
-        let file = info::open(&self.path)?;
+        let file = self.file()?;
         if self.ranges.is_empty() {
             Ok(file)
         } else {
@@ -92,8 +122,33 @@ impl Source {
         }
     }
 
+    /// Whether it lies in a file of this machine.
+    pub fn is_local(&self) -> bool {
+        self.remote.is_none()
+    }
+
+    /// Opens the device that the image and `cows` make.
+    pub fn device(&self, cows: &[PathBuf], options: DeviceOptions) -> Result<Device> {
+        let options = self.options(options);
+        match &self.remote {
+            None => Device::open(&self.path, cows, &options),
+            Some(_) => Device::open_storage(self.file()?, cows, &options),
+        }
+    }
+
+    /// The file, or what is at the URL.
+    fn file(&self) -> Result<Arc<dyn Storage>> {
+        match &self.remote {
+            None => info::open(&self.path),
+            Some(remote) => {
+                let url = self.path.to_string_lossy();
+                Ok(Arc::new(RemoteImage::open(&url, remote)?))
+            }
+        }
+    }
+
     /// The same options, with the place of the image.
-    pub fn options(&self, options: DeviceOptions) -> DeviceOptions {
+    fn options(&self, options: DeviceOptions) -> DeviceOptions {
         DeviceOptions {
             image_ranges: self.ranges.clone(),
             image_name: Some(self.name.clone()),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use cowcloop_engine::progress::{check, Progress};
 use cowcloop_engine::Result;
+use cowcloop_remote::Interrupt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -86,7 +87,10 @@ pub fn run<T: Send>(
                 break;
             }
         }
+        // A wait for a server ends, too.
+        let raised = interrupted.as_ref().map(|_| Interrupt::raise());
         let result = py.detach(|| worker.join());
+        drop(raised);
         if let Some(error) = interrupted {
             return Err(error);
         }

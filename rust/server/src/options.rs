@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cowcloop_engine::device::DeviceOptions;
+use cowcloop_remote::RemoteOptions;
 
 use crate::metrics::MetricsAddress;
 
@@ -12,8 +13,10 @@ const MAX_SESSIONS: usize = 1000;
 /// An image, the cowfiles on it, and the way of the server's owner to the server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
-    /// The image's file.
+    /// The image's file, or its URL.
     pub image: PathBuf,
+    /// How an image at a URL is read and kept.
+    pub remote: RemoteOptions,
     /// Cowfiles of the one device, lowest first; none with sessions.
     pub cows: Vec<PathBuf>,
     /// The engine's options for all of it.

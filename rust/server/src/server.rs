@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::device::Device;
+use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::overlay::SnapshotSummary;
+use cowcloop_engine::Error;
+use cowcloop_remote::{is_url, RemoteImage};
 use parking_lot::Mutex;
 
 use crate::connection::Connection;
@@ -21,6 +23,19 @@ use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::status::Status;
 use crate::words::reason;
+
+/// The device of an image in a file, or far away.
+fn open_device(options: &ServerOptions, open: &DeviceOptions) -> Result<Device, Error> {
+    let ServerOptions { image, cows, remote, .. } = options;
+    let Some(url) = image.to_str().filter(|image| is_url(image)) else {
+        return Device::open(image, cows, open);
+    };
+    let image = Arc::new(RemoteImage::open(url, remote)?);
+    let device = Device::open_storage(image.clone(), cows, open)?;
+    // A fork may follow.
+    image.rest();
+    Ok(device)
+}
 
 /// The open device, and its users.
 pub struct Server {
@@ -57,8 +72,7 @@ impl Server {
         if options.sessions.is_none() {
             open.kept = kept.as_ref().map(Kept::file);
         }
-        let device = Device::open(&options.image, &options.cows, &open)
-            .map_err(|error| error.to_string())?;
+        let device = open_device(&options, &open).map_err(|error| error.to_string())?;
         let device = Arc::new(device);
         let places = Arc::new(Places::new(events.clone()));
         let sessions = match &options.sessions {

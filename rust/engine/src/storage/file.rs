@@ -52,7 +52,7 @@ impl FileStorage {
     }
 
     /// Takes over an open file or block device, called `path` in messages.
-    pub(crate) fn from_file(file: File, path: &Path) -> io::Result<Self> {
+    pub fn from_file(file: File, path: &Path) -> io::Result<Self> {
         let kind = file.metadata()?.file_type();
         if kind.is_dir() {
             return Err(Errno::ISDIR.into());

@@ -1,5 +1,6 @@
 //! The parameters of a server, whatever its door: `key=value` on a command line.
 
+mod remote;
 mod values;
 
 use std::ffi::OsStr;
@@ -9,6 +10,8 @@ use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions}
 use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs::repair_before_use;
+use cowcloop_remote::is_url;
+use remote::RemoteParameters;
 use values::{boolean, descriptor, digest, metrics, number, path, range, size};
 
 use crate::metrics::MetricsAddress;
@@ -21,7 +24,7 @@ const MANY: usize = u32::MAX as usize;
 
 /// All of them, for users.
 pub const HELP: &std::ffi::CStr = c"\
-[image=]<PATH>     (required) The cloop, uzip or raw image to serve.
+[image=]<PATH|URL> (required) The cloop, uzip or raw image to serve.
 image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
                    part of it. May be repeated: the parts in their order.
 image-name=<NAME>  What messages call such an image.
@@ -29,6 +32,15 @@ verity=<DIGEST>    The digest that the image must have, as `fsverity digest`
                    prints it.
 verity-tree=<PATH>  Its digest tree (default: the image's name and .verity,
                    where that is a file).
+cache-dir=<PATH>   Where images at URLs are kept (default: cowcloop/images below
+                   $XDG_CACHE_HOME or ~/.cache).
+cache-limit=<SIZE>  What all images kept there may take (default: what leaves a
+                   tenth of the file system free).
+offline=<BOOL>     Ask no server for an image: only what is kept can be read.
+timeout=<N>        Seconds that a read waits for the server of an image
+                   (default: 60).
+ca-file=<PATH>     Certificates of authorities (PEM) that such a server may have
+                   its own from, besides the system's.
 cow=<PATH>         A cowfile on it, or :memory:. May be repeated, lowest
                    first; the last one takes the writes. None: read-only.
 create=<BOOL>      Create the last cowfile when it is missing (default: true).
@@ -70,6 +82,7 @@ pub struct Parameters {
     image_name: Option<String>,
     verity: Option<Digest>,
     verity_tree: Option<PathBuf>,
+    remote: RemoteParameters,
     cows: Vec<PathBuf>,
     create: Option<bool>,
     read_only: Option<bool>,
@@ -100,7 +113,10 @@ impl Parameters {
     /// Takes one parameter. The error is a line for the user.
     pub fn set(&mut self, key: &str, value: &OsStr) -> Result<(), String> {
         match key {
-            "image" => once(&mut self.image, key, path(key, value)?),
+            "image" => {
+                let url = value.to_str().is_some_and(is_url);
+                once(&mut self.image, key, if url { value.into() } else { path(key, value)? })
+            }
             "image-range" => {
                 self.image_ranges.push(range(key, value)?);
                 Ok(())
@@ -135,7 +151,10 @@ impl Parameters {
             "events" => once(&mut self.events, key, descriptor(key, value)?),
             "log" => once(&mut self.log, key, boolean(key, value)?),
             "lifeline" => once(&mut self.lifeline, key, descriptor(key, value)?),
-            _ => Err(format!("{key}: no such parameter; --help lists them all")),
+            _ => self
+                .remote
+                .set(key, value)
+                .unwrap_or_else(|| Err(format!("{key}: no such parameter; --help lists them all"))),
         }
     }
 
@@ -174,6 +193,7 @@ impl Parameters {
         Ok(ServerOptions {
             image: self.image()?.to_path_buf(),
             cows: self.cows.clone(),
+            remote: self.remote.options(),
             device: self.device_options(),
             sessions: self.sessions.clone().map(|folder| {
                 let sessions = SessionOptions::new(folder);
@@ -225,6 +245,8 @@ fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const DIGEST: &str = "sha256:3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95";
@@ -261,6 +283,11 @@ mod tests {
             ("events", "8"),
             ("log", "false"),
             ("preload", "100"),
+            ("cache-dir", "/c"),
+            ("cache-limit", "4G"),
+            ("offline", "true"),
+            ("timeout", "5"),
+            ("ca-file", "/ca.pem"),
         ] {
             set(&mut config, key, value).unwrap();
         }
@@ -275,6 +302,10 @@ mod tests {
         assert_eq!(config.metrics, Some(MetricsAddress::Tcp("127.0.0.1".into(), 9100)));
         assert_eq!((config.events, config.log), (Some(8), Some(false)));
         assert_eq!(config.preload, Some(100));
+        let remote = config.remote.options();
+        assert_eq!((remote.cache_dir, remote.cache_limit), (Some("/c".into()), Some(4 << 30)));
+        assert_eq!((remote.offline, remote.timeout), (true, Duration::from_secs(5)));
+        assert_eq!(remote.ca_file, Some("/ca.pem".into()));
         let options = config.device_options();
         assert_eq!(options.image.cache_bytes, 1 << 20);
         assert_eq!(options.image.threads, 3);
@@ -304,6 +335,13 @@ mod tests {
         set(&mut config, "image", "chicken.img").unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(config.image(), Ok(here.join("chicken.img").as_path()));
+    }
+
+    #[test]
+    fn urls_stay_as_they_are() {
+        let mut config = Parameters::default();
+        set(&mut config, "image", "https://host/a.img").unwrap();
+        assert_eq!(config.image(), Ok(Path::new("https://host/a.img")));
     }
 
     #[test]

@@ -1,0 +1,218 @@
+//! What is kept of one image: a sparse file with its bytes where they belong, and a state file
+//! with a bit for each chunk.
+//!
+//! A bit is written only after the bytes that it vouches for have been synced, so after any
+//! crash a bit means bytes that are right. `docs/crash-safety.md` has the argument.
+
+pub(crate) mod apart;
+mod bits;
+pub(crate) mod place;
+mod room;
+mod state;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use cowcloop_engine::storage::Storage;
+use parking_lot::Mutex;
+
+use bits::Bits;
+use room::Room;
+use state::HEAD;
+pub(crate) use state::{chunks, Head};
+
+/// Bytes of a chunk: what a bit stands for.
+pub const CHUNK: u64 = 64 << 10;
+
+/// Other processes that change bits at the same time.
+pub(crate) trait Neighbours: Send + Sync + std::fmt::Debug {
+    /// Runs `change` while no other process changes a bit.
+    fn alone(&self, change: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()>;
+}
+
+/// The chunks of one image that are there.
+#[derive(Debug)]
+pub struct Cache {
+    data: Arc<dyn Storage>,
+    state: Arc<dyn Storage>,
+    /// Chunks that can be read: those with a bit in the file, and those that were written
+    /// since by this process.
+    present: Bits,
+    /// Chunks that were written and are not synced yet.
+    pending: Mutex<Vec<u64>>,
+    /// Counts what was forgotten.
+    forgotten: AtomicU64,
+    /// Held while chunks change between pending and vouched for.
+    turn: Mutex<()>,
+    neighbours: Option<Box<dyn Neighbours>>,
+    room: Option<Room>,
+    /// Nothing more is written.
+    closed: AtomicBool,
+    path: Option<PathBuf>,
+}
+
+impl Cache {
+    /// What lies in two open files of an image of `size` bytes.
+    pub fn on(data: Arc<dyn Storage>, state: Arc<dyn Storage>, size: u64) -> io::Result<Cache> {
+        let present = Bits::new(chunks(size));
+        let mut bytes = vec![0; Bits::bytes(chunks(size)) as usize];
+        state.read_exact_at(&mut bytes, HEAD)?;
+        present.add(0, &bytes);
+        Ok(Cache {
+            data,
+            state,
+            present,
+            pending: Mutex::default(),
+            forgotten: AtomicU64::new(0),
+            turn: Mutex::default(),
+            neighbours: None,
+            room: None,
+            closed: AtomicBool::new(false),
+            path: None,
+        })
+    }
+
+    /// The file with the image's bytes.
+    pub fn path(&self) -> Option<&PathBuf> {
+        self.path.as_ref()
+    }
+
+    /// Whether a chunk is there.
+    pub fn has(&self, chunk: u64) -> bool {
+        self.present.has(chunk)
+    }
+
+    /// Whether all of the chunks `[from, to)` are there.
+    pub fn has_all(&self, from: u64, to: u64) -> bool {
+        self.present.has_all(from, to)
+    }
+
+    /// Whether the whole image is there.
+    pub fn is_complete(&self) -> bool {
+        self.present.set_bits() == self.present.count()
+    }
+
+    /// Chunks that are there.
+    pub fn chunks(&self) -> u64 {
+        self.present.set_bits()
+    }
+
+    /// Looks whether another process has fetched any of the chunks `[from, to)` meanwhile.
+    pub fn look_again(&self, from: u64, to: u64) {
+        let (first, last) = (from / 8, to.div_ceil(8));
+        let mut bytes = vec![0; (last - first) as usize];
+        let before = self.forgotten.load(Ordering::Acquire);
+        if let Ok(n) = self.state.read_at(&mut bytes, HEAD + first) {
+            let _pending = self.pending.lock();
+            // What was forgotten meanwhile may still have had its bit.
+            if before == self.forgotten.load(Ordering::Acquire) {
+                self.present.add(first, &bytes[..n]);
+            }
+        }
+    }
+
+    /// Reads bytes of chunks that are there.
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.data.read_exact_at(buf, offset)
+    }
+
+    /// Keeps whole chunks from `first` on (the image's last one may be short). `false`: they
+    /// are not kept.
+    pub fn keep(&self, first: u64, bytes: &[u8]) -> bool {
+        if self.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.room.as_ref().is_some_and(|room| !room.take(bytes.len() as u64)) {
+            return false;
+        }
+        if let Err(error) = self.data.write_all_at(bytes, first * CHUNK) {
+            self.stop("is not written to any more", &error);
+            return false;
+        }
+        let last = first + (bytes.len() as u64).div_ceil(CHUNK);
+        let mut pending = self.pending.lock();
+        for chunk in first..last {
+            pending.push(chunk);
+            self.present.set(chunk);
+        }
+        true
+    }
+
+    /// Whether chunks wait to be vouched for.
+    pub fn waits(&self) -> bool {
+        !self.pending.lock().is_empty()
+    }
+
+    /// Makes what was written durable, and then the bits that vouch for it.
+    pub fn settle(&self) -> io::Result<()> {
+        let _turn = self.turn.lock();
+        // Taken before the sync, which so covers all of them.
+        let taken = std::mem::take(&mut *self.pending.lock());
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let settled = self.data.sync().and_then(|()| self.change_bits(&taken, true));
+        if let Err(error) = &settled {
+            // Nobody knows what of it is on the medium.
+            taken.iter().for_each(|chunk| self.present.clear(*chunk));
+            self.stop("is not written to any more", error);
+        }
+        settled
+    }
+
+    /// Makes the bits durable as well.
+    pub fn sync(&self) -> io::Result<()> {
+        self.settle()?;
+        self.state.sync()
+    }
+
+    /// Forgets the chunks `[from, to)`, which were found to be wrong; whether any was there.
+    pub fn forget(&self, from: u64, to: u64) -> bool {
+        let _turn = self.turn.lock();
+        let found: Vec<u64> = (from..to).filter(|chunk| self.present.has(*chunk)).collect();
+        {
+            let mut pending = self.pending.lock();
+            self.forgotten.fetch_add(1, Ordering::AcqRel);
+            pending.retain(|chunk| !(from..to).contains(chunk));
+            found.iter().for_each(|chunk| self.present.clear(*chunk));
+        }
+        if let Err(error) = self.change_bits(&found, false) {
+            self.stop("cannot be mended", &error);
+        }
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        !found.is_empty()
+    }
+
+    fn change_bits(&self, chunks: &[u64], set: bool) -> io::Result<()> {
+        let (Some(least), Some(most)) = (chunks.iter().min(), chunks.iter().max()) else {
+            return Ok(());
+        };
+        let (first, last) = (least / 8, most / 8 + 1);
+        let mut change = || {
+            let mut bytes = vec![0; (last - first) as usize];
+            self.state.read_exact_at(&mut bytes, HEAD + first)?;
+            for chunk in chunks {
+                let byte = &mut bytes[(chunk / 8 - first) as usize];
+                let mask = 1 << (chunk % 8);
+                *byte = if set { *byte | mask } else { *byte & !mask };
+            }
+            self.state.write_all_at(&bytes, HEAD + first)
+        };
+        match &self.neighbours {
+            Some(neighbours) => neighbours.alone(&mut change),
+            None => change(),
+        }
+    }
+
+    /// Writes no more: the cache costs speed then, and nothing else.
+    fn stop(&self, what: &str, error: &io::Error) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            let text = error.to_string();
+            let reason = text.split(" (os error").next().unwrap_or(&text);
+            let name = self.data.name();
+            log::warn!("{name}: {what}: {reason}; what is fetched from now on is not kept");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+"""Images and servers for tests of images far away."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.cloop import build
+from support.liar import Liar, liar
+
+#: Bytes of the raw image.
+SIZE = (5 << 20) + 12_345
+
+
+def noise(size: int, seed: int = 7) -> bytes:
+    """Bytes that no compressor makes smaller, the same each time."""
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture(scope="session")
+def raw() -> bytes:
+    """A raw image."""
+    return noise(SIZE)
+
+
+@pytest.fixture(scope="session")
+def device() -> bytes:
+    """What the compressed image holds: noise, text and zeros."""
+    return noise(1 << 20) + b"some text that repeats itself, " * 40_000 + bytes(1 << 20)
+
+
+@pytest.fixture
+def server(raw: bytes) -> Iterator[Liar]:
+    """A server of the raw image."""
+    with liar(raw) as made:
+        yield made
+
+
+@pytest.fixture
+def compressed(device: bytes) -> Iterator[Liar]:
+    """A server of the compressed image."""
+    with liar(build(device)) as made:
+        yield made
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own, which commands use unless told otherwise."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "cowcloop" / "images"
