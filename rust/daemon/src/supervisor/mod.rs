@@ -16,6 +16,7 @@ mod watch;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
@@ -174,7 +175,12 @@ impl Supervisor {
             }
         }
         words.push(format!("restarts={}", self.restarts).into());
-        Ok((Command::new(&self.program).args(words).spawn()?, link))
+        let mut server = Command::new(&self.program);
+        // The name that this process has: one that begins with @ tells systemd to spare it.
+        if let Some(name) = std::env::args_os().next() {
+            server.arg0(name);
+        }
+        Ok((server.args(words).spawn()?, link))
     }
 
     /// Removes what a dead server has left in the next one's way.
