@@ -22,7 +22,7 @@ _RARE = {
     "help",
     "version",
 }
-_RARE_COMMANDS = {"digest", "recover", "suspend", "resume", "reopen", "bench"}
+_RARE_COMMANDS = {"digest", "pull", "recover", "suspend", "resume", "reopen", "bench"}
 
 _SHORT = "cowcloop.short_help"
 
