@@ -3,7 +3,7 @@
 //! For many small streams that have nothing to do with each other, as the blocks of a compressed
 //! image: [`Inflater::inflate_many`] inflates two of them in one loop. For parts of such a block:
 //! [`Inflater::inflate_prefix`] stops where enough is there, and [`Inflater::resume`] goes on from
-//! a [`State`] of some bytes.
+//! a [`State`] of some bytes, also when only the beginning of the input was there before.
 //!
 //! ```
 //! use cowcloop_inflate::{Container, Inflater, Job};
