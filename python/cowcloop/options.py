@@ -232,6 +232,26 @@ class ServerKeywords(ListenKeywords, ServedKeywords, total=False):
     session_quota: Annotated[
         Optional[Size], Option(SESSIONS, SIZE, "Space a session's cowfile may take.", rare=True)
     ]
+    reset_on_boot: Annotated[
+        bool,
+        Option(
+            SESSIONS,
+            FLAG,
+            "A session begins anew when its machine has been started again; NAME@BOOT names the"
+            " machine's boot.",
+            rare=True,
+        ),
+    ]
+    boot_gap: Annotated[
+        Optional[int],
+        Option(
+            SESSIONS,
+            COUNT,
+            "Seconds without a client that mean a new boot, where it is not named (default: 60).",
+            least=0,
+            rare=True,
+        ),
+    ]
     metrics: Annotated[
         Union[Path, int, None],
         Option(

@@ -25,6 +25,7 @@ COMMANDS = {
     "suspend": "live",
     "resume": "live",
     "reopen": "live",
+    "session": "session",
     "extract": "extract",
     "create": "create",
     "commit": "commit",

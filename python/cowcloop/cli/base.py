@@ -41,7 +41,10 @@ def program_settings() -> dict[str, Any]:
                         "commands": ["serve", "attach", "detach", "list", "sync", "recover"],
                     },
                     {"name": "Mount", "commands": ["mount", "umount"]},
-                    {"name": "While served", "commands": ["suspend", "resume", "reopen"]},
+                    {
+                        "name": "While served",
+                        "commands": ["suspend", "resume", "reopen", "session"],
+                    },
                     {
                         "name": "Images",
                         "commands": [

@@ -68,13 +68,43 @@ def commit_command(
       cowcloop commit chicken course.cow anna.cow chicken-anna
       cowcloop commit chicken chicken.cow chicken2 --rebase chicken2.cow
     """
+    check_output(new, as_json)
+    if rebase is not None:
+        _check_rebase(rebase, new)
+    commit(
+        image,
+        cows,
+        new,
+        level=level,
+        block_size=block_size,
+        threads=threads,
+        force=force,
+        as_json=as_json,
+        **values,
+    )
+    if rebase is not None:
+        from cowcloop import _core
+
+        _core.Device(new, [rebase], create=True).close()
+
+
+def commit(
+    image: str,
+    cows: tuple[str, ...],
+    new: str,
+    *,
+    level: int | str,
+    block_size: int = 65536,
+    threads: int | None,
+    force: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Make the new image, and report of it."""
     from cowcloop import _core
     from cowcloop.block_size import padding_warning, unusual
     from cowcloop.source import locate, shown
 
-    check_output(new, as_json)
-    if rebase is not None:
-        _check_rebase(rebase, new)
     source = locate(image, **values)
     image = shown(image)
     raw = _core.sniff(source) == "raw"
@@ -97,8 +127,6 @@ def commit_command(
     size = format_size(done["file_size"])
     text = f"{size}, {done['copied_blocks']} blocks copied, {fresh} compressed"
     console.outcome(as_json, new, done, text)
-    if rebase is not None:
-        _core.Device(new, [rebase], create=True).close()
 
 
 def _check_rebase(rebase: str, new: str) -> None:

@@ -22,7 +22,16 @@ _RARE = {
     "help",
     "version",
 }
-_RARE_COMMANDS = {"digest", "pull", "recover", "suspend", "resume", "reopen", "bench"}
+_RARE_COMMANDS = {
+    "digest",
+    "pull",
+    "recover",
+    "suspend",
+    "resume",
+    "reopen",
+    "session",
+    "bench",
+}
 
 _SHORT = "cowcloop.short_help"
 

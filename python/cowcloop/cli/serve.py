@@ -158,8 +158,12 @@ def _options(
         for name in ("max_sessions", "session_quota"):
             if values[name] is not None:
                 raise click.UsageError(f"--{name.replace('_', '-')} needs --sessions")
+        if values["reset_on_boot"]:
+            raise click.UsageError("--reset-on-boot needs --sessions")
     elif values["cows"]:
         raise click.UsageError("--sessions: each session has its own cowfile: leave out COW")
+    if values["boot_gap"] is not None and not values["reset_on_boot"]:
+        raise click.UsageError("--boot-gap needs --reset-on-boot")
     _check_nbdkit_args(state.nbdkit_args, background)
     secured = {name: values.pop(_flag(option)) for name, option in table(Tls).items()}
     try:

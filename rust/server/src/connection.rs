@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cowcloop_engine::device::Device;
+use cowcloop_engine::image::as_reader;
 use cowcloop_engine::layer::{join_extents, ExtentSink};
 use cowcloop_engine::{Error, ErrorKind, Extent, Result};
 
@@ -154,7 +155,8 @@ impl Connection {
     /// wanted.
     fn counted(&self, kind: Kind, bytes: u64, request: impl FnOnce() -> Result<()>) -> Result<()> {
         let counts = self.server.requests().map(|requests| (requests, Instant::now()));
-        let done = request();
+        // Each session has its own share of the processors.
+        let done = as_reader(self.export.reader_number(), request);
         if let Some((requests, begin)) = counts {
             requests.note(kind, bytes, begin.elapsed(), done.is_ok());
         }

@@ -72,6 +72,11 @@ impl dyn Events + '_ {
         self.tell(Event::Error { text });
     }
 
+    /// Tells of something that may be wrong.
+    pub(crate) fn warning(&self, text: &str) {
+        self.tell(Event::Warning { text });
+    }
+
     /// Sends an [`Event::Debug`].
     pub fn debug(&self, text: &str) {
         self.tell(Event::Debug { text });

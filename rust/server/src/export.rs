@@ -5,14 +5,14 @@ use std::sync::Arc;
 use cowcloop_engine::device::Device;
 use cowcloop_engine::Result;
 
-use crate::sessions::Session;
+use crate::sessions::Client;
 
 /// A device for a client.
 pub(crate) enum Export {
     /// The one device that all clients share.
     Device(Arc<Device>),
     /// A cowfile of its own on the shared base.
-    Session(Arc<Session>),
+    Session(Client),
 }
 
 impl Export {
@@ -53,6 +53,14 @@ impl Export {
         match self {
             Export::Device(device) => device.description(),
             Export::Session(session) => session.description(),
+        }
+    }
+
+    /// The reader that the work is done for; 0 where there is no other.
+    pub(crate) fn reader_number(&self) -> u64 {
+        match self {
+            Export::Device(_) => 0,
+            Export::Session(session) => session.number(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The options of a server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cowcloop_engine::device::DeviceOptions;
 use cowcloop_remote::RemoteOptions;
@@ -45,11 +46,14 @@ pub struct SessionOptions {
     pub folder: PathBuf,
     /// How many there may be, open or not.
     pub limit: usize,
+    /// A session begins anew when its machine has been started again. So long without a client
+    /// means that, for clients that do not name their boot. `None`: no session does.
+    pub reset_on_boot: Option<Duration>,
 }
 
 impl SessionOptions {
     /// Sessions with their cowfiles in `folder`, up to the usual number.
     pub fn new(folder: PathBuf) -> SessionOptions {
-        SessionOptions { folder, limit: MAX_SESSIONS }
+        SessionOptions { folder, limit: MAX_SESSIONS, reset_on_boot: None }
     }
 }

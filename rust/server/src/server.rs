@@ -67,6 +67,9 @@ impl Server {
         if let Some(path) = &options.control {
             control::check("control", path)?;
         }
+        let mut options = options;
+        // What one machine of a classroom reads, the others read as well.
+        options.device.image.shared = options.sessions.is_some();
         let kept = options.kept.as_deref().map(Kept::at).transpose()?;
         let mut open = options.device.clone();
         if options.sessions.is_none() {
@@ -219,6 +222,11 @@ impl Server {
             }
         };
         done.map_err(|error| error.to_string())
+    }
+
+    /// Discards what was written in a session. The error is a line for the user.
+    pub(crate) fn reset(&self, session: &str, force: bool) -> Result<(), String> {
+        self.sessions()?.reset(session, force)
     }
 
     fn sole_device(&self) -> Result<&Device, String> {

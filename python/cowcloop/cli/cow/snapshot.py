@@ -45,9 +45,7 @@ def snapshot_command(
     """
     from cowcloop.cli.target import device_of, one_session
 
-    if os.path.lexists(new) and not force:
-        message = f"{new} exists: choose another name, or replace it with --force"
-        raise StorageError(errno.EEXIST, message)
+    refuse_existing(new, force)
     entry, named = device_of(target)
     if entry is not None:
         session = one_session(target, named, session)
@@ -55,6 +53,20 @@ def snapshot_command(
         raise click.UsageError("--session goes with a served device, not with a cowfile")
     elif same(target, new):
         raise InvalidInputError(f"{new}: is also an input: name another output")
+    make_copy(entry, session, target, new, force, as_json)
+
+
+def refuse_existing(new: str, force: bool) -> None:
+    """Refuse a name that another file has, unless it is to be replaced."""
+    if os.path.lexists(new) and not force:
+        message = f"{new} exists: choose another name, or replace it with --force"
+        raise StorageError(errno.EEXIST, message)
+
+
+def make_copy(
+    entry: Entry | None, session: str | None, target: str, new: str, force: bool, as_json: bool
+) -> None:
+    """Copy the cowfile of a device, or of one of its sessions, or one that is not in use."""
     with _beside(new, force) as path:
         done = _snapshot_of(entry, session, target, path)
     how = "shared with the original" if done["shared"] else "copied"

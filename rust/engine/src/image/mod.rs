@@ -11,6 +11,7 @@ use crate::format::detect::{detect, FileKind};
 use crate::storage::Storage;
 use crate::{memory, Error, ErrorKind, Layer, Result};
 
+pub use crate::read::as_reader;
 pub use cloop::CloopImage;
 pub use raw::RawImage;
 
@@ -27,13 +28,17 @@ pub struct ImageOptions {
     pub threads: usize,
     /// Inflate and check a whole block before any byte of it is returned.
     pub strict: bool,
+    /// Many readers share the image, and want the same of it: a block is inflated once, whole,
+    /// and stays as long as there is room; and they take turns at the processors (see
+    /// [`as_reader`]).
+    pub shared: bool,
 }
 
 impl Default for ImageOptions {
     fn default() -> Self {
         let (least, most) = CACHE_BOUNDS;
         let cache_bytes = (memory::limit() / CACHE_PART).clamp(least, most);
-        ImageOptions { cache_bytes, threads: 0, strict: false }
+        ImageOptions { cache_bytes, threads: 0, strict: false, shared: false }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::codec::{decode_blocks, DecodeError, Task};
 use crate::format::cloop::{BlockLocation, Index};
 use crate::storage::Storage;
 
+use super::shares::Shares;
+
 /// Compressed bytes for which a thread keeps room between reads.
 const KEPT_INPUT: usize = 1 << 20;
 
@@ -40,6 +42,8 @@ pub(crate) struct Decoder {
     last_may_be_short: bool,
     reads: AtomicU64,
     read_bytes: AtomicU64,
+    /// `None`: whoever comes may decode.
+    shares: Option<Shares>,
 }
 
 impl Decoder {
@@ -51,7 +55,13 @@ impl Decoder {
         last_may_be_short: bool,
     ) -> Self {
         let (reads, read_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Decoder { storage, index, block_size, last_may_be_short, reads, read_bytes }
+        let shares = None;
+        Decoder { storage, index, block_size, last_may_be_short, reads, read_bytes, shares }
+    }
+
+    /// Has readers share so many places for decoding.
+    pub(super) fn share_out(&mut self, places: usize) {
+        self.shares = Some(Shares::new(places));
     }
 
     /// The image's name in messages.
@@ -175,6 +185,7 @@ impl Decoder {
     ) -> Vec<Result<T, BlockError>> {
         let locations: Vec<_> = group.iter().map(|wanted| self.location(wanted.block)).collect();
         self.with_inputs(&locations, |inputs| {
+            let _share = self.shares.as_ref().map(Shares::take);
             // `None`: a task has it.
             let mut results: Vec<Option<Result<T, BlockError>>> = Vec::with_capacity(group.len());
             let (mut blocks, mut tasks) = (Vec::new(), Vec::new());

@@ -52,7 +52,7 @@ pub(crate) struct KnownBlocks {
 
 impl KnownBlocks {
     /// Nothing is known yet.
-    pub(crate) fn new(decoder: Decoder) -> Self {
+    pub(super) fn new(decoder: Decoder) -> Self {
         let states = BlockStates::new(decoder.block_count());
         KnownBlocks { decoder, states, zero_streams: ZeroStreams::default() }
     }

@@ -7,6 +7,7 @@
 //! known       what was found out about blocks: zeros, data, damage
 //! zeros       which ranges are zeros, asked of the index and of `known`
 //! cache       decoded blocks, within a budget of bytes
+//! shares      whose block is decoded next, where many readers share an image
 //! workers     threads for the work that no reader waits for
 //! readahead   which block a reader will want next
 //! checker     blocks that were served in part and are to be checked
@@ -24,12 +25,14 @@ mod history;
 mod known;
 mod readahead;
 mod reader;
+mod shares;
 mod workers;
 mod zeros;
 
 pub use block::{BadBlock, StoredBlock};
 pub(crate) use decoder::Decoder;
 pub(crate) use reader::{BlockReader, ReaderOptions};
+pub use shares::as_reader;
 pub(crate) use zeros::ZeroFinder;
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
+use super::shares::{as_reader, reader};
+
 /// A pool of threads, and the number of threads that are decoding.
 #[derive(Debug)]
 pub(super) struct Workers {
@@ -36,6 +38,11 @@ impl Workers {
             pool: OnceLock::new(),
             busy: AtomicUsize::new(0),
         }
+    }
+
+    /// The most threads that it starts.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Threads may be used from now on.
@@ -82,10 +89,12 @@ impl Workers {
         self.started().then(|| self.pool.get_or_init(build).as_ref())?
     }
 
-    /// Gives `work` to a worker; drops it where there is none.
+    /// Gives `work` to a worker, for the reader that this thread works for; drops it where
+    /// there is none.
     pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         if let Some(pool) = self.pool() {
-            pool.spawn_fifo(work);
+            let reader = reader();
+            pool.spawn_fifo(move || as_reader(reader, work));
         }
     }
 }

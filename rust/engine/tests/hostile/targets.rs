@@ -25,7 +25,7 @@ fn storage(data: &[u8]) -> Arc<MemoryStorage> {
 
 /// An image: header, index, and reads of both ends.
 pub fn image(data: &[u8]) {
-    let options = ImageOptions { cache_bytes: 4 << 20, threads: 1, strict: false };
+    let options = ImageOptions { cache_bytes: 4 << 20, threads: 1, ..Default::default() };
     let Ok(image) = Image::open(storage(data), &options) else { return };
     let cloop = match &image {
         Image::Cloop(cloop) => Some(cloop.clone()),

@@ -35,6 +35,13 @@ pub(crate) enum Command {
         /// The session that becomes read-only until its last client leaves.
         session: Option<String>,
     },
+    /// What was written in a session discarded: it begins anew.
+    Reset {
+        /// The session.
+        session: String,
+        /// Its clients are cut off.
+        force: bool,
+    },
     /// The image's file let go of, so that its medium can be taken out.
     Suspend,
     /// The image's file opened anew.
@@ -62,6 +69,11 @@ impl Command {
                 Ok(Command::Snapshot { path, session: session()? })
             }
             Some("reopen-read-only") => Ok(Command::ReopenReadOnly { session: session()? }),
+            Some("reset") => {
+                let session = session()?.ok_or("reset: the request names no session")?;
+                let force = request.get("force").and_then(Value::as_bool).unwrap_or(false);
+                Ok(Command::Reset { session, force })
+            }
             Some("suspend") => Ok(Command::Suspend),
             Some("resume") => Ok(Command::Resume),
             Some(other) => Err(format!("unknown command {other:?}")),
@@ -80,6 +92,7 @@ impl Command {
             Command::ReopenReadOnly { session } => {
                 server.reopen_read_only(session.as_deref()).map(done)
             }
+            Command::Reset { session, force } => server.reset(session, *force).map(done),
             Command::Suspend => server.suspend().map(done),
             Command::Resume => server.resume().map(done),
         }
@@ -145,6 +158,8 @@ mod tests {
         let wanted = Command::Snapshot { path: "/a/b".into(), session: Some("s".into()) };
         let line = br#"{"command":"snapshot","path":"/a/b","session":"s"}"#;
         assert_eq!(Command::parse(line), Ok(wanted));
+        let wanted = Command::Reset { session: "s".into(), force: false };
+        assert_eq!(Command::parse(br#"{"command":"reset","session":"s"}"#), Ok(wanted));
         let wanted = Command::ReopenReadOnly { session: None };
         assert_eq!(Command::parse(br#"{"command":"reopen-read-only"}"#), Ok(wanted));
     }
@@ -162,6 +177,7 @@ mod tests {
             (b"{}", "names no command"),
             (b"{\"command\":7}", "names no command"),
             (br#"{"command":"snapshot"}"#, "names no absolute path"),
+            (br#"{"command":"reset"}"#, "names no session"),
             (br#"{"command":"snapshot","path":"a"}"#, "names no absolute path"),
             (br#"{"command":"reopen-read-only","session":1}"#, "not named by a string"),
             (b"{\"command\":\"Status\"}", "unknown command \"Status\""),

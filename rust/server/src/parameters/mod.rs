@@ -5,6 +5,7 @@ mod values;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions};
 use cowcloop_engine::format::verity::Digest;
@@ -21,6 +22,9 @@ use crate::options::{ServerOptions, SessionOptions};
 const MEMORY: &str = ":memory:";
 /// More restarts than a supervisor will ever count.
 const MANY: usize = u32::MAX as usize;
+
+/// As long as a machine needs at least, from its last request to the first of its next boot.
+const BOOT_GAP: Duration = Duration::from_secs(60);
 
 /// All of them, for users.
 pub const HELP: &std::ffi::CStr = c"\
@@ -65,6 +69,10 @@ kept=<PATH>        Keep here what a server that takes over has to know: a file o
                    the device's own, which need not survive the machine, or
                    with sessions a folder.
 restarts=<N>       Times that a supervisor has started the server again.
+reset-on-boot=<BOOL>  A session begins anew when its machine has been started
+                   again: NAME@BOOT names the machine's boot.
+boot-gap=<SECONDS>  So long without a client means that, where the boot is not
+                   named (default: 60).
 control=<PATH>     Unix socket to create for status and sync requests.
 metrics=<ADDRESS>  Answer at this [HOST:]PORT or Unix socket with OpenMetrics text.
 events=<FD>        Tell what happens by lines of JSON, on this inherited file
@@ -99,6 +107,8 @@ pub struct Parameters {
     session_quota: Option<u64>,
     kept: Option<PathBuf>,
     restarts: Option<u64>,
+    reset_on_boot: Option<bool>,
+    boot_gap: Option<usize>,
     control: Option<PathBuf>,
     metrics: Option<MetricsAddress>,
     /// The descriptor for events.
@@ -146,6 +156,8 @@ impl Parameters {
             "session-quota" => once(&mut self.session_quota, key, size(key, value)?),
             "kept" => once(&mut self.kept, key, path(key, value)?),
             "restarts" => once(&mut self.restarts, key, number(key, value, 0..=MANY)? as u64),
+            "reset-on-boot" => once(&mut self.reset_on_boot, key, boolean(key, value)?),
+            "boot-gap" => once(&mut self.boot_gap, key, number(key, value, 0..=10_000_000)?),
             "control" => once(&mut self.control, key, path(key, value)?),
             "metrics" => once(&mut self.metrics, key, metrics(key, value)?),
             "events" => once(&mut self.events, key, descriptor(key, value)?),
@@ -173,6 +185,11 @@ impl Parameters {
             }
         } else if self.max_sessions.is_some() || self.session_quota.is_some() {
             return Err("max-sessions, session-quota: only with sessions=DIR".into());
+        } else if self.reset_on_boot == Some(true) {
+            return Err("reset-on-boot: only with sessions=DIR".into());
+        }
+        if self.boot_gap.is_some() && self.reset_on_boot != Some(true) {
+            return Err("boot-gap: only with reset-on-boot=true".into());
         }
         if self.log == Some(false) && self.events.is_none() {
             return Err("log: false leaves nothing that errors are told by; add events=FD".into());
@@ -198,7 +215,8 @@ impl Parameters {
             sessions: self.sessions.clone().map(|folder| {
                 let sessions = SessionOptions::new(folder);
                 let limit = self.max_sessions.unwrap_or(sessions.limit);
-                SessionOptions { limit, ..sessions }
+                let reset_on_boot = self.reset_on_boot.unwrap_or(false).then_some(self.boot_gap());
+                SessionOptions { limit, reset_on_boot, ..sessions }
             }),
             preload: self.preload,
             waiting: self.waiting,
@@ -209,6 +227,11 @@ impl Parameters {
         })
     }
 
+    /// How long a machine without a client is taken for one that is off.
+    fn boot_gap(&self) -> Duration {
+        self.boot_gap.map_or(BOOT_GAP, |seconds| Duration::from_secs(seconds as u64))
+    }
+
     /// The engine's options for it.
     fn device_options(&self) -> DeviceOptions {
         let default = ImageOptions::default();
@@ -217,6 +240,7 @@ impl Parameters {
                 cache_bytes: self.cache.unwrap_or(default.cache_bytes),
                 threads: self.threads.unwrap_or(default.threads),
                 strict: self.strict.unwrap_or(default.strict),
+                ..default
             },
             image_ranges: self.image_ranges.clone(),
             image_name: self.image_name.clone(),

@@ -4,6 +4,8 @@
 //! when the last of them leaves, or when the server ends. The session's first write makes
 //! the cowfile, so that reading alone costs no space.
 
+mod anew;
+mod name;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +13,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use cowcloop_engine::device::{Device, DeviceOptions};
 use cowcloop_engine::format::cowfile::CowState;
@@ -24,12 +27,12 @@ use crate::places::Places;
 use crate::status::{SessionCowfile, SessionStatus};
 use crate::words::reason;
 
-pub(crate) use session::Session;
+use anew::Boots;
+use name::{valid_name, Wanted};
+pub(crate) use session::{Client, Session};
 
 /// Descriptors of a session: its cowfile, and its kept file.
 const DESCRIPTORS: usize = 2;
-/// Bytes of the longest session name.
-const MAX_NAME: usize = 200;
 /// The end of a cowfile's name, after the session's name.
 const SUFFIX: &str = ".cow";
 /// Sessions that one listing shows; nbdkit takes 10000 exports at most.
@@ -42,6 +45,8 @@ pub(crate) struct Sessions {
     options: DeviceOptions,
     kept: Option<Kept>,
     limit: usize,
+    /// `None`: no session begins anew by itself.
+    boots: Option<Boots>,
     places: Arc<Places>,
     events: Arc<dyn Events>,
     open: Mutex<OpenSessions>,
@@ -51,8 +56,11 @@ pub(crate) struct Sessions {
 /// The sessions that have clients, by name.
 #[derive(Default)]
 struct OpenSessions {
-    /// A reference that cannot be upgraded is to a session that is being closed.
+    /// A reference that cannot be upgraded is to a session that is being closed, or begins
+    /// anew.
     by_name: BTreeMap<String, Weak<Session>>,
+    /// When the last client left, of the sessions that had one since the server's start.
+    left: BTreeMap<String, Instant>,
     /// The server ends: no client joins any more.
     ended: bool,
 }
@@ -67,7 +75,7 @@ impl Sessions {
         places: Arc<Places>,
         events: Arc<dyn Events>,
     ) -> std::result::Result<Sessions, String> {
-        let SessionOptions { folder, limit } = wanted;
+        let SessionOptions { folder, limit, reset_on_boot } = wanted;
         let line = |error| format!("sessions: {}: {}", folder.display(), reason(&error));
         if !folder.is_dir() {
             DirBuilder::new().mode(0o700).create(folder).map_err(line)?;
@@ -82,6 +90,7 @@ impl Sessions {
             options,
             kept,
             limit: *limit,
+            boots: reset_on_boot.map(Boots::new),
             places,
             events,
             open: Mutex::default(),
@@ -89,17 +98,14 @@ impl Sessions {
         })
     }
 
-    /// Joins the session `name`, which is opened when it is not open yet.
+    /// Joins the session that an export name names, which is opened when it is not open yet.
     /// The error is a line for the log.
-    pub(crate) fn join(self: &Arc<Self>, name: &[u8]) -> std::result::Result<Arc<Session>, String> {
-        let name = valid_name(name).ok_or_else(|| {
-            let shown = String::from_utf8_lossy(&name[..name.len().min(MAX_NAME)]);
-            format!(
-                "export {shown:?}: not a session name; 1 to {MAX_NAME} letters, digits, dots, \
-                 underscores and dashes, not beginning with a dot"
-            )
-        })?;
-        let session = self.enter(name)?;
+    pub(crate) fn join(self: &Arc<Self>, export: &[u8]) -> std::result::Result<Client, String> {
+        self.join_wanted(Wanted::parse(export)?)
+    }
+
+    fn join_wanted(self: &Arc<Self>, wanted: Wanted<'_>) -> std::result::Result<Client, String> {
+        let session = self.enter(wanted)?;
         if session.path().symlink_metadata().is_ok() {
             session.make().map_err(|error| error.to_string())?;
         }
@@ -110,36 +116,52 @@ impl Sessions {
     pub(crate) fn join_existing(
         self: &Arc<Self>,
         name: &str,
-    ) -> std::result::Result<Arc<Session>, String> {
-        match valid_name(name.as_bytes()) {
-            // Its cowfile may have been removed.
-            Some(name) if self.in_use(name).is_ok() => self.in_use(name),
-            Some(name) if self.path(name).symlink_metadata().is_ok() => self.join(name.as_bytes()),
-            _ => Err(format!("session {name:?}: there is none of that name with a cowfile")),
+    ) -> std::result::Result<Client, String> {
+        let none = || format!("session {name:?}: there is none of that name with a cowfile");
+        let name = valid_name(name.as_bytes()).ok_or_else(none)?;
+        let mut open = self.open.lock();
+        loop {
+            match open.by_name.get(name).map(Weak::upgrade) {
+                Some(Some(session)) => {
+                    let session = Client::new(session);
+                    // The last client of a session closes it, which takes the lock.
+                    drop(open);
+                    return if session.has_cowfile() { Ok(session) } else { Err(none()) };
+                }
+                _ if open.ended => return Err(format!("session {name}: the server is ending")),
+                Some(None) => self.closed.wait(&mut open),
+                None if self.path(name).symlink_metadata().is_err() => return Err(none()),
+                // A look at a session is no boot of its machine, which may come meanwhile.
+                None => {
+                    let boot = self.stored_boot(name);
+                    let wanted = Wanted { name, boot: boot.as_deref() };
+                    let session = self.open_session(wanted, &mut open)?;
+                    drop(open);
+                    session.make().map_err(|error| error.to_string())?;
+                    return Ok(session);
+                }
+            }
         }
     }
 
     /// A session that clients have open, with its cowfile. The error is a line for the user.
-    pub(crate) fn in_use(&self, name: &str) -> std::result::Result<Arc<Session>, String> {
-        let session = self.open.lock().by_name.get(name).and_then(Weak::upgrade);
+    pub(crate) fn in_use(&self, name: &str) -> std::result::Result<Client, String> {
+        let open = self.open.lock();
+        let session = open.by_name.get(name).and_then(Weak::upgrade);
+        let session = session.map(Client::new);
+        drop(open);
         session
             .filter(|session| session.has_cowfile())
             .ok_or_else(|| format!("session {name:?}: no client has it open with a cowfile"))
     }
 
-    fn enter(self: &Arc<Self>, name: &str) -> std::result::Result<Arc<Session>, String> {
-        let mut open = self.open.lock();
-        loop {
-            if open.ended {
-                return Err(format!("session {name}: the server is ending"));
-            }
-            match open.by_name.get(name).map(Weak::upgrade) {
-                None => break,
-                Some(Some(session)) => return Ok(session),
-                Some(None) => {}
-            }
-            self.closed.wait(&mut open);
-        }
+    /// Opens a session that is not open.
+    fn open_session(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        open: &mut OpenSessions,
+    ) -> std::result::Result<Client, String> {
+        let name = wanted.name;
         let path = self.path(name);
         // A name without a cowfile takes a place from the start, so that no
         // number of clients that begin to write at once exceeds the limit.
@@ -157,9 +179,9 @@ impl Sessions {
         let Some(place) = self.places.take(DESCRIPTORS, 0) else {
             return Err(format!("session {name}: {}", self.places.refusal()));
         };
-        let session = Arc::new(Session::new(name, path, self.clone(), place));
+        let session = Arc::new(Session::new(wanted, path, self.clone(), place));
         open.by_name.insert(name.to_string(), Arc::downgrade(&session));
-        Ok(session)
+        Ok(Client::new(session))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -204,8 +226,7 @@ impl Sessions {
         let at_rest = |name: String| (name.clone(), self.at_rest(name));
         let mut sessions: BTreeMap<_, _> = self.stored().into_iter().map(at_rest).collect();
         for session in self.all_in_use() {
-            // One reference is ours.
-            let status = session.status(Arc::strong_count(&session) - 1);
+            let status = session.status();
             sessions.insert(status.name.clone(), status);
         }
         sessions.into_values().collect()
@@ -241,33 +262,17 @@ impl Sessions {
         }
     }
 
-    /// A session has been closed: its name may be used again.
-    fn forget(&self, name: &str) {
-        self.open.lock().by_name.remove(name);
-        self.closed.notify_all();
+    /// The last client of a session has gone, and it is closed.
+    fn left(&self, name: &str) {
+        self.open.lock().left.insert(name.to_string(), Instant::now());
+        self.forget(name);
     }
-}
 
-/// The name as text when it is one that stays within the folder.
-fn valid_name(name: &[u8]) -> Option<&str> {
-    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
-    let valid = (1..=MAX_NAME).contains(&name.len()) && name[0] != b'.' && name.iter().all(allowed);
-    std::str::from_utf8(name).ok().filter(|_| valid)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::valid_name;
-
-    #[test]
-    fn names_stay_within_their_folder() {
-        for name in ["a", "Alice", "room-3.seat_7", "a..b", "-", &"x".repeat(200)] {
-            assert_eq!(valid_name(name.as_bytes()), Some(name));
-        }
-        for name in ["", ".", "..", ".hidden", "../x", "a/b", "a b", "a\0b", "é", "a\n"] {
-            assert_eq!(valid_name(name.as_bytes()), None, "{name:?}");
-        }
-        assert_eq!(valid_name(&[b'x'; 201]), None);
-        assert_eq!(valid_name(b"a\xff"), None);
+    /// A session is closed, or has begun anew: its name may be used again.
+    fn forget(&self, name: &str) {
+        let mut open = self.open.lock();
+        open.by_name.remove(name);
+        drop(open);
+        self.closed.notify_all();
     }
 }

@@ -1,5 +1,6 @@
 //! A server driven without any transport: what a door may ask of it, and what its owner may.
 
+mod anew;
 mod control;
 mod events;
 mod sessions;

@@ -8,7 +8,7 @@ use crate::support::{Served, PATTERN};
 fn with_sessions(limit: usize) -> Served {
     Served::new(|options: &mut ServerOptions| {
         let folder = options.image.with_file_name("sessions");
-        options.sessions = Some(SessionOptions { folder, limit });
+        options.sessions = Some(SessionOptions { limit, ..SessionOptions::new(folder) });
     })
 }
 
@@ -76,7 +76,7 @@ fn the_end_closes_the_sessions_that_still_have_clients() {
 fn what_is_kept_of_a_session_lies_in_a_folder_while_it_is_open() {
     let served = Served::new(|options: &mut ServerOptions| {
         let folder = options.image.with_file_name("sessions");
-        options.sessions = Some(SessionOptions { folder, limit: 10 });
+        options.sessions = Some(SessionOptions { limit: 10, ..SessionOptions::new(folder) });
         options.kept = Some(options.image.with_file_name("kept"));
     });
     let alice = served.connect("alice");

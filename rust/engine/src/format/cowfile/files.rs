@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::Mode;
 
 use super::Access;
+use crate::storage::directory::sync_name;
 use crate::storage::publish::Unpublished;
 use crate::storage::{Exchange, FileStorage, Storage};
 use crate::{Error, ErrorKind, Layer, Remedy, Result};
@@ -77,6 +78,37 @@ pub fn create(path: &Path, base: &dyn Layer, size: u64) -> Result<Arc<dyn Storag
         other => other.map_err(failed)?,
     }
     Ok(Arc::new(Exchange::new(storage, path)))
+}
+
+/// Removes a cowfile that is not in use, and what was written to it; nothing where there is none.
+/// Durable on return.
+///
+/// # Errors
+/// `Busy` when it is in use, or the system's.
+pub fn remove(path: &Path) -> Result<()> {
+    match FileStorage::open_writable(path) {
+        Ok(storage) => {
+            // Held until the name is gone.
+            lock(&storage, Access::Writable)?;
+            remove_own(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(path.display().to_string(), "cannot open the cowfile", error)),
+    }
+}
+
+/// Removes a cowfile that the caller has in use; nothing where there is none.
+///
+/// # Errors
+/// The system's.
+pub fn remove_own(path: &Path) -> Result<()> {
+    let removed = match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    removed
+        .and_then(|()| sync_name(path))
+        .map_err(|error| Error::io(path.display().to_string(), "cannot remove the cowfile", error))
 }
 
 /// Makes a new cowfile of an empty file that is open and locked, as the original driver

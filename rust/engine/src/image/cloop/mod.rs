@@ -49,8 +49,9 @@ impl CloopImage {
         let index = Index::read(&*storage, &header)?;
         let last_may_be_short = header.kind.last_may_be_short();
         let decoder = Decoder::new(storage, index, header.block_size, last_may_be_short);
-        let ImageOptions { cache_bytes, threads, strict } = *options;
-        let reader = BlockReader::new(decoder, ReaderOptions { cache_bytes, threads, strict });
+        let ImageOptions { cache_bytes, threads, strict, shared } = *options;
+        let options = ReaderOptions { cache_bytes, threads, strict, shared };
+        let reader = BlockReader::new(decoder, options);
         Ok(Arc::new(CloopImage { header, reader }))
     }
 

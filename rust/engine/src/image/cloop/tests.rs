@@ -18,6 +18,7 @@ mod medium;
 mod partial;
 mod racing;
 mod reading;
+mod shared;
 
 /// Puts an image together; every part can be made wrong.
 #[derive(Clone)]

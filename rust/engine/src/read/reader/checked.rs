@@ -27,7 +27,7 @@ impl BlockReader {
         let load = || {
             // The caller may have waited while another one found the block damaged.
             self.blocks.refuse_damaged(block)?;
-            let again = self.history.note(block);
+            let again = self.history.note(block) || self.shared;
             let admission = if again { Admission::Kept } else { Admission::Once };
             Ok((Entry::new(self.load_whole(block)?), admission))
         };

@@ -25,6 +25,7 @@ impl BlockReader {
         let location = self.blocks.decoder().location(block);
         let step = self.readahead.follow(block, block + 1);
         let again = self.history.note(block);
+        let again = again || self.shared;
         let admission = if again || step.sequential { Admission::Kept } else { Admission::Once };
         let checked = self.blocks.state(block) == Known::Data;
         // A block that was read before and is not checked yet was perhaps pushed out of the queue
@@ -51,6 +52,7 @@ impl BlockReader {
     /// block, 17 to 19 % with two, 3 to 12 % with four, and as much with eight.
     fn worth_a_part(&self, location: BlockLocation, checked: bool) -> bool {
         !self.strict
+            && !self.shared
             && location.codec == Codec::Zlib
             // What may have changed where it is kept is checked whole, once.
             && (checked || !self.blocks.decoder().may_rot())
@@ -137,7 +139,7 @@ impl LoadAhead for BlockReader {
         for ((turn, buffer), result) in turns.into_iter().zip(buffers).zip(results) {
             // A reader will find out what cannot be read.
             if result.is_ok() {
-                let passing = !self.history.note(turn.block());
+                let passing = !self.history.note(turn.block()) && !self.shared;
                 let entry = Entry::in_order(Data::Whole(buffer), true, passing);
                 turn.fill(entry, Admission::Kept);
             }

@@ -32,6 +32,8 @@ pub(crate) struct ReaderOptions {
     pub(crate) threads: usize,
     /// Inflate and check a whole block before any byte of it is returned.
     pub(crate) strict: bool,
+    /// What one reader wants, many others will want too.
+    pub(crate) shared: bool,
 }
 
 /// Reads the blocks of one image, for any number of threads.
@@ -39,6 +41,8 @@ pub(crate) struct ReaderOptions {
 pub(crate) struct BlockReader {
     blocks: KnownBlocks,
     strict: bool,
+    /// Each block is decoded once, whole, and kept as long as there is room.
+    shared: bool,
     cache: BlockCache<Entry>,
     history: History,
     buffers: Arc<Buffers>,
@@ -53,7 +57,7 @@ pub(crate) struct BlockReader {
 type ReadPiece = fn(&BlockReader, u64, usize, &mut [u8]) -> Result<()>;
 
 impl BlockReader {
-    pub(crate) fn new(decoder: Decoder, options: ReaderOptions) -> Arc<Self> {
+    pub(crate) fn new(mut decoder: Decoder, options: ReaderOptions) -> Arc<Self> {
         let (block_size, count) = (decoder.block_size(), decoder.block_count());
         // A cache that cannot hold two blocks would decode one again for each small read.
         let heaviest = entry::heaviest(block_size);
@@ -62,9 +66,14 @@ impl BlockReader {
         let most = count.saturating_mul(2 * heaviest);
         let cache_bytes = options.cache_bytes.min(most).max(2 * heaviest);
         let workers = Arc::new(Workers::new(options.threads));
+        if options.shared {
+            // Twice as many: a thread that is given a place may take a moment to run.
+            decoder.share_out(2 * workers.threads());
+        }
         Arc::new_cyclic(|me: &Weak<BlockReader>| BlockReader {
             blocks: KnownBlocks::new(decoder),
             strict: options.strict,
+            shared: options.shared,
             cache: BlockCache::new(cache_bytes, heaviest),
             history: History::new(cache_bytes / block_size as u64),
             buffers: Buffers::new(block_size),

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::read::cache::{Admission, Loaded};
 use crate::read::decoder::Wanted;
 use crate::read::entry::{Data, Entry};
+use crate::read::shares::{as_reader, reader};
 use crate::Result;
 
 use super::BlockReader;
@@ -80,12 +81,14 @@ impl BlockReader {
                 }
             }
         };
+        let reader = reader();
+        let help = || {
+            let _busy = self.workers.enter();
+            as_reader(reader, work);
+        };
         pool.in_place_scope(|scope| {
             for _ in 0..helpers {
-                scope.spawn(|_| {
-                    let _busy = self.workers.enter();
-                    work();
-                });
+                scope.spawn(|_| help());
             }
             work();
         });
@@ -118,7 +121,7 @@ impl BlockReader {
             }
             if block < ahead && self.cache.in_flight(block) {
                 late.push(wanted);
-            } else if !self.history.note(block) {
+            } else if !self.history.note(block) && !self.shared {
                 missing.push(wanted);
             } else if let Some(turn) = self.cache.try_turn(block) {
                 // Wanted again, and so perhaps a third time.
