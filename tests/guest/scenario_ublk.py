@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import json
 import mmap
 import os
+import pwd
 import random
 import signal
 import struct
@@ -152,7 +154,7 @@ def file_system() -> None:
                 os.fsync(file.fileno())
             written.append(path)
 
-    writer = threading.Thread(target=write)
+    writer = threading.Thread(target=write, daemon=True)
     writer.start()
     for _ in range(3):
         seen = len(written)
@@ -169,6 +171,39 @@ def file_system() -> None:
     sh("umount /mnt/files")
     sh(f"e2fsck -fn {device}", "files check")
     tell("files end", daemon.end())
+
+
+def users_own() -> None:
+    """A device of a user without privileges, where root lets users have them."""
+    uid = pwd.getpwnam("alice").pw_uid
+    os.makedirs("/tmp/alice")
+    os.chown("/tmp/alice", uid, uid)
+    sh(f"setpriv --reuid alice {Daemon.PROGRAM} ublk {IMAGE}", "not let")
+    os.chmod("/dev/ublk-control", 0o666)
+    ended = threading.Event()
+
+    def give() -> None:
+        """What a rule of udev's does."""
+        while not ended.wait(0.02):
+            for path in Path("/dev").glob("ublk[bc]*"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.chown(path, uid, uid)
+
+    giver = threading.Thread(target=give, daemon=True)
+    giver.start()
+    daemon = Daemon("ublk", IMAGE, "cow=/tmp/alice/own.cow", user="alice")
+    with open(daemon.device, "rb") as file:
+        content = bytearray(file.read())
+    tell("own whole", hashlib.sha256(content).hexdigest())
+    traffic = Traffic(daemon.device, content, seed=2)
+    traffic.start()
+    wait_until(lambda: traffic.problem or traffic.done > 2 * SOME, "traffic")
+    tell("own traffic", traffic.end())
+    tell("own end", daemon.end())
+    sh("cowcloop extract /payload/images/base.cloop /tmp/alice/own.cow /tmp/own.raw")
+    tell("own again", digest("/tmp/own.raw") == hashlib.sha256(content).hexdigest())
+    ended.set()
+    giver.join()
 
 
 def mounted_at_the_end() -> None:
@@ -248,6 +283,7 @@ taken_over()
 read_only()
 limits_and_data()
 file_system()
+users_own()
 # Up to here neither the driver nor a file system has anything to say.
 sh("dmesg --level=err,crit,alert,emerg", "kernel")
 mounted_at_the_end()

@@ -113,6 +113,16 @@ def test_a_file_system_lives_on(done: Told) -> None:
     assert done["files end"] == 0
 
 
+def test_a_user_may_have_a_device(done: Told, ext2: Path) -> None:
+    code, _, said = done["not let"]
+    assert code == 1
+    assert "this user may not make block devices" in said
+    assert done["own whole"] == hashlib.sha256(ext2.read_bytes()).hexdigest()
+    assert done["own traffic"] is None
+    assert done["own end"] == 0
+    assert done["own again"]
+
+
 def test_a_clean_end_under_a_mount_loses_nothing(done: Told) -> None:
     assert done["mounted end"] == 0
     assert done["mounted last"][1] == "not synced by its writer\n"

@@ -44,10 +44,12 @@ class Daemon:
 
     PROGRAM = "/payload/python/cowcloop/lib/cowcloopd"
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, user: str | None = None) -> None:
         read, write = os.pipe()
         command = [self.PROGRAM, *words, f"events={write}"]
-        self.process = subprocess.Popen(command, pass_fds=[write], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, pass_fds=[write], stdin=subprocess.DEVNULL, user=user
+        )
         os.close(write)
         self._events = os.fdopen(read)
         self.device = self._ready()

@@ -18,6 +18,9 @@ const PATH: &str = "/dev/ublk-control";
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How a kernel refuses a command that it does not have.
+const ABSENT: [io::ErrorKind; 2] = [io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput];
+
 /// The driver's control file.
 pub struct Control {
     file: File,
@@ -91,8 +94,9 @@ impl Control {
     /// Removes a device; its number is free again when the last program has closed it.
     pub fn delete(&mut self, info: &Info) -> io::Result<()> {
         match self.device_command(control::DEL_DEV_ASYNC, info, None, 0) {
-            // A kernel before 6.7 has the command alone that waits for these programs.
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            // A kernel before 6.7, or for a device of a user's, has the command alone that waits
+            // for these programs.
+            Err(error) if ABSENT.contains(&error.kind()) => {
                 self.device_command(control::DEL_DEV, info, None, 0)
             }
             done => done,

@@ -1,5 +1,6 @@
 //! A block device of the kernel's, made and served here.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -103,12 +104,15 @@ impl Device {
         let failed = |what: &str, error: io::Error| {
             format!("{}: {what}: {}", path.display(), reason(&error))
         };
+        // Whose device it is, is seen by who may open this file: first of all.
+        let file = node::open(&node::control_file(info.id), true)
+            .map_err(|error| failed("cannot be served", error))?;
         if wanted == Wanted::New {
             control
                 .set_parameters(info, &parameters(&connection, info))
                 .map_err(|error| failed("this kernel refuses its parameters", error))?;
         }
-        let (threads, begun) = Threads::start(connection, info, ended)
+        let (threads, begun) = Threads::start(connection, file, info, ended)
             .map_err(|error| failed("cannot be served", error))?;
         self.threads = Some(threads);
         for queue in begun {
@@ -247,10 +251,11 @@ impl Threads {
     /// Starts them; the receiver gets a word of each queue that waits for requests.
     fn start(
         connection: Connection,
+        file: File,
         info: &Info,
         ended: &Sender<End>,
     ) -> io::Result<(Threads, Receiver<io::Result<()>>)> {
-        let file = Arc::new(node::open(&node::control_file(info.id), true)?);
+        let file = Arc::new(file);
         let max_bytes = info.max_bytes as usize;
         let data = Arc::new(if info.flags & flags::USER_COPY != 0 {
             Data::Copied(file.clone())

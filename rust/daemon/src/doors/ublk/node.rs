@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Where /dev is not the kernel's own, a program makes its files a moment later.
+/// Where /dev is not the kernel's own, a program makes its files a moment later, and it may be a
+/// program that gives them to the user whose device it is.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -24,17 +25,19 @@ pub fn block_device(id: u32) -> PathBuf {
     format!("/dev/ublkb{id}").into()
 }
 
-/// Opens a file as soon as it is there.
+/// Opens a file as soon as it is there, and may be opened.
 pub fn open(path: &Path, write: bool) -> io::Result<File> {
     let end = Instant::now() + PATIENCE;
     loop {
         match OpenOptions::new().read(true).write(write).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && Instant::now() < end => {
-                sleep(PAUSE);
-            }
+            Err(error) if may_come(error.kind()) && Instant::now() < end => sleep(PAUSE),
             done => return done,
         }
     }
+}
+
+fn may_come(error: io::ErrorKind) -> bool {
+    matches!(error, io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
 /// Writes back what the kernel holds in memory for a block device.
