@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ClusterError
 
@@ -48,7 +49,7 @@ def _workers(executor: Executor) -> int:
     if isinstance(count, int):
         return count
     # Dask's has the client.
-    threads = getattr(getattr(executor, "_client", None), "nthreads", None)
-    if callable(threads):
-        return sum(threads().values())
+    client: Any = getattr(executor, "_client", None)
+    if hasattr(client, "nthreads"):
+        return sum(client.nthreads().values())
     return _UNKNOWN

@@ -58,7 +58,7 @@ def connected(address: str) -> Iterator[Pool]:
 def _loaded() -> Iterator[Any]:
     """Dask, whose messages are not printed: this program says what went wrong."""
     try:
-        import dask
+        import dask.config
         import distributed
     except ImportError as error:
         message = f"Dask is missing ({error}): pip install 'cowcloop[cluster]'"
