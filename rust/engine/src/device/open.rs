@@ -81,7 +81,13 @@ impl Device {
         options: &DeviceOptions,
     ) -> Result<Device> {
         let name = options.image_name.clone().unwrap_or_else(|| storage.name().to_string());
-        let bytes = bytes_of(storage.clone(), None, options)?;
+        // Beside an image that has no path there can be none.
+        let tree = match options.verity.tree {
+            DigestTree::File(_) => verity::open_tree(Path::new(&name), options)?,
+            DigestTree::Beside | DigestTree::Open(_) => None,
+        };
+        let tree = tree.map(|tree| Arc::new(tree) as Arc<dyn Storage>);
+        let bytes = bytes_of(storage.clone(), tree, options)?;
         let base = Image::open(bytes.storage, &options.image)?;
         let mut device = Device::on(name, base, cows, options)?;
         if !cows.is_empty() {
