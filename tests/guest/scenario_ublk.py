@@ -53,6 +53,8 @@ class Traffic(threading.Thread):
         """No more requests; what went wrong."""
         self.stopped = True
         self.join()
+        # The end of a user's device waits for the last program that has it open.
+        os.close(self._device)
         return self.problem
 
     def _step(self) -> None:
