@@ -140,15 +140,14 @@ def test_after_a_crash(
 
 
 def test_a_server_that_died_before_it_was_mounted_from(
-    chicken: Path, tmp_path: Path, left: Callable[[], list[str]]
+    chicken: Path, tmp_path: Path, runtime: Path, left: Callable[[], list[str]]
 ) -> None:
     """The next command takes away what it left, its file system among it."""
     served = replace(ServeOptions.of(chicken, [tmp_path / "c"]), as_file=True)
     entry = server.attach(served, report=lambda message: None)
     assert entry.record is not None
     assert Path(entry.record.uri).stat().st_size > 0
-    os.kill(entry.record.pid, signal.SIGKILL)
-    entry.wait_until_gone()
+    kill("cowcloopd", runtime)
     assert listed() == []
     assert left() == []
 
