@@ -22,10 +22,10 @@ const PIECE: u64 = 1 << 20;
 pub struct VerifyReport {
     /// Blocks that were read: all.
     pub blocks: u64,
-    /// Those that cannot be read, in order, [`MAX_BAD`] of them at most.
-    pub bad: Vec<BadBlock>,
     /// How many cannot be read.
     pub bad_blocks: u64,
+    /// Those blocks, in order, [`MAX_BAD`] of them at most.
+    pub bad: Vec<BadBlock>,
 }
 
 /// How many bad blocks are described one by one.
