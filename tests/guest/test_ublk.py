@@ -99,6 +99,9 @@ def test_the_kernel_knows_the_limits(done: Told, ext2: Path) -> None:
 
 def test_servers_that_are_killed_fail_no_request(done: Told) -> None:
     assert done["traffic"] is None
+    # Seen once in a hundred take-overs on Linux 6.12, and not explained: a request that is not
+    # answered before yet another server takes over. What it read or wrote was right then.
+    assert done["stalls"] <= 2
     assert done["traffic whole"]
     assert done["traffic end"] == 0
     assert done["traffic again"]
