@@ -79,13 +79,21 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Writes all of `buf`, growing the storage when it ends earlier.
     ///
     /// On an error any part of `buf` may have been written.
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    ///
+    /// # Errors
+    /// `ReadOnlyFilesystem` of storage that is only read.
+    fn write_all_at(&self, _buf: &[u8], _offset: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 
     /// Makes a range read as zeros and frees its space; does not grow the storage.
     ///
     /// # Errors
-    /// `Unsupported` when the medium cannot; nothing has changed then.
-    fn punch_hole(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// `Unsupported` when the medium cannot, and `ReadOnlyFilesystem` of storage that is only
+    /// read; nothing has changed then.
+    fn punch_hole(&self, _offset: u64, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
 
     /// Whether the storage may grow to a length at all, free space aside.
     fn can_be_long(&self, _length: u64) -> io::Result<bool> {

@@ -206,14 +206,6 @@ impl Storage for Verified {
         Ok(length)
     }
 
-    fn write_all_at(&self, _buf: &[u8], _offset: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
-    fn punch_hole(&self, _offset: u64, _length: u64) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

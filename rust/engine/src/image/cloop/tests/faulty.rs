@@ -113,12 +113,6 @@ impl Storage for Rotten {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
         self.kept.read_at(buf, offset)
     }
-    fn write_all_at(&self, _buf: &[u8], _offset: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-    fn punch_hole(&self, _offset: u64, _length: u64) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
-    }
     fn sync(&self) -> std::io::Result<()> {
         Ok(())
     }
