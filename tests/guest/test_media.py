@@ -8,38 +8,30 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import images
 from support.guest import Payload, Told
+from support.guest.life import PATIENCE, live_once, make_data, make_payload
 from support.programs import ROOT, cowcloop, program, run
 
 SCENARIO = Path(__file__).with_name("scenario_media.py")
 WORDS = b"the words on the disc\n" * 3000
-_PATIENCE = 900
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def done(shared: Path, chicken: Path) -> Told:
-    """One life of the guest: all tests here look at it, in whatever process they run."""
+    """One life of the guest."""
 
-    def live(folder: Path) -> None:
-        folder.mkdir()
-        payload = Payload(folder / "payload")
-        (payload.folder / "images").mkdir()
-        shutil.copy(chicken, payload.folder / "images/base.cloop")
+    def prepare(folder: Path) -> tuple[Payload, Path]:
+        payload = make_payload(folder, chicken)
         shutil.copy(ROOT / "scripts/demo.py", payload.folder)
         _make_media(folder, payload.folder / "images", chicken)
         files = folder / "files"
         files.mkdir()
         _make_vfat(files / "stick.img", 64 << 20)
-        data = folder / "data.img"
-        mke2fs = program("mke2fs", "e2fsprogs")
-        run(mke2fs, "-q", "-F", "-t", "ext4", "-d", files, data, "192M")
-        machine = payload.run(SCENARIO.read_text(), data, timeout=_PATIENCE, systemd=False)
-        Told.of(machine).save(folder / "told")
+        return payload, make_data(folder, "192M", "-d", files)
 
-    return Told.load(images.once(shared / "media", live) / "told")
+    return live_once(shared / "media", SCENARIO, prepare, systemd=False)
 
 
 def _make_media(folder: Path, place: Path, chicken: Path) -> None:

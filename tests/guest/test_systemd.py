@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import images
 from support.guest import Payload, Told
+from support.guest.life import PATIENCE, live_once, make_data
 from support.programs import ROOT, cowcloop, program, run
 
 SCENARIO = Path(__file__).with_name("scenario_reboot.py")
 
-# Seconds: an emulated machine among other tests. The first time, its disk is made before.
-_PATIENCE = 900
-
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 class Done:
@@ -49,21 +46,16 @@ class Done:
 def done(shared: Path, ext2: Path) -> Done:
     """One life of the guest: all tests here look at it, in whatever process they run."""
 
-    def live(folder: Path) -> None:
-        folder.mkdir()
-        machine = _prepare(folder, ext2).run(
-            SCENARIO.read_text(), folder / "data.img", timeout=_PATIENCE
-        )
-        Told.of(machine).save(folder / "told")
+    def prepare(folder: Path) -> tuple[Payload, Path]:
+        return _prepare(folder, ext2), make_data(folder, "64M")
 
-    folder = images.once(shared / "reboot", live)
-    return Done(
-        Told.load(folder / "told"), folder / "payload/images/base.cloop", folder / "data.img"
-    )
+    folder = shared / "reboot"
+    told = live_once(folder, SCENARIO, prepare)
+    return Done(told, folder / "payload/images/base.cloop", folder / "data.img")
 
 
 def _prepare(folder: Path, ext2: Path) -> Payload:
-    """The payload, and the disk for /data."""
+    """The payload."""
     payload = Payload(folder / "payload")
     place = payload.folder / "images"
     place.mkdir()
@@ -75,8 +67,6 @@ def _prepare(folder: Path, ext2: Path) -> Payload:
     run(genisoimage, "-quiet", "-r", "-o", folder / "disc.iso", disc)
     cowcloop("create", folder / "disc.iso", place / "disc.cloop")
     shutil.copytree(ROOT / "contrib/systemd", payload.folder / "units")
-    mke2fs = program("mke2fs", "e2fsprogs")
-    run(mke2fs, "-q", "-F", "-t", "ext4", folder / "data.img", "64M")
     return payload
 
 

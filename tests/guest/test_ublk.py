@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from support import images
 from support.guest import Payload, Told
-from support.programs import program, run
+from support.guest.life import PATIENCE, live_once, make_data, make_payload
 
 SCENARIO = Path(__file__).with_name("scenario_ublk.py")
-_PATIENCE = 900
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 @pytest.fixture(scope="module")
 def done(shared: Path, chicken: Path) -> Told:
-    """One life of the guest: all tests here look at it, in whatever process they run."""
+    """One life of the guest."""
 
-    def live(folder: Path) -> None:
-        folder.mkdir()
-        payload = Payload(folder / "payload")
-        (payload.folder / "images").mkdir()
-        shutil.copy(chicken, payload.folder / "images/base.cloop")
-        data = folder / "data.img"
-        run(program("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", data, "256M")
-        machine = payload.run(SCENARIO.read_text(), data, timeout=_PATIENCE, systemd=False)
-        Told.of(machine).save(folder / "told")
+    def prepare(folder: Path) -> tuple[Payload, Path]:
+        return make_payload(folder, chicken), make_data(folder, "256M")
 
-    return Told.load(images.once(shared / "ublk", live) / "told")
+    return live_once(shared / "ublk", SCENARIO, prepare, systemd=False)
 
 
 def test_the_scenario_went_through(done: Told) -> None:
