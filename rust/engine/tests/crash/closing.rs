@@ -11,7 +11,7 @@ use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::Layer;
 
-use crate::disk::SimDisk;
+use crate::disk::{reads_pass, SimDisk};
 use crate::world::{base, new_cowfile, Form, DEVICE};
 
 /// Has a data write take so long that a close which did not wait would be done meanwhile.
@@ -25,17 +25,7 @@ struct Slow {
 }
 
 impl Storage for Slow {
-    fn name(&self) -> &str {
-        self.disk.name()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.read_at(buf, offset)
-    }
+    reads_pass!();
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         if offset >= HEAD_BYTES + mapsize(DEVICE / MAPUNIT) {
@@ -58,18 +48,6 @@ impl Storage for Slow {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.sync()
-    }
-
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        self.disk.next_data(offset)
-    }
-
-    fn next_hole(&self, offset: u64) -> io::Result<u64> {
-        self.disk.next_hole(offset)
-    }
-
-    fn allocated(&self) -> io::Result<u64> {
-        self.disk.allocated()
     }
 }
 

@@ -9,7 +9,7 @@ use cowcloop_engine::format::cowfile::read_head;
 use cowcloop_engine::storage::Storage;
 
 use crate::cases::Kind;
-use crate::disk::SimDisk;
+use crate::disk::{reads_pass, SimDisk};
 use crate::scenario::Rules;
 use crate::world::DEVICE;
 
@@ -78,17 +78,7 @@ impl Late {
 }
 
 impl Storage for Late {
-    fn name(&self) -> &str {
-        self.disk.name()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.read_at(buf, offset)
-    }
+    reads_pass!();
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         if offset >= HEAD_BYTES && self.rule == Rule::Acknowledged {
@@ -119,18 +109,6 @@ impl Storage for Late {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.sync()
-    }
-
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        self.disk.next_data(offset)
-    }
-
-    fn next_hole(&self, offset: u64) -> io::Result<u64> {
-        self.disk.next_hole(offset)
-    }
-
-    fn allocated(&self) -> io::Result<u64> {
-        self.disk.allocated()
     }
 }
 
@@ -177,17 +155,7 @@ struct Hiding {
 }
 
 impl Storage for Hiding {
-    fn name(&self) -> &str {
-        self.disk.name()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.read_at(buf, offset)
-    }
+    reads_pass!();
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         if !(HEAD_BYTES..HEAD_BYTES + self.hidden.len() as u64).contains(&offset) {
@@ -208,17 +176,5 @@ impl Storage for Hiding {
 
     fn drop_cache(&self) -> io::Result<()> {
         self.disk.drop_cache()
-    }
-
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        self.disk.next_data(offset)
-    }
-
-    fn next_hole(&self, offset: u64) -> io::Result<u64> {
-        self.disk.next_hole(offset)
-    }
-
-    fn allocated(&self) -> io::Result<u64> {
-        self.disk.allocated()
     }
 }

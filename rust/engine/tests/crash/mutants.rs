@@ -10,7 +10,7 @@ use cowcloop_engine::format::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT};
 use cowcloop_engine::storage::Storage;
 
 use crate::cases::Kind;
-use crate::disk::SimDisk;
+use crate::disk::{reads_pass, SimDisk};
 use crate::scenario::Rules;
 use crate::world::DEVICE;
 
@@ -80,17 +80,7 @@ fn mutant(disk: Arc<SimDisk>, rule: Rule) -> Arc<dyn Storage> {
 }
 
 impl Storage for Mutant {
-    fn name(&self) -> &str {
-        self.disk.name()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.read_at(buf, offset)
-    }
+    reads_pass!();
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let bitmap = HEAD_BYTES..HEAD_BYTES + mapsize(DEVICE / MAPUNIT);
@@ -141,17 +131,5 @@ impl Storage for Mutant {
             Rule::DropCache => Ok(()),
             _ => self.disk.drop_cache(),
         }
-    }
-
-    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-        self.disk.next_data(offset)
-    }
-
-    fn next_hole(&self, offset: u64) -> io::Result<u64> {
-        self.disk.next_hole(offset)
-    }
-
-    fn allocated(&self) -> io::Result<u64> {
-        self.disk.allocated()
     }
 }
