@@ -11,7 +11,8 @@ use cowcloop_engine::overlay::Overlay;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::Layer;
 
-use crate::disk::{reads_pass, SimDisk};
+use crate::disk::SimDisk;
+use crate::passed_on::reads_pass;
 use crate::world::{base, new_cowfile, Form, DEVICE};
 
 /// Has a data write take so long that a close which did not wait would be done meanwhile.

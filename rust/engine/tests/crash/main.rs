@@ -19,6 +19,7 @@ mod model;
 mod mortal;
 mod mutants;
 mod numbers;
+mod passed_on;
 mod promise;
 mod scenario;
 mod session;

@@ -10,7 +10,8 @@ use cowcloop_engine::format::cowfile::head::{mapsize, HEAD_BYTES, MAPUNIT};
 use cowcloop_engine::storage::Storage;
 
 use crate::cases::Kind;
-use crate::disk::{reads_pass, SimDisk};
+use crate::disk::SimDisk;
+use crate::passed_on::reads_pass;
 use crate::scenario::Rules;
 use crate::world::DEVICE;
 
