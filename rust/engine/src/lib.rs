@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+mod buffers;
 pub mod codec;
 pub mod device;
 pub mod error;

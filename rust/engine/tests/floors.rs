@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first; rooms on one floor know nothing of each other.
 const FLOORS: [&[&str]; 8] = [
-    &["error", "remedy", "progress", "layer", "memory"],
+    &["error", "remedy", "progress", "layer", "memory", "buffers"],
     &["storage", "codec"],
     &["format"],
     &["read"],

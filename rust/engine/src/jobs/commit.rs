@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::encode::Scheme;
 use super::output::Output;
-use super::pool::Pool;
 use super::writer::CloopWriter;
 use super::{ordered, thread_count, window};
+use crate::buffers::{Buffer, Buffers};
 use crate::codec::{Codec, EncodeError, Encoder, Level};
 use crate::device::Device;
 use crate::format::cloop::{Format, Kind, Layout};
@@ -65,7 +65,7 @@ pub struct CommitSummary {
 
 /// A range of blocks under way.
 struct Piece {
-    buffer: Vec<u8>,
+    buffer: Buffer,
     blocks: Vec<(Codec, u32)>,
     /// The blocks that were compressed; the others were copied.
     new: Vec<u64>,
@@ -105,7 +105,7 @@ pub fn commit(
     let threads = thread_count(options.threads);
     let piece = (PIECE / block_size).max(1);
     let room = piece as usize * job.room_for_block();
-    let pool = Pool::new(room);
+    let buffers = Buffers::for_job(room);
     let mut next = 0;
     let mut new_blocks = Runs::default();
     ordered::run(
@@ -117,11 +117,10 @@ pub fn commit(
             Ok((first < blocks).then_some(first..next))
         },
         || Scratch::new(&job),
-        |scratch, range| job.piece(scratch, range, pool.take()),
+        |scratch, range| job.piece(scratch, range, buffers.take()),
         |piece| {
             let end = piece.blocks.iter().map(|(_, length)| *length as usize).sum();
             writer.append(&piece.buffer[..end], piece.blocks, &check)?;
-            pool.give(piece.buffer);
             piece.new.into_iter().for_each(|block| new_blocks.push(block));
             progress.advance(piece.length);
             Ok(())
@@ -245,7 +244,7 @@ impl<'a> Job<'a> {
         block * block_size..(block + 1) * block_size
     }
 
-    fn piece(&self, scratch: &mut Scratch, range: Range<u64>, buffer: Vec<u8>) -> Result<Piece> {
+    fn piece(&self, scratch: &mut Scratch, range: Range<u64>, buffer: Buffer) -> Result<Piece> {
         let length = (range.end - range.start) * u64::from(self.block_size);
         let mut piece = Piece { buffer, blocks: Vec::new(), new: Vec::new(), length };
         let mut end = 0;

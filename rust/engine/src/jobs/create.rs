@@ -1,13 +1,15 @@
 //! Compressing a device image into a cloop image.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::assembly::Assembly;
 use super::input::{fetch, fill, Input, Source};
 use super::output::Output;
 use super::piece::{Compressor, Data};
-use super::pool::Pool;
 use super::{ordered, thread_count, window};
+use crate::buffers::{Buffer, Buffers};
 use crate::codec::{Codec, Level};
 use crate::format::cloop::{Format, MAX_BLOCK_SIZE};
 use crate::progress::{check, Progress};
@@ -85,7 +87,7 @@ pub struct CreateSummary {
 struct Job {
     offset: u64,
     /// The bytes that were read from a pipe.
-    data: Option<Vec<u8>>,
+    data: Option<Buffer>,
     length: usize,
 }
 
@@ -114,8 +116,8 @@ pub fn create(
     let threads = thread_count(options.threads);
     let block_size = options.block_size as usize;
     let piece = piece_size(options.block_size);
-    let read = Pool::new(piece);
-    let compressed = Pool::new(compressor.room(piece));
+    let read = Buffers::for_job(piece);
+    let compressed = Buffers::for_job(compressor.room(piece));
     ordered::run(
         threads,
         window(threads, piece),
@@ -136,13 +138,11 @@ pub fn create(
             let room = compressed.take();
             let mut piece = compressor.compress(encoder, input.name(), offset, blocks, room)?;
             piece.input = length as u64;
-            read.give(data);
             Ok(piece)
         },
         |piece| {
             assembly.append(&piece, &check)?;
             progress.advance(piece.input);
-            compressed.give(piece.buffer);
             Ok(())
         },
         &check,
@@ -158,10 +158,10 @@ fn piece_size(block_size: u32) -> usize {
 /// The pieces of the input in order, those of a pipe already read.
 fn jobs<'a>(
     input: &'a Input,
-    pool: &'a Pool,
+    buffers: &'a Arc<Buffers>,
     check: &'a (dyn Fn() -> Result<()> + Sync),
 ) -> impl FnMut() -> Result<Option<Job>> + Send + 'a {
-    let piece = pool.size();
+    let piece = buffers.length();
     let mut offset = 0;
     let mut ended = false;
     move || {
@@ -174,7 +174,7 @@ fn jobs<'a>(
                 Job { offset, data: None, length: left.min(piece as u64) as usize }
             }
             Source::Pipe(file) => {
-                let mut data = pool.take();
+                let mut data = buffers.take();
                 let length = fill(input.name(), file, &mut data, check)?;
                 Job { offset, data: Some(data), length }
             }

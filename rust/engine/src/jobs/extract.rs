@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::output::Output;
-use super::pool::Pool;
 use super::turns::Turns;
 use super::{is_zero, ordered, thread_count, window};
+use crate::buffers::{Buffer, Buffers};
 use crate::progress::{check, Progress};
 use crate::{Error, ErrorKind, Extent, ExtentKind, Layer, Result};
 
@@ -55,7 +56,7 @@ pub struct ExtractSummary {
 struct Piece {
     length: u64,
     /// The bytes still to be appended to a pipe; `None`: zeros.
-    data: Option<Vec<u8>>,
+    data: Option<Buffer>,
 }
 
 /// Writes the whole content of `device` into `output`.
@@ -110,7 +111,7 @@ impl Work<'_> {
     /// Writes the device into a pipe, from front to back.
     fn append(&self, output: &mut Output) -> Result<()> {
         let device = self.device;
-        let pool = Pool::new(self.piece as usize);
+        let buffers = Buffers::for_job(self.piece as usize);
         ordered::run(
             self.threads,
             self.window,
@@ -119,7 +120,7 @@ impl Work<'_> {
             |(), extent| {
                 let mut data = None;
                 if extent.kind == ExtentKind::Data {
-                    let mut buffer = pool.take();
+                    let mut buffer = buffers.take();
                     device.read_checked(&mut buffer[..extent.length as usize], extent.offset)?;
                     data = Some(buffer);
                 }
@@ -127,10 +128,7 @@ impl Work<'_> {
             },
             |piece| {
                 match piece.data {
-                    Some(buffer) => {
-                        output.append(&buffer[..piece.length as usize], self.check)?;
-                        pool.give(buffer);
-                    }
+                    Some(buffer) => output.append(&buffer[..piece.length as usize], self.check)?,
                     None => output.append_zeros(piece.length, self.check)?,
                 }
                 self.progress.advance(piece.length);
@@ -152,8 +150,8 @@ impl Work<'_> {
             }
             output.write_at(data, offset)
         };
-        let pool = Pool::new(self.read as usize);
-        let turns = Turns::new(&pool, &write);
+        let buffers = Buffers::for_job(self.read as usize);
+        let turns = Turns::new(buffers.length(), &write);
         let device = self.device;
         ordered::run(
             self.threads,
@@ -166,7 +164,7 @@ impl Work<'_> {
                         left_out.fetch_add(extent.length, Ordering::Relaxed);
                     }
                     ExtentKind::Zero => output.zero_at(extent.offset, extent.length)?,
-                    ExtentKind::Data => copy(device, extent, &pool, &turns)?,
+                    ExtentKind::Data => copy(device, extent, &buffers, &turns)?,
                 }
                 Ok(extent.length)
             },
@@ -182,13 +180,18 @@ impl Work<'_> {
 
 /// Copies a range one read at a time, so that decoded bytes are written while they are in a
 /// processor's cache.
-fn copy(device: &dyn Layer, extent: Extent, pool: &Pool, turns: &Turns<'_>) -> Result<()> {
+fn copy(
+    device: &dyn Layer,
+    extent: Extent,
+    buffers: &Arc<Buffers>,
+    turns: &Turns<'_>,
+) -> Result<()> {
     let mut offset = extent.offset;
     while offset < extent.end() {
         // The first read ends where reads of whole blocks end.
-        let step = pool.size() as u64;
+        let step = buffers.length() as u64;
         let length = (step - offset % step).min(extent.end() - offset) as usize;
-        let mut data = pool.take();
+        let mut data = buffers.take();
         device.read_checked(&mut data[..length], offset)?;
         turns.write(data, length, offset)?;
         offset += length as u64;

@@ -24,7 +24,6 @@ mod pack;
 mod piece;
 mod pipe;
 mod place;
-mod pool;
 mod rebase;
 mod repair;
 mod replace;

@@ -5,6 +5,7 @@ use libdeflater::crc32;
 use super::create::CreateOptions;
 use super::encode::Scheme;
 use super::input::{fetch, Input};
+use crate::buffers::{Buffer, Buffers};
 use crate::codec::{EncodeError, Encoder};
 use crate::{Error, ErrorKind, Result};
 
@@ -12,7 +13,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct Piece {
     /// The compressed blocks, one after the other, and room behind them.
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: Buffer,
     /// Compressed bytes of each block.
     pub(super) lengths: Vec<u32>,
     /// Bytes of the input.
@@ -82,7 +83,7 @@ impl Compressor {
 
     /// Compresses one piece into a buffer of its own.
     fn alone(&self, name: &str, offset: u64, data: Data<'_>, length: usize) -> Result<Piece> {
-        let buffer = vec![0; self.room(data.len())];
+        let buffer = Buffers::new(self.room(data.len()), 0).take();
         let mut piece = self.compress(&mut self.encoder(), name, offset, data, buffer)?;
         piece.input = length as u64;
         Ok(piece)
@@ -105,7 +106,7 @@ impl Compressor {
         name: &str,
         offset: u64,
         data: Data<'_>,
-        mut buffer: Vec<u8>,
+        mut buffer: Buffer,
     ) -> Result<Piece> {
         let blocks = data.len() / self.block_size;
         let mut lengths = Vec::with_capacity(blocks);

@@ -2,7 +2,7 @@
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::pool::Pool;
+use crate::buffers::Buffer;
 use crate::Result;
 
 /// How much may wait to be written, in bytes.
@@ -12,7 +12,6 @@ const WAITING: usize = 4 << 20;
 /// their processors busy. Here a thread that comes while another one writes leaves its data
 /// to that one and goes on.
 pub(super) struct Turns<'a> {
-    pool: &'a Pool,
     /// How many pieces may wait.
     limit: usize,
     write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
@@ -29,19 +28,16 @@ struct State {
 }
 
 struct Piece {
-    data: Vec<u8>,
+    data: Buffer,
     length: usize,
     offset: u64,
 }
 
 impl<'a> Turns<'a> {
-    /// Data of the pool's buffers goes through `write`, with its offset in bytes.
-    pub(super) fn new(
-        pool: &'a Pool,
-        write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync),
-    ) -> Self {
-        let limit = WAITING / pool.size();
-        Turns { pool, limit, write, state: Mutex::default(), room: Condvar::new() }
+    /// Data of buffers of `size` bytes goes through `write`, with its offset in bytes.
+    pub(super) fn new(size: usize, write: &'a (dyn Fn(&[u8], u64) -> Result<()> + Sync)) -> Self {
+        let limit = WAITING / size;
+        Turns { limit, write, state: Mutex::default(), room: Condvar::new() }
     }
 
     /// Writes the first `length` bytes of `data` at `offset`, or has them written by a
@@ -49,7 +45,7 @@ impl<'a> Turns<'a> {
     ///
     /// # Errors
     /// That of any piece that this thread wrote.
-    pub(super) fn write(&self, data: Vec<u8>, length: usize, offset: u64) -> Result<()> {
+    pub(super) fn write(&self, data: Buffer, length: usize, offset: u64) -> Result<()> {
         let mut state = self.lock();
         state.waiting.push(Piece { data, length, offset });
         while state.writing {
@@ -67,7 +63,7 @@ impl<'a> Turns<'a> {
             drop(state);
             self.room.notify_one();
             outcome = (self.write)(&piece.data[..piece.length], piece.offset);
-            self.pool.give(piece.data);
+            drop(piece);
             state = self.lock();
         }
         state.writing = false;
@@ -98,20 +94,23 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::buffers::Buffers;
     use crate::{Error, ErrorKind};
 
     const PIECES: u64 = 200;
 
     /// Four threads write the pieces, four bytes each: how many of the calls failed.
-    fn write_all(turns: &Turns<'_>) -> usize {
+    fn write_all(turns: &Turns<'_>, buffers: &Arc<Buffers>) -> usize {
         let failed = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let failed = &failed;
                 scope.spawn(move || {
                     for piece in (0..PIECES).filter(|piece| piece % 4 == thread) {
-                        let mut data = turns.pool.take();
+                        let mut data = buffers.take();
                         data[..4].copy_from_slice(&(piece as u32).to_le_bytes());
                         let outcome = turns.write(data, 4, piece);
                         failed.fetch_add(usize::from(outcome.is_err()), Ordering::SeqCst);
@@ -125,7 +124,7 @@ mod tests {
     #[test]
     fn all_is_written_by_one_thread_at_a_time() {
         for size in [4, WAITING / 2, WAITING * 2] {
-            let pool = Pool::new(size);
+            let buffers = Buffers::for_job(size);
             let busy = AtomicBool::new(false);
             let seen = Mutex::new(vec![0; PIECES as usize]);
             let write = |data: &[u8], offset: u64| {
@@ -136,31 +135,31 @@ mod tests {
                 busy.store(false, Ordering::SeqCst);
                 Ok(())
             };
-            assert_eq!(write_all(&Turns::new(&pool, &write)), 0);
+            assert_eq!(write_all(&Turns::new(buffers.length(), &write), &buffers), 0);
             assert_eq!(seen.into_inner(), vec![1; PIECES as usize]);
             // One a thread, and those that wait.
-            assert!(pool.made() <= 4 + 1 + WAITING / size, "{} of {size}", pool.made());
+            assert!(buffers.waiting() <= 4 + 1 + WAITING / size, "{} of {size}", buffers.waiting());
         }
     }
 
     #[test]
     fn a_panic_reaches_the_caller() {
-        let pool = Pool::new(WAITING / 2);
+        let buffers = Buffers::for_job(WAITING / 2);
         let write = |_: &[u8], offset| {
             assert_ne!(offset, 77, "wanted");
             Ok(())
         };
-        let turns = Turns::new(&pool, &write);
-        assert!(catch_unwind(AssertUnwindSafe(|| write_all(&turns))).is_err());
+        let turns = Turns::new(buffers.length(), &write);
+        assert!(catch_unwind(AssertUnwindSafe(|| write_all(&turns, &buffers))).is_err());
     }
 
     #[test]
     fn a_failure_is_told_once_and_holds_no_thread_up() {
-        let pool = Pool::new(WAITING / 2);
+        let buffers = Buffers::for_job(WAITING / 2);
         let write = |_: &[u8], offset| match offset {
             77 => Err(Error::new(ErrorKind::NoSpace, "test", "full")),
             _ => Ok(()),
         };
-        assert_eq!(write_all(&Turns::new(&pool, &write)), 1);
+        assert_eq!(write_all(&Turns::new(buffers.length(), &write), &buffers), 1);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use super::buffers::Buffer;
 use super::cache::Weigh;
 use super::growing::Growing;
+use crate::buffers::Buffer;
 
 /// Bytes that an entry takes besides its data, about.
 const OVERHEAD: u64 = 256;

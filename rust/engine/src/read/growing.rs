@@ -12,7 +12,7 @@ use crate::codec::zlib::{Prefix, Stream};
 use crate::codec::DecodeError;
 
 use super::block::BlockError;
-use super::buffers::{Buffer, Buffers};
+use crate::buffers::{Buffer, Buffers};
 
 /// A block grows by a multiple of one part in so many.
 const PARTS: usize = 32;

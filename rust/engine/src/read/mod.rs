@@ -15,7 +15,6 @@
 //! ```
 
 mod block;
-mod buffers;
 mod cache;
 mod checker;
 mod decoder;

@@ -13,7 +13,6 @@ use std::sync::{Arc, Weak};
 
 use crate::{LayerCounters, Result};
 
-use super::buffers::Buffers;
 use super::cache::BlockCache;
 use super::checker::Checker;
 use super::decoder::Decoder;
@@ -22,6 +21,10 @@ use super::history::History;
 use super::known::KnownBlocks;
 use super::readahead::ReadAhead;
 use super::workers::Workers;
+use crate::buffers::Buffers;
+
+/// Memory for blocks that are decoded next, in bytes: what a reader keeps of it between blocks.
+const SPARE_BYTES: usize = 2 << 20;
 
 /// How blocks are read.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +79,7 @@ impl BlockReader {
             shared: options.shared,
             cache: BlockCache::new(cache_bytes, heaviest),
             history: History::new(cache_bytes / block_size as u64),
-            buffers: Buffers::new(block_size),
+            buffers: Buffers::new(block_size, SPARE_BYTES),
             readahead: ReadAhead::new(count, block_size, cache_bytes, workers.clone(), me.clone()),
             checker: Checker::new(me.clone()),
             workers,
