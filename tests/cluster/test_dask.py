@@ -13,7 +13,7 @@ from typing import Any
 
 import cowcloop
 import pytest
-from support import cloop
+from support import cloop, workers
 from support.interrupted import stopped_half_way
 from support.programs import PATIENCE, cowcloop_path, one_line, refused
 from support.programs import cowcloop as run_cowcloop
@@ -31,7 +31,13 @@ PLAIN = (cloop.sample(20 * BLOCK, BLOCK) * 13)[: 16 * (1 << 20) + 777]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def processes() -> None:
+    """Dask's workers are processes, or start theirs."""
+    workers.require_processes()
+
+
+@pytest.fixture(scope="module")
+def cluster(processes: None) -> Iterator[Any]:
     """Two processes of one thread."""
     distributed: Any = pytest.importorskip("distributed", reason="Dask is not installed")
     with distributed.LocalCluster(
@@ -67,6 +73,7 @@ def test_a_cluster_gives_the_same_bytes(
     assert piped.stdout == want
 
 
+@pytest.mark.usefixtures("processes")
 def test_processes_of_its_own(raw: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     done = run_cowcloop("create", "--dask", "local:2", "--quiet", raw, there)
@@ -130,7 +137,7 @@ class _Scheduler:
 
 
 @pytest.fixture
-def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Scheduler]:
+def scheduler(processes: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Scheduler]:
     started = _Scheduler(tmp_path_factory.mktemp("dask"))
     yield started
     started.kill()
@@ -175,6 +182,7 @@ def test_a_cluster_that_never_was(raw: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     big, out = tmp_path / "raw", tmp_path / "out"
     with big.open("wb") as file:

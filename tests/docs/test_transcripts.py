@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import mounts, pages, programs
+from support import mounts, pages, programs, workers
 from support.programs import PATIENCE, ROOT, cowcloop_path, program
 
 _MARK = "\x1e"
@@ -20,6 +20,8 @@ PAGES = [path for path in pages.pages() if pages.read(path).steps()]
 def _check(need: str, request: pytest.FixtureRequest) -> None:
     if need in {"root", "loop", "fuse"}:
         request.getfixturevalue(need)
+    elif need == "processes":
+        workers.require_processes()
     elif need == "fuse2fs" and os.geteuid() != 0:
         mounts.require_fuse2fs_that_writes()
     else:

@@ -9,9 +9,20 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any
 
+from support.programs import missing
+
+
+def require_processes() -> None:
+    """Skips the test where Python's processes cannot share a lock, and so are no workers."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        missing(f"no semaphores for Python's processes, which lie in /dev/shm: {error.strerror}")
+
 
 def processes(count: int = 2, *, blind: bool = False) -> ProcessPoolExecutor:
     """Processes; blind ones see none of the files that this one sees."""
+    require_processes()
     start = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(count, start, initializer=_blind if blind else None)
 

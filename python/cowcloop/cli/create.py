@@ -127,12 +127,7 @@ def create_command(
                 done = cluster.create(
                     pool, source, out, block_size=chosen, progress=report, **options
                 )
-        warn(blocks.unusual(src, chosen, exact))
-        # The filesystem of a directory knows its own size, wherever its device ends.
-        if source == src:
-            shown = "standard input" if src == "-" else src
-            remedy = "--block-size {}" if src == "-" else "--block-size {}, or --exact,"
-            warn(blocks.padding_warning(shown, done["input_size"], chosen, remedy))
+        _warn_of_blocks(src, source, done, chosen, exact)
         return done
 
     if os.path.isdir(src):
@@ -145,6 +140,18 @@ def create_command(
         done = compress(src)
     sizes = f"{format_size(done['input_size'])} in {format_size(done['file_size'])}"
     console.outcome(as_json, out, done, sizes)
+
+
+def _warn_of_blocks(src: str, source: str, done: dict[str, Any], chosen: int, exact: bool) -> None:
+    """Say what a block size of `chosen` bytes means for readers, and for the end of the device."""
+    from cowcloop import block_size as blocks
+
+    warn(blocks.unusual(src, chosen, exact))
+    # The filesystem of a directory knows its own size, wherever its device ends.
+    if source == src:
+        shown = "standard input" if src == "-" else src
+        remedy = "--block-size {}" if src == "-" else "--block-size {}, or --exact,"
+        warn(blocks.padding_warning(shown, done["input_size"], chosen, remedy))
 
 
 def _check(format_: str, codec: str, footer: bool, exact_and_chosen: bool) -> None:

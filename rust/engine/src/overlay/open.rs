@@ -32,13 +32,7 @@ impl Cowfile {
         keeping: Option<Keeping>,
     ) -> Result<Cowfile> {
         let kept = keeping.filter(|_| access == Access::Writable);
-        let kept = kept.map(|keeping| Kept::look(keeping, &*storage)).transpose()?;
-        if let Some(kept) = &kept {
-            // Kept bits stand for what was written: where that may be lost, they do for nothing.
-            if read_head(&*storage)?.0.version == VERSION_OPEN {
-                settle::sync(&*storage, access).inspect_err(|_| kept.not_settled())?;
-            }
-        }
+        let kept = kept.map(|keeping| look_at_kept(keeping, &*storage)).transpose()?;
         let cow = AtRest::check(storage, access)?;
         cow.refuse_merging()?;
         let identity = cow.belongs_to(base)?;
@@ -96,4 +90,14 @@ impl Cowfile {
         }
         Ok(cow)
     }
+}
+
+/// The bits that a server before this one has kept. They stand for what was written: it is
+/// synced first, and where that fails they are for nothing.
+fn look_at_kept(keeping: Keeping, storage: &dyn Storage) -> Result<Kept> {
+    let kept = Kept::look(keeping, storage)?;
+    if read_head(storage)?.0.version == VERSION_OPEN {
+        settle::sync(storage, Access::Writable).inspect_err(|_| kept.not_settled())?;
+    }
+    Ok(kept)
 }
