@@ -48,6 +48,10 @@ END
 chmod 755 "$tree/usr/bin/cowcloop"
 ln -s ../../../cowcloop/cowcloop/lib/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
 cp "$root"/contrib/systemd/* "$tree/usr/lib/systemd/system/"
+# A root from an image: docs/howto/live-boot.md.
+mkdir -p "$home/boot" "$tree/usr/share/initramfs-tools"
+cp "$root"/contrib/boot/* "$home/boot/"
+cp -r "$root"/contrib/initramfs-tools/* "$tree/usr/share/initramfs-tools/"
 cat >"$tree/usr/share/bash-completion/completions/cowcloop" <<'END'
 eval "$(cowcloop --show-completion bash)"
 END
