@@ -24,6 +24,10 @@ class NoAnswer(ControlError):
     """Nothing was heard from the served device: it has ended, or takes too long."""
 
 
+class Silent(NoAnswer):
+    """The served device is there, and takes too long: its server is stopped, or hangs."""
+
+
 def request(
     path: str | os.PathLike[str],
     command: str,
@@ -47,7 +51,7 @@ def request(
             connection.sendall(line)
             reply = _read_line(connection)
         except socket.timeout:
-            raise NoAnswer(f"{path}: the server does not answer") from None
+            raise Silent(f"{path}: the server does not answer") from None
         except OSError as error:
             kind = ControlError if connected else NoAnswer
             raise kind(f"{path}: {error.strerror or error}") from None

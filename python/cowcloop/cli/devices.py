@@ -86,8 +86,8 @@ def recover_command(target: str | None, every: bool) -> None:
     """Put another server in the place of a device's own, under its users.
 
     They wait, and then go on: nothing that was acknowledged is lost. It is for a mount by FUSE or
-    ublk, which has a supervisor; that does the same by itself when the server was killed. After an
-    upgrade the new server is of the new version.
+    ublk, which has a supervisor; that does the same by itself when the server was killed, but not
+    when it is stopped or hangs. After an upgrade the new server is of the new version.
 
     \b
     Examples:
@@ -96,7 +96,12 @@ def recover_command(target: str | None, every: bool) -> None:
     """
     from cowcloop import server
 
-    _for_each(_chosen(target, every, "recover"), server.recover, "another server has taken over")
+    _for_each(
+        _chosen(target, every, "recover"),
+        server.recover,
+        "another server has taken over",
+        replaced=True,
+    )
 
 
 @command("list")
@@ -153,15 +158,18 @@ def _chosen(target: str | None, every: bool, action: str) -> list[Entry]:
     return [registry.find_whole(target, action)]
 
 
-def _for_each(entries: list[Entry], action: Any, done: str) -> None:
-    """Act on every device, even when one fails; the last failure is raised."""
+def _for_each(entries: list[Entry], action: Any, done: str, *, replaced: bool = False) -> None:
+    """Act on every device, even when one fails; the last failure is raised.
+
+    Of servers that are `replaced` none is waited for.
+    """
     from cowcloop import CowcloopError
     from cowcloop.cli.waiting import waiting_for
 
     failure: CowcloopError | None = None
     for entry in entries:
         try:
-            with waiting_for(entry):
+            with waiting_for(entry, replaced=replaced):
                 action(entry)
             console.note(f"{entry.record.uri if entry.record else entry.id}: {done}")
         except CowcloopError as error:

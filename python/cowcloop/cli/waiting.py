@@ -15,14 +15,18 @@ _PATIENCE = 5.0
 
 
 @contextlib.contextmanager
-def waiting_for(entry: Entry) -> Iterator[None]:
-    """Name the server in the block when it is stopped, at once, or when it is slow."""
+def waiting_for(entry: Entry, *, replaced: bool = False) -> Iterator[None]:
+    """Name the server in the block when it is stopped, at once, or when it is slow.
+
+    Of one that is `replaced` its supervisor alone is waited for.
+    """
     record = entry.record
     # Once a server has ended, its number may be another process's.
     if record is None or not entry.alive():
         yield
         return
-    stopped = next(filter(_stopped, (record.pid, *_children(record.pid))), None)
+    processes = [record.pid] if replaced else [record.pid, *_children(record.pid)]
+    stopped = next(filter(_stopped, processes), None)
     if stopped is not None:
         console.warning(
             f"{record.uri}: its server (process {stopped}) is stopped: "

@@ -23,7 +23,8 @@ class Record:
 
     `mount` is a directory, `via` how it came to be mounted there, `mounted` the number of the
     file system's device once it is, `mounts_below` how many mounts there were before, and
-    `never_written` whether the file system is mounted read-only.
+    `never_written` whether the file system is mounted read-only. `supervised` is a device whose
+    `pid` is that of a supervisor, which starts one server after the other.
     """
 
     pid: int
@@ -41,6 +42,7 @@ class Record:
     sessions: str | None = None
     all_interfaces: bool = False
     program: str = "nbdkit"
+    supervised: bool = False
     started: float = field(default_factory=time.time)
     version: int = 1
 

@@ -27,13 +27,14 @@ class Daemon(Process):
     """A running cowcloopd."""
 
     FORKS = False
+    # In the background programs use the device for long: they outlive a server.
+    SUPERVISED = True
 
     def _command(self, options: ServeOptions, channels: Channels) -> list[str]:
         # Its standard error is ours only as long as we are there.
         log = ["--syslog"] if self._background and self._log is None else []
         words = parameters(options, channels)
-        # In the background programs use the device for long: they outlive a server.
-        supervised = ["supervise"] if self._background else []
+        supervised = ["supervise"] if self.supervised else []
         return [daemon_path(), *supervised, *self.address.arguments(), *log, *words]
 
     def _translated(self, line: str) -> Message | None:

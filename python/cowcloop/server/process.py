@@ -38,6 +38,8 @@ class Process(ABC):
 
     #: whether it forks by itself in the background, where there is no log file
     FORKS: bool
+    #: whether in the background a supervisor starts another server when one was killed
+    SUPERVISED = False
 
     def __init__(
         self,
@@ -152,6 +154,11 @@ class Process(ABC):
         self.terminate()
         if not self._forks:
             self.wait()
+
+    @property
+    def supervised(self) -> bool:
+        """Whether `pid` is that of a supervisor."""
+        return self.SUPERVISED and self._background
 
     @property
     def address_in_use(self) -> bool:

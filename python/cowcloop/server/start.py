@@ -148,6 +148,7 @@ def record_of(options: ServeOptions, process: Process) -> registry.Record:
         sessions=None if options.sessions is None else absolute(options.sessions),
         all_interfaces=process.address.on_all_interfaces,
         program=process.address.program,
+        supervised=process.supervised,
     )
 
 
