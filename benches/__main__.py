@@ -35,6 +35,9 @@ def _arguments() -> argparse.Namespace:
         help="kernel cloop and its neighbours too, in a User Mode Linux kernel that is built once",
     )
     parser.add_argument("--output", type=Path, default=_RESULTS, help="folder for JSON and SVG")
+    parser.add_argument(
+        "--name", default="latest", help="of the files there, without an ending: latest"
+    )
     return parser.parse_args()
 
 
@@ -63,11 +66,12 @@ def main() -> int:
     )
     report.show(rows, described)
     asked.output.mkdir(parents=True, exist_ok=True)
-    (asked.output / "latest.json").write_text(
+    kept = asked.output / asked.name
+    kept.with_suffix(".json").write_text(
         json.dumps(report.to_json(rows, described), indent=1) + "\n"
     )
-    (asked.output / "latest.md").write_text(report.to_markdown(rows, described))
-    plot.draw(rows, asked.output / "latest.svg")
+    kept.with_suffix(".md").write_text(report.to_markdown(rows, described))
+    plot.draw(rows, kept.with_suffix(".svg"))
     return 0
 
 

@@ -17,6 +17,7 @@ _VERSIONS = {
     "qemu-nbd": ["qemu-nbd", "--version"],
     "fio": ["fio", "--version"],
     "mksquashfs": ["mksquashfs", "-version"],
+    "mkfs.erofs": ["mkfs.erofs", "--version"],
 }
 
 

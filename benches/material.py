@@ -68,7 +68,7 @@ def prepare(size: int) -> Material:
         _make_raw(made.raw, size)
     if not made.cloop.exists():
         _say("compressing it with create_compressed_fs")
-        _whole(made.cloop, ["create_compressed_fs", "-q", "-B", str(BLOCK), made.raw])
+        whole(made.cloop, ["create_compressed_fs", "-q", "-B", str(BLOCK), made.raw])
     if not made.squashfs.exists():
         _say("and with mksquashfs")
         temporary = made.squashfs.with_suffix(".new")
@@ -134,7 +134,8 @@ def _files(root: Path) -> list[tuple[Path, int]]:
     return found
 
 
-def _whole(target: Path, command: list[str | Path]) -> None:
+def whole(target: Path, command: list[str | Path]) -> None:
+    """Have a command make a file, whose name is its last word, whole or not at all."""
     temporary = target.with_suffix(".new")
     run([*command, temporary])
     temporary.rename(target)

@@ -26,6 +26,7 @@ RATE = Unit("MB/s")
 READS = Unit("reads/s")
 WRITES = Unit("writes/s")
 SECONDS = Unit("s", more_is_better=False)
+MILLISECONDS = Unit("ms", more_is_better=False)
 SIZE = Unit("MB", more_is_better=False)
 
 

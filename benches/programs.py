@@ -23,22 +23,29 @@ _PACKAGES = {
     "extract_compressed_fs": "cloop-utils",
     "fio": "fio",
     "mke2fs": "e2fsprogs",
+    "mkfs.erofs": "erofs-utils",
     "mksquashfs": "squashfs-tools",
     "nbdcopy": "libnbd-bin",
+    "nbdfuse": "libnbd-bin",
     "nbdkit": "nbdkit",
     "qemu-img": "qemu-utils",
     "qemu-nbd": "qemu-utils",
 }
 
 
+def program(name: str) -> str:
+    """The path of a program that a distribution's package has."""
+    try:
+        return find_program(name, _PACKAGES[name])
+    except MissingProgram as error:
+        raise UnavailableError(str(error)) from None
+
+
 def run(command: Sequence[str | Path]) -> str:
     """Run to the end, and return the standard output; an error shows what the program said."""
     words = [str(word) for word in command]
     if words[0] in _PACKAGES:
-        try:
-            words[0] = find_program(words[0], _PACKAGES[words[0]])
-        except MissingProgram as error:
-            raise UnavailableError(str(error)) from None
+        words[0] = program(words[0])
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()[-3:]

@@ -106,7 +106,10 @@ def to_markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
         if not row.figures:
             lines.append(f"| {shown} | {row.contender}: {row.unavailable} | | | | | | |")
             continue
-        cells = [*_cells(row, machine), _ratio(row, ours)]
+        ratio = _ratio(row, ours)
+        if ratio and ours and row.ratio_of(ours) < 1:
+            ratio = f"**{ratio}**"
+        cells = [*_cells(row, machine), ratio]
         lines.append(f"| {shown} | {row.contender} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cowcloop
-from cowcloop.programs import MissingProgram, find_program
 
-from benches.model import UnavailableError
+from benches.programs import program
 
 _START_SECONDS = 30
 
@@ -29,7 +28,7 @@ def ours(image: Path, *cows: Path, cache: str | None = None) -> Iterator[str]:
 @contextmanager
 def qemu_nbd(image: Path, form: str, *options: str) -> Iterator[str]:
     """The URI of qemu-nbd, with as many clients at once as nbdcopy opens."""
-    command = [_program("qemu-nbd", "qemu-utils"), "--persistent", "--shared=8"]
+    command = [program("qemu-nbd"), "--persistent", "--shared=8"]
     with _running([*command, f"--format={form}", *options, str(image)], "--socket={}") as uri:
         yield uri
 
@@ -37,18 +36,11 @@ def qemu_nbd(image: Path, form: str, *options: str) -> Iterator[str]:
 @contextmanager
 def nbdkit(*words: str, scratch: Path | None = None) -> Iterator[str]:
     """The URI of nbdkit with one of its own plugins; ``scratch`` is where filters keep files."""
-    command = [_program("nbdkit", "nbdkit"), "--foreground", "--unix={}", *words]
+    command = [program("nbdkit"), "--foreground", "--unix={}", *words]
     if scratch is not None:
         command = ["env", f"TMPDIR={scratch}", *command]
     with _running(command) as uri:
         yield uri
-
-
-def _program(name: str, package: str) -> str:
-    try:
-        return find_program(name, package)
-    except MissingProgram as error:
-        raise UnavailableError(str(error)) from None
 
 
 @contextmanager

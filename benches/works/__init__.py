@@ -23,7 +23,17 @@ class Setting:
 
 def all_works(setting: Setting) -> Iterator[Work]:
     """Every work, ready to be measured."""
-    from benches.works import create, extract, overlay_writes, random_reads, sequential, size
+    from benches.works import (
+        create,
+        extract,
+        mount,
+        mount_write,
+        overlay_writes,
+        random_reads,
+        sequential,
+        size,
+    )
 
-    for module in (sequential, random_reads, extract, create, overlay_writes, size):
+    reading = (sequential, random_reads, extract)
+    for module in (*reading, create, overlay_writes, mount, mount_write, size):
         yield from module.works(setting)

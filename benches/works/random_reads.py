@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from benches import servers
+from benches.held import mounted
 from benches.material import PAGE, offsets, write_io_log
 from benches.model import OURS, READS, Contender, Work
 from benches.nbd_reads import reads_per_second
 from benches.programs import fio
-from benches.squashfs import mounted
 from benches.works import Setting
 
 # Of the device that is read from the cache: well within cowcloop's default one.
@@ -70,11 +70,11 @@ def _cold(setting: Setting, depth: int, server: Server) -> Callable[[], float]:
 
 
 def _squashfs(setting: Setting) -> Callable[[], float]:
-    log = setting.scratch / "squashfs.iolog"
+    material, log = setting.material, setting.scratch / "squashfs.iolog"
 
     def measure() -> float:
-        with mounted(setting.material) as file:
-            write_io_log(log, str(file), setting.material)
+        with mounted("squashfs", material.squashfs, material.raw.name) as file:
+            write_io_log(log, str(file), material)
             hint = "--fadvise_hint=random"
             return fio("--ioengine=psync", f"--read_iolog={log}", "--invalidate=1", hint)
 

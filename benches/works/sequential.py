@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from benches import servers
+from benches.held import mounted
 from benches.model import OURS, RATE, Contender, Work
 from benches.programs import seconds
-from benches.squashfs import mounted
 from benches.works import Setting
 
 
@@ -21,7 +21,7 @@ def works(setting: Setting) -> Iterator[Work]:
             return material.size / 1e6 / seconds(["nbdcopy", uri, "null:"])
 
     def squashfs() -> float:
-        with mounted(material) as file:
+        with mounted("squashfs", material.squashfs, material.raw.name) as file:
             return material.size / 1e6 / seconds(["dd", f"if={file}", "of=/dev/null", "bs=1M"])
 
     yield Work(

@@ -14,7 +14,7 @@ import cowcloop
 
 from benches import servers
 from benches.material import BLOCK, Material
-from benches.model import RATE, Contender, UnavailableError, Unit, Work
+from benches.model import MILLISECONDS, RATE, Contender, UnavailableError, Unit, Work
 from benches.programs import run, seconds
 from benches.works import Setting
 
@@ -22,7 +22,6 @@ _SMALL = 64 << 20
 _LARGE = 16 << 30
 _PREAMBLE = 128
 
-MILLISECONDS = Unit("ms", more_is_better=False)
 MEBIBYTES = Unit("MiB", more_is_better=False)
 
 _PEAK = """

@@ -1,0 +1,134 @@
+"""The image's file system, mounted in the ways that a user has to choose from.
+
+Each way begins with nothing of the file system or of the device in the page cache; the file that
+holds the image is there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cowcloop
+from cowcloop import mounts
+
+from benches import held
+from benches.model import UnavailableError
+from benches.programs import COWCLOOP, program, run
+
+_LOOP = Path("/dev/loop-control")
+_FUSE = Path("/dev/fuse")
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Place:
+    """A mounted file system."""
+
+    tree: Path
+    # The block device that it is on.
+    device: str
+
+
+@contextmanager
+def ours(image: Path, *cows: Path) -> Iterator[Place]:
+    """By cowcloop."""
+    _check(_FUSE)
+    with _folder() as folder:
+        run([COWCLOOP, "mount", "-q", image, *cows, folder])
+        try:
+            yield _place(folder)
+        finally:
+            run([COWCLOOP, "umount", "-q", folder])
+
+
+@contextmanager
+def plain(image: Path, *, read_only: bool = True) -> Iterator[Place]:
+    """The image that is not compressed, or a file that looks like it, on a loop device."""
+    _check()
+    with _folder() as folder:
+        access = "ro" if read_only else "rw"
+        run(["mount", "-t", "ext2", "-o", f"loop,noatime,{access}", image, folder])
+        try:
+            yield _place(folder)
+        finally:
+            run(["umount", folder])
+
+
+@contextmanager
+def inside(kind: str, holder: Path, name: str) -> Iterator[Place]:
+    """From the file of this name in a squashfs or an EROFS."""
+    _check()
+    with held.mounted(kind, holder, name) as file, plain(file) as place:
+        yield place
+
+
+@contextmanager
+def by_nbdfuse(image: Path, *cows: Path) -> Iterator[Place]:
+    """From nbdkit's socket, which nbdfuse shows as a file."""
+    _check(_FUSE)
+    command = program("nbdfuse")
+    with ExitStack() as stack:
+        server = stack.enter_context(cowcloop.serve(image, *cows))
+        folder = stack.enter_context(_folder())
+        file = folder / "disk"
+        process = subprocess.Popen([command, str(file), server.uri])
+        stack.callback(_end, process, folder)
+        _wait(file, process)
+        yield stack.enter_context(plain(file, read_only=not cows))
+
+
+@contextmanager
+def made_by(mounted: AbstractContextManager[Place], file: Path) -> Iterator[Place]:
+    """A mount that makes ``file``, which is gone afterwards."""
+    try:
+        with mounted as place:
+            yield place
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _check(*more: Path) -> None:
+    if os.geteuid() != 0:
+        raise UnavailableError("only root can mount from a loop device")
+    for path in (_LOOP, *more):
+        if not path.exists():
+            raise UnavailableError(f"{path} does not exist")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = tempfile.mkdtemp(prefix="cowcloop-bench-")
+    try:
+        yield Path(folder)
+    finally:
+        os.rmdir(folder)
+
+
+def _place(folder: Path) -> Place:
+    found = mounts.at(str(folder))
+    if found is None:
+        raise RuntimeError(f"nothing is mounted on {folder}")
+    return Place(folder, found.source)
+
+
+def _wait(file: Path, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while not file.exists():
+        if process.poll() is not None:
+            raise RuntimeError(f"nbdfuse: exit code {process.returncode}")
+        if time.monotonic() > until:
+            raise RuntimeError(f"nbdfuse showed no file in {_START_SECONDS} s")
+        time.sleep(0.005)
+
+
+def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    # It ends when it is unmounted.
+    run(["umount", folder])
+    process.wait()
