@@ -213,6 +213,7 @@ struct Stale {
     good: Arc<MemoryStorage>,
     fetched: AtomicBool,
     heals: bool,
+    rots: bool,
 }
 
 impl Storage for Stale {
@@ -247,6 +248,9 @@ impl Storage for Stale {
     fn allocated(&self) -> io::Result<u64> {
         self.good.allocated()
     }
+    fn may_rot(&self) -> bool {
+        self.rots
+    }
     fn renew(&self, _: u64, _: u64) -> bool {
         !self.fetched.swap(true, Ordering::SeqCst)
     }
@@ -258,7 +262,7 @@ fn what_was_kept_wrongly_is_fetched_once_more_and_once_only() {
     let (tree, digest) = tree_of(&bytes);
     for heals in [true, false] {
         let fetched = AtomicBool::new(false);
-        let stale = Arc::new(Stale { good: storage("a.img", &bytes), fetched, heals });
+        let stale = Arc::new(Stale { good: storage("a.img", &bytes), fetched, heals, rots: false });
         let verified = Verified::new(stale, Some(storage("t", &tree)), Some(digest)).unwrap();
         let mut buf = [0; 10];
         let read = verified.read_exact_at(&mut buf, 0);
@@ -268,6 +272,25 @@ fn what_was_kept_wrongly_is_fetched_once_more_and_once_only() {
             assert_eq!(buf, bytes[..10]);
         }
     }
+}
+
+#[test]
+fn what_may_be_other_bytes_the_next_time_is_verified_each_time() {
+    let bytes = sample(200 * BLOCK);
+    let (tree, digest) = tree_of(&bytes);
+    let stale = |fetched: bool| {
+        let (good, fetched) = (storage("a.img", &bytes), AtomicBool::new(fetched));
+        Arc::new(Stale { good, fetched, heals: true, rots: true })
+    };
+    let base = stale(true);
+    let verified = Verified::new(base.clone(), Some(storage("t", &tree)), Some(digest)).unwrap();
+    let mut buf = [0; 2 * BLOCK];
+    verified.read_exact_at(&mut buf, 0).unwrap();
+    // Thrown away, and fetched again: wrong this time, so it is fetched once more.
+    base.fetched.store(false, Ordering::SeqCst);
+    verified.read_exact_at(&mut buf, 0).unwrap();
+    assert_eq!(buf, bytes[..2 * BLOCK]);
+    assert_eq!(verified.status().failures, 1);
 }
 
 #[test]

@@ -29,7 +29,8 @@ thread_local! {
     static WHOLE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Another storage, each block of which is verified when it is first read, and remembered.
+/// Another storage, each block of which is verified when it is first read, and remembered; or
+/// each time, where what is read again may be other bytes.
 #[derive(Debug)]
 pub(crate) struct Verified {
     inner: Arc<dyn Storage>,
@@ -39,7 +40,8 @@ pub(crate) struct Verified {
     digest: Digest,
     /// The hash of a file of one block, which has no tree.
     only: Hash,
-    seen: Seen,
+    /// `None`: nothing is remembered of bytes that may change underneath.
+    seen: Option<Seen>,
     blocks: AtomicU64,
     failures: AtomicU64,
 }
@@ -90,7 +92,7 @@ impl Verified {
         };
         check_pin(inner.name(), digest, pinned)?;
         let counts = (AtomicU64::new(0), AtomicU64::new(0));
-        let seen = Seen::new(size);
+        let seen = (!inner.may_rot()).then(|| Seen::new(size));
         Ok(Verified { inner, size, tree, digest, only, seen, blocks: counts.0, failures: counts.1 })
     }
 
@@ -105,7 +107,12 @@ impl Verified {
 
     /// Verifies everything anew from now on: another medium may hold it.
     pub(crate) fn forget(&self) {
-        self.seen.clear();
+        self.seen.iter().for_each(Seen::clear);
+    }
+
+    /// Whether the blocks from `first` up to `end` have been verified, and are as they were.
+    fn has_seen(&self, first: u64, end: u64) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.all(first, end))
     }
 
     fn wanted(&self, block: u64) -> io::Result<Hash> {
@@ -139,14 +146,14 @@ impl Verified {
     /// Verifies blocks that were read at `start`, except for those that were seen before.
     fn verify(&self, bytes: &mut [u8], start: u64) -> io::Result<()> {
         for (block, bytes) in (start / UNIT..).zip(bytes.chunks_mut(BLOCK)) {
-            if self.seen.all(block, block + 1) {
+            if self.has_seen(block, block + 1) {
                 continue;
             }
             let wanted = self.wanted(block)?;
             if hash_block(bytes) != wanted {
                 self.once_more(block, bytes, &wanted)?;
             }
-            self.seen.note(block);
+            self.seen.iter().for_each(|seen| seen.note(block));
             self.blocks.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -199,7 +206,7 @@ impl Storage for Verified {
         }
         let buf = &mut buf[..length];
         let end = offset + length as u64;
-        if self.seen.all(offset / UNIT, end.div_ceil(UNIT)) {
+        if self.has_seen(offset / UNIT, end.div_ceil(UNIT)) {
             return self.inner.read_at(buf, offset);
         }
         self.read_unseen(buf, offset)?;
