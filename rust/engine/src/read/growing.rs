@@ -48,6 +48,14 @@ struct Inflating {
     stream: Stream,
     /// The first compressed byte that it still needs.
     from: u64,
+    /// Bytes that it has come to.
+    length: usize,
+}
+
+impl Inflating {
+    fn new() -> Self {
+        Inflating { stream: Stream::new(), from: 0, length: 0 }
+    }
 }
 
 impl std::fmt::Debug for Growing {
@@ -65,14 +73,13 @@ impl Growing {
         length: u32,
         may_be_short: bool,
     ) -> Self {
-        let stream = Inflating { stream: Stream::new(), from: 0 };
         Growing {
             block_size,
             buffers,
             length: length.into(),
             may_be_short,
             beginning: RwLock::default(),
-            stream: Mutex::new(Some(stream)),
+            stream: Mutex::new(Some(Inflating::new())),
         }
     }
 
@@ -105,6 +112,14 @@ impl Growing {
         true
     }
 
+    /// Has a stream under way begin anew: its compressed bytes were wrong. What is there stays
+    /// until all of it has been inflated again.
+    pub(super) fn restart(&self) {
+        if let Some(inflating) = &mut *self.stream.lock() {
+            *inflating = Inflating::new();
+        }
+    }
+
     /// Inflates until `end` bytes are there, or some more, and checks the stream's end when that is the
     /// whole block. `read` reads compressed bytes from an offset in the stream. Returns
     /// whether the whole block is there and right.
@@ -116,22 +131,24 @@ impl Growing {
         let mut place = self.stream.lock();
         let Some(inflating) = &mut *place else { return Ok(true) };
         let have = self.beginning();
-        let available = have.as_ref().map_or(0, |have| have.length);
+        let (available, done) = (have.as_ref().map_or(0, |have| have.length), inflating.length);
         let step = self.block_size.div_ceil(PARTS);
         let end = end.next_multiple_of(step).min(self.block_size);
-        if end <= available && end < self.block_size {
+        if end <= done && end < self.block_size {
             return Ok(false);
         }
+        // What readers know to be there stays there.
+        let end = end.max(available);
         let mut bytes = self.buffers.take();
         if let Some(have) = have {
-            bytes[..available].copy_from_slice(&have.bytes[..available]);
+            bytes[..done].copy_from_slice(&have.bytes[..done]);
         }
         // What is there stays as it is, and the stream with it, if a read fails.
         let mut next = inflating.clone();
         let stop = (end < self.block_size).then_some(end);
         let length = match next.inflate(self.length, &mut bytes, stop, read)? {
             Prefix::GoesOn(length) => {
-                *inflating = next;
+                *inflating = Inflating { length, ..next };
                 length
             }
             Prefix::Ends(length) if length < self.block_size && !self.may_be_short => {

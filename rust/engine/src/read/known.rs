@@ -121,7 +121,10 @@ impl KnownBlocks {
         let location = self.decoder.location(block);
         let grow = || growing.grow(end, |buf, at| self.decoder.read(buf, location.offset + at));
         let grown = match grow() {
-            Err(BlockError::Decode(_)) if self.decoder.renew(location) => grow(),
+            Err(BlockError::Decode(_)) if self.decoder.renew(location) => {
+                growing.restart();
+                grow()
+            }
             grown => grown,
         };
         match grown {

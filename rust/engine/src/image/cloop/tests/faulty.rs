@@ -95,6 +95,34 @@ fn what_has_rotted_where_it_is_kept_is_fetched_anew_once() {
     assert_eq!(storage.renewed.load(Ordering::SeqCst), 1);
 }
 
+#[test]
+fn a_block_that_has_rotted_before_where_it_goes_on_is_inflated_anew() {
+    const BLOCK: usize = 256 << 10;
+    let bytes = sample(BLOCK * 3);
+    let mut builder = Builder::new(b"V2.0", BLOCK as u32);
+    for block in bytes.chunks(BLOCK) {
+        // Not compressed, so that a flipped bit is one wrong byte and is not found at once.
+        let mut stream = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());
+        std::io::Write::write_all(&mut stream, block).unwrap();
+        builder = builder.bytes_block(&stream.finish().unwrap(), 0);
+    }
+    let built = builder.build();
+    let (kept, origin) = (storage(&built), storage(&built));
+    let rotten = Arc::new(Rotten { kept, origin, renewed: AtomicUsize::new(0) });
+    let image = CloopImage::open(rotten.clone(), &ImageOptions::default()).unwrap();
+    // Checked once, it is read in parts.
+    image.read_at(&mut vec![0; bytes.len()], 0).unwrap();
+    let at = image.location(1).offset + 100;
+    rotten.kept.write_all_at(&[!built[at as usize]], at).unwrap();
+    read(&image, BLOCK + 5).unwrap();
+    read(&image, BLOCK + 100_000).unwrap();
+    assert_eq!(rotten.renewed.load(Ordering::SeqCst), 0, "the part does not end the block");
+    for at in [BLOCK - 100, 5, 50, 100_000] {
+        assert_eq!(read(&image, BLOCK + at).unwrap(), bytes[BLOCK + at..][..100]);
+    }
+    assert_eq!(rotten.renewed.load(Ordering::SeqCst), 1);
+}
+
 /// Storage that keeps a rotten copy until it is told to fetch another one.
 #[derive(Debug)]
 struct Rotten {
