@@ -8,14 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cowcloop
 import pytest
+from support import nbdclient
 from support.liar import Liar, liar
 from support.programs import cowcloop as run
 from support.programs import refused
+from support.server import serving, wait_until
 
 CHUNK = 64 << 10
 HEAD = 4096
@@ -27,14 +28,15 @@ def data_file(cache: Path) -> Path:
     return found
 
 
+def vouched(cache: Path) -> int:
+    """How many chunks are vouched for."""
+    (state,) = cache.glob("*.state")
+    return sum(byte.bit_count() for byte in state.read_bytes()[HEAD:])
+
+
 def settled(cache: Path, chunks: int) -> None:
     """Wait until so many chunks are vouched for."""
-    (state,) = cache.glob("*.state")
-    for _ in range(600):
-        if sum(byte.bit_count() for byte in state.read_bytes()[HEAD:]) >= chunks:
-            return
-        time.sleep(0.05)
-    pytest.fail("the chunks were not vouched for")
+    wait_until(lambda: vouched(cache) >= chunks, f"{chunks} chunks that are vouched for")
 
 
 def test_what_was_read_is_not_fetched_again(server: Liar, raw: bytes, cache: Path) -> None:
@@ -47,6 +49,18 @@ def test_what_was_read_is_not_fetched_again(server: Liar, raw: bytes, cache: Pat
     assert data_file(cache).read_bytes() == raw
     assert data_file(cache).stat().st_mode & 0o777 == 0o600
     assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_server_vouches_for_what_it_fetches_while_it_serves(
+    server: Liar, raw: bytes, cache: Path
+) -> None:
+    with serving(server.url) as served:
+        client = nbdclient.connect(served.uri)
+        for at in (1 << 20, 3 << 20):
+            before = vouched(cache)
+            assert bytes(client.pread(512, at)) == raw[at : at + 512]
+            settled(cache, before + 1)
+        client.shutdown()
 
 
 def test_only_what_was_read_takes_space(server: Liar, cache: Path) -> None:
@@ -261,6 +275,21 @@ def test_pull_to_a_file_goes_on_where_it_was(
     )
     fetched = sum(end - first for first, end in server.asked[begin:])
     assert fetched < len(raw) - 1_000_000
+
+
+@pytest.mark.parametrize("same", ["nothing", "version"])
+def test_pull_to_a_file_does_not_go_on_with_what_may_be_another_image(
+    server: Liar, raw: bytes, tmp_path: Path, cache: Path, same: str
+) -> None:
+    out, url = tmp_path / "a.img", server.url
+    if same == "nothing":
+        server.etag = server.date = None
+    server.lie = lambda number, asked: "missing" if asked[1] > 3_000_000 else None
+    refused("pull", url, out, "--timeout", "1", says="404 Not Found")
+    server.lie = lambda number, asked: None
+    server.content = raw[::-1]
+    run("pull", url if same == "nothing" else url + "?another", out)
+    assert out.read_bytes() == server.content
 
 
 def test_pull_checks_what_it_has(device: bytes, tmp_path: Path, cache: Path) -> None:

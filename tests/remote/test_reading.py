@@ -103,6 +103,7 @@ def test_an_image_that_became_shorter_has_changed(server: Liar, raw: bytes, cach
         ("login", "401 Unauthorized"),
         ("round", "redirects without end"),
         ("encoded", "encoded"),
+        ("huge", "18446744073709551615 bytes, and no image has more than"),
     ],
 )
 def test_what_cannot_be_opened_is_told(server: Liar, cache: Path, lie: str, says: str) -> None:

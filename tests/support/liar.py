@@ -179,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._part(first, end, ETag='"other"')
         self._send(bytes(end - first))
 
+    def _huge(self, first: int, end: int) -> None:
+        self._part(first, end, **{"Content-Range": f"bytes {first}-{end - 1}/{(1 << 64) - 1}"})
+        self._send(self.owner.content[first:end])
+
     def _wrong(self, first: int, end: int) -> None:
         self._part(first, end)
         self._send(bytes(byte ^ 0x55 for byte in self.owner.content[first:end]))

@@ -12,6 +12,9 @@ use parking_lot::Mutex;
 use crate::failure::{Failure, Kind};
 use crate::version::Version;
 
+/// The largest image, in bytes: there is a bit in memory for each chunk of it.
+pub(crate) const LARGEST: u64 = 64 << 40;
+
 /// The longest time that a server may ask to be left alone for: it is asked again then.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -76,6 +79,11 @@ fn judge(asked: &Range<u64>, status: StatusCode, headers: &HeaderMap) -> Result<
     let Some((range, size)) = text(header::CONTENT_RANGE).and_then(content_range) else {
         return wrong("the server sends a part without saying which".into());
     };
+    if size > LARGEST {
+        return wrong(format!(
+            "the server says that it has {size} bytes, and no image has more than {LARGEST}"
+        ));
+    }
     let expected = asked.start..asked.end.min(size);
     if range != expected {
         return wrong(format!(
@@ -151,12 +159,15 @@ mod tests {
     fn only_the_part_that_was_asked_for_is_data() {
         assert_eq!(kind(206, &[("content-range", "bytes 100-199/500")]), Ok(100..200));
         assert_eq!(kind(206, &[("content-range", "bytes 100-149/150")]), Ok(100..150));
+        assert_eq!(kind(206, &[("content-range", "bytes 100-199/70368744177664")]), Ok(100..200));
         for given in [
             &[("content-range", "bytes 0-99/500")][..],
             &[("content-range", "bytes 100-198/500")],
             &[("content-range", "bytes 100-199/150")],
             &[("content-range", "bytes 100-199/*")],
             &[("content-range", "bytes 100-18446744073709551615/18446744073709551615")],
+            &[("content-range", "bytes 100-199/18446744073709551615")],
+            &[("content-range", "bytes 100-199/70368744177665")],
             &[("content-range", "bytes 100-199/500"), ("content-encoding", "gzip")],
             &[("content-range", "bytes 100-199/500"), ("content-length", "99")],
             &[],

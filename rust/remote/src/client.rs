@@ -1,6 +1,7 @@
 //! One request for a range, made by object_store with a client of our own.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use reqwest::Certificate;
 
 use crate::address::Address;
 use crate::answer::Asked;
+use crate::counts::Counts;
 use crate::failure::{Failure, Kind};
 use crate::options::RemoteOptions;
 use crate::version::Version;
@@ -50,10 +52,15 @@ pub(crate) struct Client {
     store: Box<dyn ObjectStore>,
     path: Path,
     idle: Duration,
+    counts: Arc<Counts>,
 }
 
 impl Client {
-    pub fn new(address: &Address, options: &RemoteOptions) -> Result<Client, Failure> {
+    pub fn new(
+        address: &Address,
+        options: &RemoteOptions,
+        counts: Arc<Counts>,
+    ) -> Result<Client, Failure> {
         let connector = Connector {
             client: http_client(options)?,
             login: address.login().map(|(user, password)| basic(user, password)),
@@ -61,7 +68,7 @@ impl Client {
         let (store, path) = store(address, connector).map_err(|error| {
             Failure::new(Kind::Ours, format!("cannot be used: {}", cause(&error)))
         })?;
-        Ok(Client { store, path, idle: options.idle() })
+        Ok(Client { store, path, idle: options.idle(), counts })
     }
 
     /// Asks once for a range of the image, or of that version of it alone.
@@ -70,6 +77,7 @@ impl Client {
         let mut options = of.map_or_else(GetOptions::default, Version::conditions);
         options.range = Some(GetRange::Bounded(range));
         options.extensions.insert(asked.clone());
+        self.counts.request();
         let begun = Instant::now();
         let stalled = || Failure::new(Kind::Away, "the server does not answer");
         let got = tokio::time::timeout(self.idle, self.store.get_opts(&self.path, options)).await;
@@ -100,6 +108,9 @@ impl Client {
         loop {
             let next = tokio::time::timeout(self.idle, stream.next()).await;
             let next = next.map_err(|_| Failure::new(Kind::Away, "the server has stalled"))?;
+            if let Some(Ok(more)) = &next {
+                self.counts.received(more.len());
+            }
             match next {
                 Some(Ok(more)) if bytes.len() + more.len() <= length => bytes.extend(more),
                 Some(Ok(_)) => {

@@ -1,5 +1,6 @@
 //! A range's way from the server: attempts, pauses, and where it goes then.
 
+use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::cache::CHUNK;
+use crate::cache::{Kept, CHUNK};
 use crate::failure::{Failure, Kind};
 use crate::flight::Flight;
 use crate::image::Remote;
@@ -17,10 +18,10 @@ use crate::image::Remote;
 /// How long what was written to the cache waits for more before it is made durable.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// Takes a flight out of the way, however its task ends.
-struct Landing<'a>(&'a Remote, Arc<Flight>);
+/// Takes a flight out of the way, however its task ends, or even if it is never begun.
+struct Landing(Arc<Remote>, Arc<Flight>);
 
-impl Drop for Landing<'_> {
+impl Drop for Landing {
     fn drop(&mut self) {
         self.0.gone(&self.1);
         self.1.land(|| Err(Failure::new(Kind::Dropped, "the request was dropped")));
@@ -29,32 +30,36 @@ impl Drop for Landing<'_> {
 
 impl Remote {
     /// Fetches a range, tells all who wait for it, and keeps it.
-    pub async fn fly(self: Arc<Self>, flight: Arc<Flight>) {
-        let landing = Landing(&self, flight.clone());
-        match self.attempts(&flight).await {
-            Ok(bytes) => {
-                flight.land(|| Ok(bytes.clone()));
-                let (this, flight) = (self.clone(), flight.clone());
-                // Waits for the disk, perhaps.
-                let keep = move || {
-                    if !flight.is_spoilt() {
-                        this.clone().keep(flight.first, bytes);
-                    }
-                    // Found wrong meanwhile: before, or after it was kept.
-                    if flight.is_spoilt() {
-                        this.forget(flight.first, flight.end);
-                    }
-                };
-                let _ = tokio::task::spawn_blocking(keep).await;
-            }
-            Err(failure) => {
-                if failure.kind == Kind::Changed {
-                    self.changed.store(true, Ordering::Release);
+    pub fn fly(self: Arc<Self>, flight: Arc<Flight>) -> impl Future<Output = ()> + Send {
+        let landing = Landing(self, flight);
+        async move {
+            let Landing(this, flight) = &landing;
+            match this.attempts(flight).await {
+                Ok(bytes) => {
+                    flight.land(|| Ok(bytes.clone()));
+                    let (this, flight) = (this.clone(), flight.clone());
+                    // Waits for the disk, perhaps.
+                    let _ = tokio::task::spawn_blocking(move || this.arrive(&flight, bytes)).await;
                 }
-                flight.land(|| Err(failure));
+                Err(failure) => {
+                    if failure.kind == Kind::Changed {
+                        this.changed.store(true, Ordering::Release);
+                    }
+                    flight.land(|| Err(failure));
+                }
             }
         }
-        drop(landing);
+    }
+
+    /// Keeps what a flight has brought, unless it was found wrong meanwhile.
+    fn arrive(self: Arc<Self>, flight: &Flight, bytes: Bytes) {
+        if !flight.is_spoilt() {
+            self.clone().keep(flight.first, bytes);
+        }
+        // Before, or after it was kept.
+        if flight.is_spoilt() {
+            self.forget(flight.first, flight.end);
+        }
     }
 
     /// Tries until it works, or the time is over. What no reader waits for is tried once.
@@ -89,6 +94,7 @@ impl Remote {
                 return Err(last);
             }
             sleep_until(next.into()).await;
+            self.link.counts().retry();
         }
     }
 
@@ -117,23 +123,48 @@ impl Remote {
     /// Keeps what was fetched: in the cache or, where that cannot be, in memory for a while.
     pub fn keep(self: Arc<Self>, first: u64, bytes: Bytes) {
         match &self.cache {
-            Some(cache) if cache.keep(first, &bytes) => {
-                if !self.settling.swap(true, Ordering::AcqRel) {
-                    self.settle_soon();
-                }
-            }
-            _ => self.recent.lock().push(first, bytes),
+            Some(cache) => match cache.keep(first, &bytes) {
+                Kept::First => self.settle_soon(),
+                Kept::More => {}
+                Kept::Not => self.recent.lock().push(first, bytes),
+            },
+            None => self.recent.lock().push(first, bytes),
         }
     }
 
+    /// Has what was written made durable in a moment, and what is written until then.
     fn settle_soon(self: &Arc<Self>) {
         let this = self.clone();
-        let Ok((handle, _)) = self.link.get() else { return };
+        let Ok((handle, _)) = self.link.get() else { return self.settle() };
         handle.spawn(async move {
             tokio::time::sleep(SETTLE).await;
-            // Before, so that what is written from now on has a task of its own.
-            this.settling.store(false, Ordering::Release);
             let _ = tokio::task::spawn_blocking(move || this.settle()).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::address::Address;
+    use crate::link::Link;
+    use crate::options::RemoteOptions;
+    use crate::version::Version;
+
+    use super::*;
+
+    #[test]
+    fn a_flight_that_is_never_begun_holds_nobody_up() {
+        let address = Address::parse("http://127.0.0.1:1/a").unwrap();
+        let options = RemoteOptions::default();
+        let version = Version { size: 5 * CHUNK, etag: None, modified: None };
+        let link = Link::new(address, options.clone());
+        let remote = Arc::new(Remote::new("a".into(), version, link, options, None));
+        let flight = Arc::new(Flight::new(0, 2, true));
+        remote.flights.lock().extend((0..2).map(|chunk| (chunk, flight.clone())));
+        // As a runtime that ends does with a task that no thread has come to.
+        drop(remote.clone().fly(flight.clone()));
+        let outcome = flight.wait(Instant::now());
+        assert!(matches!(outcome, Some(Err(failure)) if failure.kind == Kind::Dropped));
+        assert!(remote.flights.lock().is_empty());
     }
 }

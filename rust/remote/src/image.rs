@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cowcloop_engine::storage::Storage;
+use cowcloop_engine::storage::{FetchCounters, Storage};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -54,8 +54,6 @@ pub(crate) struct Remote {
     pub changed: AtomicBool,
     /// The server asked to be left alone until then.
     pub pause: Mutex<Option<Instant>>,
-    /// A thread waits to make durable what was written.
-    pub settling: AtomicBool,
 }
 
 impl Remote {
@@ -81,7 +79,6 @@ impl Remote {
             closed: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             pause: Mutex::default(),
-            settling: AtomicBool::new(false),
         }
     }
 
@@ -330,7 +327,8 @@ impl Storage for RemoteImage {
         }
         let mut done = 0;
         while done < length {
-            done += self.0.piece(&mut buf[done..length], offset + done as u64, begun)?;
+            let piece = self.0.piece(&mut buf[done..length], offset + done as u64, begun);
+            done += piece.inspect_err(|_| self.0.link.counts().failure())?;
         }
         Ok(length)
     }
@@ -372,6 +370,7 @@ impl Storage for RemoteImage {
         if self.0.refusal().is_some() {
             return false;
         }
+        self.0.link.counts().renewal();
         let (first, end) = (offset / CHUNK, offset.saturating_add(length).div_ceil(CHUNK));
         self.0.spoil(first, end);
         let place = if self.0.forget(first, end) { "where they were kept" } else { "as they came" };
@@ -380,6 +379,10 @@ impl Storage for RemoteImage {
             self.0.name
         );
         true
+    }
+
+    fn fetched(&self) -> Option<FetchCounters> {
+        Some(self.0.link.counts().all(self.0.cache.as_ref().map_or(0, Cache::bytes)))
     }
 
     fn give_up(&self) {

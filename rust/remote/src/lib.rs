@@ -32,6 +32,8 @@ pub mod cache;
 #[cfg(feature = "network")]
 mod client;
 #[cfg(feature = "network")]
+mod counts;
+#[cfg(feature = "network")]
 mod failure;
 #[cfg(feature = "network")]
 mod fetch;

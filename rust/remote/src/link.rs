@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::address::Address;
 use crate::client::Client;
+use crate::counts::Counts;
 use crate::failure::{Failure, Kind};
 use crate::options::RemoteOptions;
 
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Link {
     address: Address,
     options: RemoteOptions,
+    counts: Arc<Counts>,
     made: Mutex<Option<Made>>,
 }
 
@@ -34,7 +36,12 @@ struct Made {
 
 impl Link {
     pub fn new(address: Address, options: RemoteOptions) -> Link {
-        Link { address, options, made: Mutex::default() }
+        Link { address, options, counts: Arc::default(), made: Mutex::default() }
+    }
+
+    /// What went over it.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// What runs requests, and what makes them.
@@ -62,7 +69,7 @@ impl Link {
         let no_thread = |error| Failure::new(Kind::Ours, format!("cannot start a thread: {error}"));
         let runtime = built.map_err(no_thread)?;
         let entered = runtime.enter();
-        let client = Arc::new(Client::new(&self.address, &self.options)?);
+        let client = Arc::new(Client::new(&self.address, &self.options, self.counts.clone())?);
         drop(entered);
         Ok(Made { process, runtime, client })
     }

@@ -31,8 +31,8 @@ impl RemoteImage {
     /// `InvalidInput` for a URL that names no image; `Io` when there is no image, or no server;
     /// `Unsupported` for a server that does not send parts of files.
     pub fn open(url: &str, options: &RemoteOptions) -> Result<RemoteImage> {
-        let kept = |place: Option<Place>, name: &str, version: &Version| {
-            Ok(place.and_then(|place| kept(&place, name, version)))
+        let kept = |place: Option<Place>, address: &Address, version: &Version| {
+            Ok(place.and_then(|place| kept(&place, address.shown(), version)))
         };
         Self::open_by(url, options, kept)
     }
@@ -44,21 +44,21 @@ impl RemoteImage {
     pub(crate) fn open_with(
         url: &str,
         options: &RemoteOptions,
-        cache: &dyn Fn(&str, &Version) -> Result<Cache>,
+        cache: &dyn Fn(&Address, &Version) -> Result<Cache>,
     ) -> Result<RemoteImage> {
-        Self::open_by(url, options, |_, name, version| cache(name, version).map(Some))
+        Self::open_by(url, options, |_, address, version| cache(address, version).map(Some))
     }
 
     fn open_by(
         url: &str,
         options: &RemoteOptions,
-        kept: impl FnOnce(Option<Place>, &str, &Version) -> Result<Option<Cache>>,
+        kept: impl FnOnce(Option<Place>, &Address, &Version) -> Result<Option<Cache>>,
     ) -> Result<RemoteImage> {
         let address = Address::parse(url)?;
         let name = address.shown().to_string();
         let place = place(&address, options);
         let latest = || place.as_ref().and_then(|place| place.latest().ok().flatten());
-        let link = Link::new(address, options.clone());
+        let link = Link::new(address.clone(), options.clone());
         if options.offline {
             let Some((version, cache)) = latest() else {
                 let message = "nothing of it is in the cache, and --offline asks no server";
@@ -79,7 +79,7 @@ impl RemoteImage {
             Err(failure) => return Err(error(name, &failure)),
         };
         let version = answer.version;
-        let cache = kept(place, &name, &version)?;
+        let cache = kept(place, &address, &version)?;
         let image = Self::with(name, version, link, options, cache);
         let keep = !image.remote().cache.as_ref().is_some_and(|cache| cache.has(0));
         if keep {
@@ -102,7 +102,7 @@ impl RemoteImage {
 /// The place of an address in the cache; that it cannot be had is told, and costs speed.
 fn place(address: &Address, options: &RemoteOptions) -> Option<Place> {
     let directory = options.cache_dir.as_ref()?;
-    let made = Place::new(directory, options.cache_limit, address.key());
+    let made = Place::new(directory, options.cache_limit, address);
     made.inspect_err(|error| unkept(&directory.display().to_string(), error)).ok()
 }
 
@@ -114,7 +114,7 @@ fn kept(place: &Place, name: &str, version: &Version) -> Option<Cache> {
         );
         return None;
     }
-    place.open(name, version).inspect_err(|error| unkept(name, error)).ok()
+    place.open(version).inspect_err(|error| unkept(name, error)).ok()
 }
 
 fn unkept(name: &str, error: &io::Error) {
@@ -150,6 +150,7 @@ fn first(
             return Err(failure);
         }
         std::thread::sleep(pause);
+        link.counts().retry();
     }
 }
 

@@ -30,8 +30,8 @@ pub fn pull(
     let apart = Apart::new(to).map_err(|error| Error::io(shown(to), "cannot be made", error))?;
     // Of what the cache has of it nothing is used: it may go at any time.
     let options = RemoteOptions { cache_dir: None, ..options.clone() };
-    let image = RemoteImage::open_with(url, &options, &|name, version| {
-        apart.open(name, version).map_err(|error| Error::io(shown(to), "cannot be made", error))
+    let image = RemoteImage::open_with(url, &options, &|address, version| {
+        apart.open(address, version).map_err(|error| Error::io(shown(to), "cannot be made", error))
     })?;
     image.complete(progress)?;
     drop(image);

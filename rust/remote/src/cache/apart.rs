@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::address::Address;
 use crate::version::Version;
 
 use super::place::{existing, make, STATE};
-use super::Cache;
+use super::{Cache, Head};
 
 /// The file that a copy is to become, and those that it is meanwhile.
 #[derive(Debug)]
@@ -27,9 +28,10 @@ impl Apart {
         Ok(Apart { to: to.to_path_buf(), part, state })
     }
 
-    /// What there is of it, of this version; made where there is nothing.
-    pub fn open(&self, url: &str, version: &Version) -> io::Result<Cache> {
-        if let Some((_, cache)) = existing(&self.state, Some(version)) {
+    /// What there is of it, if that is without doubt of this version; made where there is
+    /// nothing.
+    pub fn open(&self, address: &Address, version: &Version) -> io::Result<Cache> {
+        if let Some((_, cache)) = existing(&self.state, |head| head.is_of(address, version)) {
             return Ok(cache);
         }
         let gone = |done: io::Result<()>| match done {
@@ -39,7 +41,7 @@ impl Apart {
         gone(fs::remove_file(&self.state))?;
         gone(fs::remove_file(&self.part))?;
         let name = self.part.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        make(&self.state, name, url, version)
+        make(&self.state, &Head::new(address, version, name))
     }
 
     /// It is complete and durable: it gets its name.

@@ -26,6 +26,17 @@ pub(crate) use state::{chunks, Head};
 /// Bytes of a chunk: what a bit stands for.
 pub const CHUNK: u64 = 64 << 10;
 
+/// Whether chunks were kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// They were not.
+    Not,
+    /// They were, and none waited to be vouched for before: [`Cache::settle`] has to follow.
+    First,
+    /// They were, beside others.
+    More,
+}
+
 /// Other processes that change bits at the same time.
 pub(crate) trait Neighbours: Send + Sync + std::fmt::Debug {
     /// Runs `change` while no other process changes a bit.
@@ -37,13 +48,17 @@ pub(crate) trait Neighbours: Send + Sync + std::fmt::Debug {
 pub struct Cache {
     data: Arc<dyn Storage>,
     state: Arc<dyn Storage>,
+    /// Of the image, in bytes.
+    size: u64,
     /// Chunks that can be read: those with a bit in the file, and those that were written
     /// since by this process.
     present: Bits,
     /// Chunks that were written and are not synced yet.
     pending: Mutex<Vec<u64>>,
-    /// Counts what was forgotten.
+    /// Counts the beginnings and the ends of forgetting: odd while it is under way.
     forgotten: AtomicU64,
+    /// The file may have bits that were forgotten, and could not be cleared there.
+    unmended: AtomicBool,
     /// Held while chunks change between pending and vouched for.
     turn: Mutex<()>,
     neighbours: Option<Box<dyn Neighbours>>,
@@ -63,9 +78,11 @@ impl Cache {
         Ok(Cache {
             data,
             state,
+            size,
             present,
             pending: Mutex::default(),
             forgotten: AtomicU64::new(0),
+            unmended: AtomicBool::new(false),
             turn: Mutex::default(),
             neighbours: None,
             room: None,
@@ -94,9 +111,11 @@ impl Cache {
         self.present.set_bits() == self.present.count()
     }
 
-    /// Chunks that are there.
-    pub fn chunks(&self) -> u64 {
-        self.present.set_bits()
+    /// Bytes of the image that are there.
+    pub fn bytes(&self) -> u64 {
+        let whole = self.size / CHUNK;
+        let rest = if self.has(whole) { self.size % CHUNK } else { 0 };
+        self.present.set_bits().saturating_sub(u64::from(rest > 0)) * CHUNK + rest
     }
 
     /// Looks whether another process has fetched any of the chunks `[from, to)` meanwhile.
@@ -104,9 +123,12 @@ impl Cache {
         let (first, last) = (from / 8, to.div_ceil(8));
         let mut bytes = vec![0; (last - first) as usize];
         let before = self.forgotten.load(Ordering::Acquire);
+        // What is being forgotten may still have its bit.
+        if before % 2 == 1 || self.unmended.load(Ordering::Acquire) {
+            return;
+        }
         if let Ok(n) = self.state.read_at(&mut bytes, HEAD + first) {
             let _pending = self.pending.lock();
-            // What was forgotten meanwhile may still have had its bit.
             if before == self.forgotten.load(Ordering::Acquire) {
                 self.present.add(first, &bytes[..n]);
             }
@@ -118,31 +140,26 @@ impl Cache {
         self.data.read_exact_at(buf, offset)
     }
 
-    /// Keeps whole chunks from `first` on (the image's last one may be short). `false`: they
-    /// are not kept.
-    pub fn keep(&self, first: u64, bytes: &[u8]) -> bool {
+    /// Keeps whole chunks from `first` on (the image's last one may be short).
+    pub fn keep(&self, first: u64, bytes: &[u8]) -> Kept {
         if self.closed.load(Ordering::Acquire) {
-            return false;
+            return Kept::Not;
         }
         if self.room.as_ref().is_some_and(|room| !room.take(bytes.len() as u64)) {
-            return false;
+            return Kept::Not;
         }
         if let Err(error) = self.data.write_all_at(bytes, first * CHUNK) {
             self.stop("is not written to any more", &error);
-            return false;
+            return Kept::Not;
         }
         let last = first + (bytes.len() as u64).div_ceil(CHUNK);
         let mut pending = self.pending.lock();
+        let kept = if pending.is_empty() { Kept::First } else { Kept::More };
         for chunk in first..last {
             pending.push(chunk);
             self.present.set(chunk);
         }
-        true
-    }
-
-    /// Whether chunks wait to be vouched for.
-    pub fn waits(&self) -> bool {
-        !self.pending.lock().is_empty()
+        kept
     }
 
     /// Makes what was written durable, and then the bits that vouch for it.
@@ -179,6 +196,7 @@ impl Cache {
             found.iter().for_each(|chunk| self.present.clear(*chunk));
         }
         if let Err(error) = self.change_bits(&found, false) {
+            self.unmended.store(true, Ordering::Release);
             self.stop("cannot be mended", &error);
         }
         self.forgotten.fetch_add(1, Ordering::AcqRel);
@@ -213,6 +231,77 @@ impl Cache {
             let reason = text.split(" (os error").next().unwrap_or(&text);
             let name = self.data.name();
             log::warn!("{name}: {what}: {reason}; what is fetched from now on is not kept");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use cowcloop_engine::storage::MemoryStorage;
+
+    use super::*;
+
+    /// A state file at whose next change another reader looks again.
+    #[derive(Debug)]
+    struct Watched {
+        state: MemoryStorage,
+        cache: OnceLock<Arc<Cache>>,
+        fails: bool,
+    }
+
+    impl Storage for Watched {
+        fn name(&self) -> &str {
+            self.state.name()
+        }
+        fn len(&self) -> io::Result<u64> {
+            self.state.len()
+        }
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.state.read_at(buf, offset)
+        }
+        fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+            if let Some(cache) = self.cache.get() {
+                cache.look_again(0, 8);
+                assert!(!cache.has(1), "what is being forgotten has come back");
+            }
+            if self.fails {
+                return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            }
+            self.state.write_all_at(buf, offset)
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+            self.state.next_data(offset)
+        }
+        fn next_hole(&self, offset: u64) -> io::Result<u64> {
+            self.state.next_hole(offset)
+        }
+        fn allocated(&self) -> io::Result<u64> {
+            self.state.allocated()
+        }
+    }
+
+    #[test]
+    fn what_was_forgotten_does_not_come_back_from_the_file() {
+        for fails in [false, true] {
+            let state = MemoryStorage::new("state", u64::MAX);
+            state.write_all_at(&[0b11], HEAD).unwrap();
+            let data = Arc::new(MemoryStorage::new("data", u64::MAX));
+            let watched = Arc::new(Watched { state, cache: OnceLock::new(), fails });
+            let cache = Arc::new(Cache::on(data, watched.clone(), 5 * CHUNK).unwrap());
+            watched.cache.set(cache.clone()).unwrap();
+            assert!(cache.has(0) && cache.has(1));
+            assert!(cache.forget(1, 2));
+            cache.look_again(0, 8);
+            assert!(cache.has(0) && !cache.has(1));
+            // What another process has fetched is found, where bits can be believed.
+            watched.state.write_all_at(&[0b101], HEAD).unwrap();
+            cache.look_again(0, 8);
+            assert_eq!(cache.has(2), !fails);
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cowcloop_engine::storage::FileStorage;
 use rustix::fs::{flock, FlockOperation};
 
+use crate::address::Address;
 use crate::version::Version;
 
 use super::room::Room;
@@ -28,28 +29,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Place {
     directory: PathBuf,
     limit: Option<u64>,
-    /// Of the image's address.
+    address: Address,
+    /// Of the address.
     key: String,
 }
 
 impl Place {
     /// The place of an address in a directory, which is made where it is missing.
-    pub fn new(directory: &Path, limit: Option<u64>, key: String) -> io::Result<Place> {
+    pub fn new(directory: &Path, limit: Option<u64>, address: &Address) -> io::Result<Place> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        Ok(Place { directory: directory.to_path_buf(), limit, key })
+        let (address, key) = (address.clone(), address.key());
+        Ok(Place { directory: directory.to_path_buf(), limit, address, key })
     }
 
-    /// The cache of a version of the image, made where it is missing. `url` as it may be
-    /// shown.
-    pub fn open(&self, url: &str, version: &Version) -> io::Result<Cache> {
+    /// The cache of a version of the image, made where it is missing.
+    pub fn open(&self, version: &Version) -> io::Result<Cache> {
         let alone = alone(&self.directory);
         let path = self.directory.join(format!("{}-{}{STATE}", self.key, version.key()));
-        let cache = match existing(&path, Some(version)) {
+        let cache = match existing(&path, |head| head.version == *version) {
             Some((_, cache)) => cache,
             None => {
                 // A name of its own, so that no other state file ever vouches for its bytes.
                 let name = format!("{}-{}-{}{IMAGE}", self.key, version.key(), RandomName::new());
-                let made = make(&path, name, url, version)?;
+                let made = make(&path, &Head::new(&self.address, version, name))?;
                 if alone.is_ok() {
                     self.sweep();
                 }
@@ -78,7 +80,7 @@ impl Place {
         }
         found.sort();
         let mut latest = found.into_iter().rev();
-        let found = latest.find_map(|(_, path)| existing(&path, None));
+        let found = latest.find_map(|(_, path)| existing(&path, |_| true));
         Ok(found.map(|(version, cache)| (version, self.bounded(cache))))
     }
 
@@ -101,8 +103,8 @@ impl Place {
     }
 }
 
-/// The cache that a state file vouches for, of this version alone if one is given.
-pub(super) fn existing(path: &Path, version: Option<&Version>) -> Option<(Version, Cache)> {
+/// The cache that a state file vouches for, where its head `fits`.
+pub(super) fn existing(path: &Path, fits: impl FnOnce(&Head) -> bool) -> Option<(Version, Cache)> {
     let writable = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
     let (state, writes) = match writable(path) {
         Ok(file) => (file, true),
@@ -113,10 +115,7 @@ pub(super) fn existing(path: &Path, version: Option<&Version>) -> Option<(Versio
     locked(&state, FlockOperation::NonBlockingLockShared).ok()?;
     let touched = state.try_clone().ok()?;
     let state = FileStorage::from_file(state, path).ok()?;
-    let head = Head::read(&state)?;
-    if version.is_some_and(|version| *version != head.version) {
-        return None;
-    }
+    let head = Head::read(&state).filter(fits)?;
     let data = path.with_file_name(&head.data);
     let file = if writes { writable(&data).ok()? } else { File::open(&data).ok()? };
     if file.metadata().ok()?.len() != head.version.size {
@@ -127,15 +126,14 @@ pub(super) fn existing(path: &Path, version: Option<&Version>) -> Option<(Versio
     Some((head.version, cache))
 }
 
-/// Makes a state file at `path`, and a file `name` beside it for the image's bytes.
-pub(super) fn make(path: &Path, name: String, url: &str, version: &Version) -> io::Result<Cache> {
-    let head = Head::new(url, version, name.clone());
+/// Makes a state file at `path`, and the file beside it for the image's bytes.
+pub(super) fn make(path: &Path, head: &Head) -> io::Result<Cache> {
     let bytes = head.file().ok_or_else(|| io::Error::other("its address is too long"))?;
-    let data = path.with_file_name(&name);
-    let unfinished = path.with_file_name(format!("{name}{NEW}"));
+    let (data, size) = (path.with_file_name(&head.data), head.version.size);
+    let unfinished = path.with_file_name(format!("{}{NEW}", head.data));
     let file = create(&data)?;
     let made = create(&unfinished).and_then(|mut state| {
-        file.set_len(version.size)?;
+        file.set_len(size)?;
         file.sync_all()?;
         io::Write::write_all(&mut state, &bytes)?;
         state.sync_all()?;
@@ -145,7 +143,7 @@ pub(super) fn make(path: &Path, name: String, url: &str, version: &Version) -> i
             File::open(directory)?.sync_all()?;
         }
         let state = FileStorage::from_file(state, path)?;
-        cache(file, &data, state, version.size, true)
+        cache(file, &data, state, size, true)
     });
     made.inspect_err(|_| {
         let _ = fs::remove_file(&unfinished);

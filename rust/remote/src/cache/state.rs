@@ -8,6 +8,8 @@
 use cowcloop_engine::storage::Storage;
 use serde::{Deserialize, Serialize};
 
+use crate::address::Address;
+use crate::answer::LARGEST;
 use crate::version::Version;
 
 use super::bits::Bits;
@@ -25,20 +27,27 @@ pub(crate) struct Head {
     #[serde(rename = "cowcloop-cache")]
     layout: u32,
     /// The image's address as it may be shown.
-    pub url: String,
+    url: String,
+    /// Of all of its address; empty in a file of an earlier edition.
+    #[serde(default)]
+    key: String,
     #[serde(flatten)]
     pub version: Version,
     chunk: u64,
     /// The name of the file with the image's bytes, in the same directory.
     pub data: String,
-    /// The digest tree's root, where the image is pinned to one.
-    pub root: Option<String>,
 }
 
 impl Head {
-    pub fn new(url: &str, version: &Version, data: String) -> Head {
-        let (url, version) = (url.to_string(), version.clone());
-        Head { layout: LAYOUT, url, version, chunk: CHUNK, data, root: None }
+    /// That of an image, whose bytes are in the file `data`.
+    pub fn new(address: &Address, version: &Version, data: String) -> Head {
+        let (url, key) = (address.shown().to_string(), address.key());
+        Head { layout: LAYOUT, url, key, version: version.clone(), chunk: CHUNK, data }
+    }
+
+    /// Whether it is of this address, without doubt of this version.
+    pub fn is_of(&self, address: &Address, version: &Version) -> bool {
+        version.is_certain() && self.key == address.key() && self.version == *version
     }
 
     /// A whole state file without a chunk.
@@ -59,6 +68,9 @@ impl Head {
         state.read_exact_at(&mut bytes, 0).ok()?;
         let head: Head = serde_json::from_slice(&bytes).ok()?;
         let plain = !head.data.is_empty() && !head.data.contains(['/', '\0']);
+        if head.version.size > LARGEST {
+            return None;
+        }
         let length = HEAD + Bits::bytes(chunks(head.version.size));
         let whole = state.len().ok()? == length;
         (head.layout == LAYOUT && head.chunk == CHUNK && plain && whole).then_some(head)

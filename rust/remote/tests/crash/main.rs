@@ -19,7 +19,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use cowcloop_engine::storage::Storage;
-use cowcloop_remote::cache::{Cache, CHUNK};
+use cowcloop_remote::cache::{Cache, Kept, CHUNK};
 use disk::{Fault, SimDisk};
 use medium::{Event, Files, Image};
 use numbers::Numbers;
@@ -114,7 +114,7 @@ impl Life {
             0..=4 => {
                 let end = (chunk + 1 + numbers.below(2) as u64).min(CHUNKS);
                 let bytes: Vec<u8> = (chunk..end).flat_map(right).collect();
-                let kept = self.cache().is_ok_and(|cache| cache.keep(chunk, &bytes));
+                let kept = self.cache().is_ok_and(|cache| cache.keep(chunk, &bytes) != Kept::Not);
                 for chunk in chunk..end {
                     self.renewed[chunk as usize] |= kept && self.rotten[chunk as usize];
                 }
