@@ -15,7 +15,7 @@ import cowcloop
 import pytest
 from support import cloop, workers
 from support.interrupted import stopped_half_way
-from support.programs import PATIENCE, cowcloop_path, one_line, refused
+from support.programs import PATIENCE, cowcloop_path, finding, one_line, refused
 from support.programs import cowcloop as run_cowcloop
 from support.server import wait_until
 
@@ -219,4 +219,45 @@ def test_without_dask(raw: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     one_line(done.stderr.decode(), "pip install 'cowcloop[cluster]'")
     subprocess.run(command, env=environment, check=True)
-    cowcloop.CloopImage(out).verify()
+    assert cowcloop.CloopImage(out).verify().ok
+
+
+_FAKE = """
+class LocalCluster:
+    def __init__(self, **options):
+        {start}
+    def close(self, timeout):
+        raise TimeoutError("the workers do not end")
+
+class Client:
+    def __init__(self, *arguments, **options):
+        raise OSError("nothing\\nanswers")
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (
+            "raise RuntimeError('Nanny failed\\n to start.')",
+            "cannot be started: RuntimeError: ",
+        ),
+        ("pass", "cannot be reached: OSError: nothing answers"),
+    ],
+)
+def test_processes_of_its_own_that_fail(start: str, says: str, raw: Path, tmp_path: Path) -> None:
+    """It is one line, and that of the first failure."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    fake = tmp_path / "fake"
+    (fake / "distributed").mkdir(parents=True)
+    (fake / "distributed" / "__init__.py").write_text(_FAKE.format(start=start))
+    out = tmp_path / "out"
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    refused(
+        "create", "--dask", "local:2", raw, out,
+        says=("the Dask cluster local:2", says),
+        env={**finding(fake), "TMPDIR": str(temporary)},
+    )  # fmt: skip
+    assert list(temporary.iterdir()) == []
+    assert not out.exists()

@@ -14,7 +14,7 @@ from concurrent.futures import TimeoutError as NotYet
 from typing import Any, Generic, TypeVar
 
 from ..errors import CowcloopError
-from .pool import Pool
+from .pool import Pool, one_line
 
 #: How often a range is given out.
 ATTEMPTS = 4
@@ -64,9 +64,9 @@ class InOrder(Generic[Job]):
                     return job, result
                 self._send = True
             except BrokenExecutor as error:
-                raise self._pool.lost(f"its workers have died: {_line(error)}") from error
+                raise self._pool.lost(f"its workers have died: {one_line(error)}") from error
             except ImportError as error:
-                reason = f"a worker has not what it needs, cowcloop with it: {_line(error)}"
+                reason = f"a worker has not what it needs, cowcloop with it: {one_line(error)}"
                 raise self._pool.lost(reason) from error
             except CowcloopError:
                 # What a worker cannot read this program may, or says itself why not.
@@ -76,7 +76,7 @@ class InOrder(Generic[Job]):
             except Exception as error:
                 attempts += 1
                 if attempts > ATTEMPTS:
-                    reason = f"{job} failed {ATTEMPTS} times: {_line(error)}"
+                    reason = f"{job} failed {ATTEMPTS} times: {one_line(error)}"
                     raise self._pool.lost(reason) from error
                 self._look()
             sent, future = self._submit(job, sent or self._send)
@@ -87,9 +87,9 @@ class InOrder(Generic[Job]):
         try:
             return send, self._pool.executor.submit(function, *arguments)
         except BrokenExecutor as error:
-            raise self._pool.lost(f"its workers have died: {_line(error)}") from error
+            raise self._pool.lost(f"its workers have died: {one_line(error)}") from error
         except RuntimeError as error:
-            raise self._pool.lost(f"it takes no work: {_line(error)}") from error
+            raise self._pool.lost(f"it takes no work: {one_line(error)}") from error
 
     def _wait(self, future: Future[Any]) -> Any:
         while True:
@@ -104,9 +104,3 @@ class InOrder(Generic[Job]):
     def _look(self) -> None:
         if self._pool.check is not None:
             self._pool.check()
-
-
-def _line(error: BaseException) -> str:
-    """What an error says, on one line, with its kind."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -43,6 +43,12 @@ class Pool:
         return ClusterError(f"{self.name}: {reason}")
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line, with its kind."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _workers(executor: Executor) -> int:
     # concurrent.futures has no name for it; its own executors have this attribute.
     count = getattr(executor, "_max_workers", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shutil
 import signal
 import tempfile
 import time
@@ -17,7 +18,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 from ..errors import ClusterError, InvalidInputError
-from .pool import Pool
+from .pool import Pool, one_line
 
 #: Seconds that a scheduler has to answer.
 _ANSWER = 10
@@ -46,7 +47,7 @@ def connected(address: str) -> Iterator[Pool]:
         where: Any = address
         local = _LOCAL.fullmatch(address)
         if local:
-            where = open_things.enter_context(_started(distributed, int(local[1])))
+            where = open_things.enter_context(_started(distributed, int(local[1]), name))
         client = open_things.enter_context(_client(distributed, where, name))
         threads = _wait_for_workers(client, name)
         # Keys of their own: two clients may work on the same image.
@@ -77,23 +78,31 @@ def _loaded() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _started(distributed: Any, workers: int) -> Iterator[Any]:
+def _started(distributed: Any, workers: int, name: str) -> Iterator[Any]:
     """A cluster of processes on this machine."""
-    with tempfile.TemporaryDirectory(prefix="cowcloop-dask-") as folder:
-        with _deaf_to_interrupts():
-            cluster = distributed.LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                local_directory=folder,
-                silence_logs=logging.CRITICAL + 1,
-            )
+    with contextlib.ExitStack() as open_things:
+        try:
+            folder = tempfile.mkdtemp(prefix="cowcloop-dask-")
+            open_things.callback(shutil.rmtree, folder, ignore_errors=True)
+            with _deaf_to_interrupts():
+                cluster = distributed.LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    local_directory=folder,
+                    silence_logs=logging.CRITICAL + 1,
+                )
+        except Exception as error:
+            # Dask, its event loop and the system each have errors of their own.
+            raise ClusterError(f"{name}: cannot be started: {one_line(error)}") from error
         try:
             yield cluster
         finally:
-            cluster.close(timeout=_PATIENCE)
+            # The work is done, or has failed for a reason that is told: this would hide it.
+            with contextlib.suppress(Exception):
+                cluster.close(timeout=_PATIENCE)
 
 
 @contextlib.contextmanager
@@ -117,8 +126,7 @@ def _client(distributed: Any, where: Any, name: str) -> Iterator[Any]:
     try:
         client = distributed.Client(where, timeout=_ANSWER, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise ClusterError(f"{name}: cannot be reached: {text}") from error
+        raise ClusterError(f"{name}: cannot be reached: {one_line(error)}") from error
     try:
         yield client
     finally:
