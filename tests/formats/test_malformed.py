@@ -17,7 +17,8 @@ import lz4.block
 import pytest
 import zstandard
 from support import cloop, lzo, nbdclient
-from support.programs import cowcloop, peak_memory, refused
+from support.liar import liar
+from support.programs import cowcloop, one_line, peak_memory, refused
 from support.server import serving
 
 MIB = 1 << 20
@@ -350,3 +351,17 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
         for command in ("info", "verify", "serve"):
             refused(command, path, says=path.name)
         refused("extract", path, "-", says=path.name)
+
+
+def test_all_bad_blocks_are_counted(tmp_path: Path) -> None:
+    """Of many the first are listed."""
+    blocks = 100_010
+    path = tmp_path / "bad.img"
+    path.write_bytes(cloop.assemble("V2.0", 512, [b"x"] * blocks))
+    done = cowcloop("verify", path, expect=1)
+    assert len(done.stdout.splitlines()) == 100_000
+    says = f"{blocks} of {blocks} blocks are bad; the first 100000 are listed"
+    one_line(done.stderr.decode(), says)
+    assert str(blocks) in cowcloop("map", "--check", path).stderr.decode()
+    with liar(path.read_bytes()) as server:
+        refused("pull", server.url, tmp_path / "out", says=f"{blocks} of {blocks} blocks are bad")

@@ -125,6 +125,9 @@ def _picture(
         with progress("checking") as report:
             found = _core.verify(source, progress=report)
         block_size = _core.image_info(source)["block_size"]
+        if found["bad_blocks"] > len(found["bad"]):
+            listed, count = len(found["bad"]), found["bad_blocks"]
+            console.warning(f"{image}: the first {listed} of {count} bad blocks are marked")
         bad = [(one["block"] * block_size, block_size) for one in found["bad"]]
     with progress("reading") as report:
         made: dict[str, Any] = _core.device_map(source, list(cows), cells, progress=report)

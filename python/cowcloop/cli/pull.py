@@ -69,5 +69,5 @@ def _verify(path: str) -> None:
         found = _core.verify(path, progress=report)
     if found["bad"]:
         first = found["bad"][0]
-        message = f"{len(found['bad'])} of {found['blocks']} blocks are bad, block "
+        message = f"{found['bad_blocks']} of {found['blocks']} blocks are bad, block "
         raise DamagedError(5, f"{path}: {message}{first['block']} the first: {first['reason']}")

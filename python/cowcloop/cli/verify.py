@@ -63,5 +63,7 @@ def verify_command(
         if not bad and not console.levels.quiet:
             console.line(f"{image}: all {found['blocks']} blocks are good")
     if bad:
-        console.error(f"{image}: {len(bad)} of {found['blocks']} blocks are bad")
+        count = found["bad_blocks"]
+        rest = "" if len(bad) == count else f"; the first {len(bad)} are listed"
+        console.error(f"{image}: {count} of {found['blocks']} blocks are bad{rest}")
         ctx.exit(1)
