@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from . import _core
 from .errors import ImageFormatError
-from .source import locate
+from .source import locate, shown
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -132,8 +132,8 @@ class CloopImage:
         """
         info = _core.image_info(locate(self.path))
         if info.pop("type") != "cloop":
-            raise ImageFormatError(f"{self.path}: not a cloop or uzip image")
-        info["path"] = self.path
+            raise ImageFormatError(f"{shown(self.path)}: not a cloop or uzip image")
+        info["path"] = shown(self.path)
         return ImageInfo(**info)
 
     def verify(
@@ -159,7 +159,7 @@ class CloopImage:
         return VerifyReport(found["blocks"], found["bad_blocks"], bad)
 
     def __repr__(self) -> str:
-        return f"cowcloop.CloopImage({self.path!r})"
+        return f"cowcloop.CloopImage({shown(self.path)!r})"
 
 
 def digest(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Union
 
 
@@ -24,8 +24,8 @@ class Remote:
 class Part:
     """An image that is a part of a file, lies at a URL, or is verified as its user wants it."""
 
-    #: of the file, or the URL
-    path: str
+    #: of the file, or the URL, which may hold secrets
+    path: str = field(repr=False)
     #: offset and length of each piece, in bytes; none for the whole file
     ranges: tuple[tuple[int, int], ...]
     #: the name that the user gave it, without secrets

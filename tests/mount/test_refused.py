@@ -146,3 +146,18 @@ echo '{library}'
     refused(*mount, place, says="fuse2fs: mounts nothing", env=env)
     refused(*mount, tmp_path / "c", place, "-o", "ro", says="fuse2fs: mounts nothing", env=env)
     assert left() == []
+
+
+def test_a_device_of_another_way(chicken: Path, place: Path) -> None:
+    for device, via in (("ublk", "nbd"), ("ublk", "fuse"), ("/dev/nbd0", "ublk")):
+        done = cowcloop("mount", chicken, place, "--device", device, "--via", via, expect=2)
+        one_line(done.stderr.decode(), (f"--device {Path(device).name}", f"leave out --via {via}"))
+
+
+def test_a_device_of_the_way_that_is_named(chicken: Path, place: Path) -> None:
+    """It is taken, if this machine has it."""
+    command = ("mount", chicken, place, "--device", "ublk", "--via", "ublk")
+    done = cowcloop(*command, expect=None)
+    assert done.returncode in (0, 1), done.stderr
+    if done.returncode == 0:
+        cowcloop("umount", place)

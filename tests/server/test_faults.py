@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import random
 import signal
@@ -11,10 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cowcloop as cowcloop_package
 import pytest
+from cowcloop.programs import MissingProgram
 from support import cloop, cowfile, images, nbdclient
 from support.programs import cowcloop, missing, one_line, program, refused, run
-from support.server import Server, alive, attach, listed, serving, wait_until
+from support.server import Server, alive, attach, children, listed, serving, wait_until
 
 MIB = 1 << 20
 BLOCK = 65536
@@ -305,3 +308,48 @@ def test_detach_tells_of_writes_that_failed(tmp_path: Path, tiny_tmpfs: Path) ->
     line = done.stderr.decode().splitlines()[0]
     assert f"warning: {uri}: {failures} writes or flushes failed" in line
     assert listed() == []
+
+
+def test_a_server_that_cannot_be_started_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor, and no process: a program may try again for as long as it likes."""
+    image = tmp_path / "i"
+    image.write_bytes(PLAIN)
+    broken = tmp_path / "bin"
+    broken.mkdir()
+    (broken / "nbdkit").write_bytes(b"no program")
+    (broken / "nbdkit").chmod(0o755)
+    before = _descriptors()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(broken))
+        for _ in range(3):
+            with pytest.raises(cowcloop_package.ServerError, match="nbdkit: cannot be started: "):
+                cowcloop_package.serve(image)
+        patch.setattr("cowcloop.server.command.find_program", _missing)
+        with pytest.raises(cowcloop_package.CowcloopError, match="is missing"):
+            cowcloop_package.serve(image)
+    assert _descriptors() == before
+
+    def full(_pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", full)
+        with pytest.raises(OSError, match="Too many open files"):
+            cowcloop_package.serve(image)
+    assert _descriptors() == before
+    assert [pid for pid in children(os.getpid()) if _is_nbdkit(pid)] == []
+
+
+def _descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _missing(name: str, _package: str) -> str:
+    raise MissingProgram(f"{name} is missing")
+
+
+def _is_nbdkit(pid: int) -> bool:
+    return b"nbdkit" in Path(f"/proc/{pid}/cmdline").read_bytes()

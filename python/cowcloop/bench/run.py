@@ -30,7 +30,8 @@ _RAW_BLOCK = 64 << 10
 class Measurement:
     """All figures of one image, and what could not be measured."""
 
-    image: str
+    #: a URL may hold secrets
+    image: str = field(repr=False)
     size: int
     #: how the image is read
     options: ImageKeywords

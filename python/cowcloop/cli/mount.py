@@ -11,7 +11,7 @@ from cowcloop.cli import console
 from cowcloop.cli.base import COWS, DIRECTORY, DISCARD, IMAGE, command
 from cowcloop.cli.completion import mounted_or_directory
 from cowcloop.cli.device_options import LOG, check_device, check_log, options_of
-from cowcloop.options import ServedKeywords
+from cowcloop.options import UBLK, ServedKeywords
 
 _DIRECTORY = click.argument("directory", type=DIRECTORY, metavar="DIR")
 
@@ -69,20 +69,28 @@ def mount_command(
     from cowcloop.server.interrupts import noted_interrupts
     from cowcloop.server.options import ServeOptions
 
-    if "rw" in ",".join(mount_options).split(",") and (values["read_only"] or not cows):
+    wanted = mount.MountOptions(via=via, partition=partition, options=mount_options)
+    if "rw" in wanted.words and (values["read_only"] or not cows):
         why = "with --read-only" if values["read_only"] else "without a COW"
         raise click.UsageError(f"-o rw: the device is read-only {why}")
-    if values["device"] is not None and via not in (None, "nbd"):
-        raise click.UsageError(f"--device is for --via nbd: leave out --via {via}")
+    _check_via(values["device"], via)
     check_device({"cows": cows, **values})
     verbose = console.levels.verbose > 1
     options = ServeOptions.of(image, cows, nbdkit_verbose=verbose, **values)
     check_log(options, log)
-    wanted = mount.MountOptions(via=via, partition=partition, options=mount_options)
     with noted_interrupts() as interrupts:
         entry = mount.mount(options, directory, wanted, interrupts, report=console.report, log=log)
     assert entry.record is not None
     console.note(f"{directory}: mounted via {entry.record.via}")
+
+
+def _check_via(device: str | None, via: str | None) -> None:
+    """Refuse a device that is not one of the way that was asked for."""
+    if device is None or via is None:
+        return
+    needed = "ublk" if device == UBLK else "nbd"
+    if via != needed:
+        raise click.UsageError(f"--device {device} is for --via {needed}: leave out --via {via}")
 
 
 @command("umount")

@@ -1,6 +1,6 @@
 """Mounting: from an image and its cowfiles to a directory, and back.
 
-One file per step: `ways` chooses how the kernel gets at the device, `fuse` runs the FUSE programs,
+One file per step: `ways` chooses how the kernel gets at the device, `background` runs fuse2fs,
 `probe` looks at what the device holds, `making` mounts and `ending` unmounts.
 """
 

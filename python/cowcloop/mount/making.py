@@ -18,6 +18,7 @@ from cowcloop.server.interrupts import Interrupts
 from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Report
+from cowcloop.source import shown
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class MountOptions:
     via: str | None = None
     partition: int | None = None
     options: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The options for mount(8), one by one."""
+        return ",".join(self.options).split(",")
 
 
 def mount(
@@ -45,7 +51,7 @@ def mount(
     with _claimed(place, directory):
         below = sum(1 for each in mounts.mounts() if each.point == place)
         way = ways.choose(_via(options, wanted.via), report)
-        read_only = options.read_only or not options.cows or "ro" in _words(wanted.options)
+        read_only = options.read_only or not options.cows or "ro" in wanted.words
         check_programs(("blkid", "util-linux"), *way.programs)
         way.check(writes=not read_only)
         entry = None
@@ -62,7 +68,8 @@ def mount(
             assert entry.record is not None
             interrupts.check()
             source = way.source(entry.record)
-            volume = probe.find_volume(source, options.image, wanted.partition)
+            image = shown(options.image)
+            volume = probe.find_volume(source, image, wanted.partition)
             access = "ro" if entry.record.read_only else "rw"
             way.mount(
                 ways.Mounting(
@@ -70,7 +77,7 @@ def mount(
                     entry.path,
                     source,
                     volume,
-                    options.image,
+                    image,
                     (access, "noatime", *wanted.options),
                     wanted.options,
                     interrupts,
@@ -85,7 +92,7 @@ def mount(
                 never_written=mounts.is_read_only(place),
             )
             for message in _warnings(made, volume, wanted):
-                report(Message("warning", f"{options.image}: {message}"))
+                report(Message("warning", f"{image}: {message}"))
             entry = entry.write(made)
             units.keep(entry)
             return entry
@@ -103,10 +110,6 @@ def _via(options: ServeOptions, wanted: str | None) -> str | None:
     if options.by_ublk:
         return "ublk"
     return "nbd" if options.device is not None else wanted
-
-
-def _words(options: tuple[str, ...]) -> list[str]:
-    return ",".join(options).split(",")
 
 
 def _refuse_ours(place: str, typed: str) -> None:
@@ -150,5 +153,5 @@ def _warnings(record: registry.Record, volume: probe.Volume, wanted: MountOption
     if not record.never_written:
         if volume.journal:
             yield journals.doubling(volume)
-    elif "ro" not in ",".join(wanted.options).split(","):
+    elif "ro" not in wanted.words:
         yield journals.read_only_after_all(volume)

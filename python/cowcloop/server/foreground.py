@@ -20,6 +20,7 @@ from cowcloop.server.messages import Message
 from cowcloop.server.options import ServeOptions
 from cowcloop.server.process import Process, Report
 from cowcloop.server.start import started
+from cowcloop.source import shown
 
 # Seconds in which a server that is to end must report its state.
 _STATUS_TIMEOUT = 5.0
@@ -146,7 +147,7 @@ class Server:
 
     def __repr__(self) -> str:
         state = "closed" if self._entry is None or self._record is None else self._record.uri
-        return f"<cowcloop.Server {self.options.image!r} {state}>"
+        return f"<cowcloop.Server {shown(self.options.image)!r} {state}>"
 
     def _close_at_exit(self) -> None:
         try:

@@ -21,7 +21,7 @@ from cowcloop.options import (
 )
 from cowcloop.part import is_url
 from cowcloop.server.address import parse_tcp
-from cowcloop.source import Source, file_of, locate
+from cowcloop.source import Source, file_of, locate, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,7 +37,8 @@ class ServeOptions:
     file system, instead of NBD.
     """
 
-    image: str
+    #: a URL may hold secrets
+    image: str = field(repr=False)
     cows: tuple[str, ...] = ()
     tcp: tuple[str, int] | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +108,11 @@ class ServeOptions:
         """Where the image lies, looked up once."""
         far = table(RemoteKeywords)
         return locate(self.image, **{name: self.given[name] for name in far if name in self.given})
+
+    def secret_url(self) -> str | None:
+        """The image's URL, where it holds what others must not see."""
+        url = file_of(self.source)
+        return url if is_url(url) and shown(url) != url else None
 
     @property
     def writable_cow(self) -> str | None:

@@ -24,13 +24,15 @@ class Channels:
     """How a server is in touch with the process that starts it.
 
     It tells what happens by the descriptor `events`, and in its `log` if that is wanted. It ends
-    cleanly when the descriptor `lifeline` reaches its end before anything comes through it.
+    cleanly when the descriptor `lifeline` reaches its end before anything comes through it. The
+    image's URL is in the file `url`, where it holds secrets: a command line is seen by others.
     """
 
     control: str | None = None
     events: int | None = None
     log: bool = True
     lifeline: int | None = None
+    url: int | None = None
 
 
 def parameters(
@@ -42,7 +44,7 @@ def parameters(
         yield f"events={channels.events}"
         if not channels.log:
             yield "log=false"
-    yield from _image(options)
+    yield from _image(options, channels.url)
     yield from (f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows)
     yield from _given(options)
     for name, value in (
@@ -56,9 +58,9 @@ def parameters(
         yield "create=false"
 
 
-def _image(options: ServeOptions) -> Iterator[str]:
+def _image(options: ServeOptions, url: int | None) -> Iterator[str]:
     source = options.source
-    yield f"image={absolute(file_of(source))}"
+    yield f"image={absolute(file_of(source))}" if url is None else f"image-url={url}"
     if isinstance(source, Part):
         yield from (f"image-range={offset}+{length}" for offset, length in source.ranges)
         if source.ranges:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from cowcloop.registry import NewEntry
 from cowcloop.server import units
 from cowcloop.server.address import Address
+from cowcloop.server.errors import ServerError
 from cowcloop.server.events import Ready, parse
 from cowcloop.server.lines import Lines
 from cowcloop.server.loop import Loop
@@ -74,9 +75,13 @@ class Process(ABC):
         self._log_start = 0
         self._events = Lines(loop, self._on_event, self._on_events_end)
         self._stderr: Lines | None = None
-        self._lifeline = -1
-        with contextlib.ExitStack() as inherited:
-            self._spawn(options, entry, inherited)
+        self._lifeline = self._child_handle = -1
+        try:
+            with contextlib.ExitStack() as inherited:
+                self._spawn(options, entry, inherited)
+        except BaseException:
+            self._close()
+            raise
         _children.add(self)
 
     def _spawn(
@@ -100,24 +105,40 @@ class Process(ABC):
         else:
             self._stderr = Lines(self._loop, self._on_prose)
             errors = give(self._stderr.writer)
-        channels = Channels(str(entry.control), events, self._background, lifeline)
+        url = options.secret_url()
+        file = None if url is None else give(_kept(url))
+        if file is not None:
+            passed.append(file)
+        channels = Channels(str(entry.control), events, self._background, lifeline, file)
         command = self._command(options, channels)
         self._report(Message("debug", f"runs {shlex.join(command)}"))
         scope = units.own_scope(entry.id, self.address.program) if self._background else []
-        self._child = subprocess.Popen(
-            [*scope, *command] if scope else [units.argv0(command[0]), *command[1:]],
-            executable=scope[0] if scope else command[0],
-            # The server itself uses neither.
-            stdin=None if self._runs_command else subprocess.DEVNULL,
-            stdout=None if self._runs_command else subprocess.DEVNULL,
-            stderr=errors,
-            pass_fds=passed,
-            start_new_session=True,
-        )
+        try:
+            self._child = subprocess.Popen(
+                [*scope, *command] if scope else [units.argv0(command[0]), *command[1:]],
+                executable=scope[0] if scope else command[0],
+                # The server itself uses neither.
+                stdin=None if self._runs_command else subprocess.DEVNULL,
+                stdout=None if self._runs_command else subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=passed,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ServerError(f"{command[0]}: cannot be started: {error.strerror}") from None
+        self._watch_child()
+
+    def _watch_child(self) -> None:
+        try:
+            self._child_handle = os.pidfd_open(self._child.pid)
+            self._loop.add(self._child_handle, self._on_child_end)
+        except BaseException:
+            # One that has forked already ends with the lifeline.
+            self._child.kill()
+            self._child.wait()
+            raise
         if not self._forks:
             self.pid = self._child.pid
-        self._child_handle = os.pidfd_open(self._child.pid)
-        self._loop.add(self._child_handle, self._on_child_end)
 
     @abstractmethod
     def _command(self, options: ServeOptions, channels: Channels) -> list[str]:
@@ -191,6 +212,13 @@ class Process(ABC):
     def abandon(self) -> None:
         """Close our descriptors; one that was not released ends by itself then."""
         _children.discard(self)
+        self._close()
+        if self.status is None:
+            # It lives on without us: no warning about a child that was not waited for.
+            self._child.returncode = 0
+
+    def _close(self) -> None:
+        """Close our descriptors."""
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
@@ -198,9 +226,6 @@ class Process(ABC):
         if self._stderr is not None:
             self._stderr.close()
         self._loop.remove(self._child_handle)
-        if self.status is None:
-            # It lives on without us: no warning about a child that was not waited for.
-            self._child.returncode = 0
 
     def _on_event(self, line: bytes) -> None:
         event = parse(line, self._typed)
@@ -266,6 +291,13 @@ class Process(ABC):
             file.seek(self._log_start)
             for line in file.read(65536).splitlines():
                 self._on_prose(line)
+
+
+def _kept(text: str) -> int:
+    """A file in memory that holds a text."""
+    file = os.memfd_create("cowcloop")
+    os.write(file, os.fsencode(text))
+    return file
 
 
 def _signal_name(number: int) -> str:

@@ -6,6 +6,7 @@ from cowcloop import _core
 from cowcloop.errors import CowcloopError
 from cowcloop.server.errors import ServerError, of_kind, of_reason
 from cowcloop.server.options import ServeOptions
+from cowcloop.source import shown
 
 
 def explained(error: ServerError, options: ServeOptions) -> CowcloopError:
@@ -20,4 +21,4 @@ def explained(error: ServerError, options: ServeOptions) -> CowcloopError:
         # What to do about it is a command there, and an argument of open() here.
         if str(error) == found.problem or str(error).startswith(f"{found.problem}; "):
             return of_kind(found)
-    return of_reason(str(error), (options.image, *options.cows))
+    return of_reason(str(error), (shown(options.image), *options.cows))

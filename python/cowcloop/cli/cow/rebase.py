@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import IMAGE, JSON, PATH, SOME_COWS, command
+from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
+from cowcloop.options import RemoteKeywords
 
 
 @command("rebase")
@@ -14,9 +18,15 @@ from cowcloop.cli.progress import progress
 @SOME_COWS
 @click.option("--old", type=PATH, metavar="OLD", help="The image that COW was made on.")
 @click.option("--trust-base", is_flag=True, help="Compare size and fingerprint alone.")
+@options_of(RemoteKeywords)
 @JSON
 def rebase_command(
-    image: str, cows: tuple[str, ...], old: str | None, trust_base: bool, as_json: bool
+    image: str,
+    cows: tuple[str, ...],
+    old: str | None,
+    trust_base: bool,
+    as_json: bool,
+    **remote: Any,
 ) -> None:
     """Make COW fit IMAGE, which holds the same device as the image that it was made on.
 
@@ -32,14 +42,16 @@ def rebase_command(
       cowcloop cow rebase chicken.raw course.cow anna.cow --old chicken
     """
     from cowcloop import _core
-    from cowcloop.source import locate
+    from cowcloop.source import locate, shown
 
     if (old is None) != trust_base:
         raise click.UsageError("give one of --old OLD, to compare with, and --trust-base")
     *lower, cow = cows
-    source = None if old is None else locate(old)
+    source = None if old is None else locate(old, **remote)
+    base = locate(image, **remote)
+    image = shown(image)
     with progress("comparing") as report:
-        done = _core.cow_rebase(locate(image), lower, cow, old=source, progress=report)
+        done = _core.cow_rebase(base, lower, cow, old=source, progress=report)
     if not done["changed"] and not as_json:
         console.done(f"{cow}: fits {image} already: nothing was changed")
         return

@@ -3,6 +3,8 @@
 /// All of them, for users.
 pub const HELP: &std::ffi::CStr = c"\
 [image=]<PATH|URL> (required) The cloop, uzip or raw image to serve.
+image-url=<FD>     In the place of image: an inherited file with the image's URL,
+                   which may hold a password.
 image-range=<OFFSET>+<LENGTH>  Where in its file the image lies, when it is a
                    part of it. May be repeated: the parts in their order.
 image-name=<NAME>  What messages call such an image.

@@ -15,7 +15,7 @@ use cowcloop_engine::jobs::repair_before_use;
 use cowcloop_remote::is_url;
 pub use help::HELP;
 use remote::RemoteParameters;
-use values::{boolean, descriptor, digest, metrics, number, path, range, size};
+use values::{boolean, descriptor, digest, metrics, number, path, range, size, url};
 
 use crate::metrics::MetricsAddress;
 use crate::options::{ServerOptions, SessionOptions};
@@ -73,6 +73,7 @@ impl Parameters {
                 let url = value.to_str().is_some_and(is_url);
                 once(&mut self.image, key, if url { value.into() } else { path(key, value)? })
             }
+            "image-url" => once(&mut self.image, key, url(key, value)?),
             "image-range" => {
                 self.image_ranges.push(range(key, value)?);
                 Ok(())

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use cowcloop_engine::format::verity::Digest;
+use cowcloop_remote::is_url;
 
 use crate::metrics::MetricsAddress;
 
@@ -40,6 +41,18 @@ pub(super) fn number(
 /// A file descriptor, other than the standard three.
 pub(super) fn descriptor(key: &str, value: &OsStr) -> Result<i32, String> {
     number(key, value, 3..=i32::MAX as usize).map(|found| found as i32)
+}
+
+/// The URL in the file that is open as this descriptor: others could read it on a command line.
+pub(super) fn url(key: &str, value: &OsStr) -> Result<PathBuf, String> {
+    let number = descriptor(key, value)?;
+    let text = std::fs::read_to_string(format!("/proc/self/fd/{number}"))
+        .map_err(|error| format!("{key}: descriptor {number}: {error}"))?;
+    if is_url(&text) {
+        Ok(text.into())
+    } else {
+        Err(format!("{key}: descriptor {number} holds no URL of an image"))
+    }
 }
 
 /// `OFFSET+LENGTH`, in bytes.
