@@ -38,6 +38,13 @@ test qemu-utils /usr/bin/qemu-io
 test fio /usr/bin/fio
 test lzop /usr/bin/lzop
 test fsverity /usr/bin/fsverity
+test grub-common /usr/bin/grub-mkrescue
+test grub-pc-bin /usr/lib/grub/i386-pc
+test grub-efi-amd64-bin /usr/lib/grub/x86_64-efi
+test xorriso /usr/bin/xorriso
+test mtools /usr/bin/mformat
+test initramfs-tools-core /usr/bin/lsinitramfs
+test cpio /usr/bin/cpio
 test curl /usr/bin/curl
 test strace /usr/bin/strace
 test debootstrap /usr/sbin/debootstrap

@@ -30,7 +30,10 @@ def find_program(name: str, package: str) -> str:
 
 
 def check_programs(*wanted: tuple[str, str]) -> None:
-    """Look for programs, each with its package; MissingProgram names all that are missing."""
+    """Look for programs, each with its package; MissingProgram names all that are missing.
+
+    Other files that a program needs, and directories, are named by their whole path.
+    """
     missing = [(name, package) for name, package in wanted if _which(name) is None]
     if not missing:
         return
@@ -43,5 +46,7 @@ def check_programs(*wanted: tuple[str, str]) -> None:
 
 
 def _which(name: str) -> str | None:
+    if name.startswith("/"):
+        return name if os.path.exists(name) else None
     path = os.environ.get("PATH", os.defpath)
     return shutil.which(name, path=f"{path}:{_SYSTEM_FOLDERS}")

@@ -15,7 +15,10 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 #: The lowest first; the modules beside the folders are below them all.
-FOLDERS = ("iso9660", "ext2", "picture", "cluster", "registry", "server", "mount", "bench", "cli")
+FOLDERS = (
+    *("iso9660", "ext2", "picture", "cluster", "registry", "server", "mount"),
+    *("bootable", "bench", "cli"),
+)
 #: Programs of their own, the one module that looks into ISO images for the rest, and those whose
 #: work may be spread over a cluster.
 ABOVE = (

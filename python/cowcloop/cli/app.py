@@ -29,6 +29,7 @@ COMMANDS = {
     "extract": "extract",
     "create": "create",
     "commit": "commit",
+    "live": "bootable",
     "info": "info",
     "verify": "verify",
     "digest": "digest",

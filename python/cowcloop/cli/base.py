@@ -51,6 +51,7 @@ def program_settings() -> dict[str, Any]:
                             "extract",
                             "create",
                             "commit",
+                            "live",
                             "info",
                             "verify",
                             "digest",

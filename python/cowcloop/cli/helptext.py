@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Options and commands that only --help shows, besides the rare options of a device.
 _RARE = {
     "exit_with_parent",
+    "free",
     "print_command",
     "show_completion",
     "verbose",
@@ -24,6 +25,7 @@ _RARE = {
 }
 _RARE_COMMANDS = {
     "digest",
+    "live",
     "pull",
     "recover",
     "suspend",

@@ -26,9 +26,10 @@ def filesystem_of(
     directory: str | os.PathLike[str],
     beside: str | None = None,
     *,
+    free: int = 0,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Iterator[str]:
-    """A path under which the filesystem of a directory can be read.
+    """A path under which the filesystem of a directory can be read, with `free` bytes of room.
 
     It lies in a file without a name in the directory `beside` (default: the system's place for
     temporary files), so that nothing is left behind however this ends. `warn` is told what of
@@ -48,6 +49,7 @@ def filesystem_of(
             f"{elsewhere} a directory outside of it"
         )
     needs = measure.needs_of(os.fspath(directory))
+    needs.free = -(-free // BLOCK)
     for message in needs.lost:
         warn(message)
     try:

@@ -25,6 +25,8 @@ from cowcloop.ext2.layout import (
 _SPARE_PART = 16
 _SPARE_BLOCKS = 256
 _SPARE_INODES = 64
+# In room that is asked for, as mke2fs has it.
+_BLOCKS_OF_A_FILE = 4
 
 # Bytes of attributes that an inode has room for, behind its 128 + 32 bytes of fields and a mark.
 _IN_INODE = INODE - 160 - 4
@@ -41,6 +43,8 @@ class Needs:
 
     inodes: int = 0
     blocks: int = 0
+    #: blocks that are to be free besides
+    free: int = 0
     #: the newest time that has come yet
     newest: int = 1
     #: whether there are times that mke2fs does not copy
@@ -54,7 +58,7 @@ class Needs:
 
     def size(self) -> int:
         """The filesystem's size in blocks."""
-        used = self.blocks + self.blocks // _SPARE_PART + _SPARE_BLOCKS
+        used = self.blocks + self.blocks // _SPARE_PART + _SPARE_BLOCKS + self.free
         used += -(-self.inodes_with_spare() * INODE // BLOCK)
         groups = 1 + used // (GROUP_BLOCKS - 1024)
         # Each group: two bitmaps, the rounding of its inode table, and where there is a copy of
@@ -63,7 +67,8 @@ class Needs:
 
     def inodes_with_spare(self) -> int:
         """Inodes to make."""
-        return self.inodes + self.inodes // _SPARE_PART + _SPARE_INODES
+        spare = self.inodes // _SPARE_PART + _SPARE_INODES + self.free // _BLOCKS_OF_A_FILE
+        return self.inodes + spare
 
 
 def needs_of(root: str) -> Needs:

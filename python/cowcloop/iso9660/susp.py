@@ -11,8 +11,9 @@ ZISOFS = b"ZF"
 
 # The entries that pycdlib knows in every supported version.
 _KNOWN = frozenset(b"SP RR CE PX ER ES PN SL NM CL PL TF SF RE".split())
-# Padding, the end of the area, and what the reader looks at itself: not worth a message.
-_SILENT = frozenset((b"PD", b"ST", ZISOFS))
+# Padding, the end of the area, attributes (AL, which xorriso writes), and what the reader looks
+# at itself: not worth a message.
+_SILENT = frozenset((b"PD", b"ST", b"AL", ZISOFS))
 _END = b"ST"
 _HEAD = 4
 # Bytes of padding in one entry.
