@@ -1,15 +1,16 @@
 # The root file system from a compressed image: functions for an initramfs, whichever made it.
 #
 # root=cowcloop:IMAGE[,OPTION...] on the kernel's command line; docs/howto/live-boot.md has all of
-# it. Who reads this file has cowcloop_give_up, which is told a line and comes back to have all of
-# it tried again.
+# it. The script that reads this file has two functions more: cowcloop_configure_network, and
+# cowcloop_give_up, which is told a line; when it returns, all of it is tried again.
 # shellcheck shell=sh
 
-# A root of the daemon's own, which stays when the root changes: it finds its files there for as
-# long as it lives. systemd leaves alone what is mounted below, and at the end comes back to it.
+# The daemon has a root of its own, which stays when the system's root changes: it finds its files
+# there as long as it lives. systemd leaves alone what is mounted below this place, and comes back
+# to it at the end.
 cowcloop_home=/run/initramfs
-# Times, a second apart, that something is looked for before the user is asked.
-cowcloop_patience=${cowcloop_patience:-20}
+# How often something is looked for, once a second, before the user is asked.
+cowcloop_patience=${cowcloop_patience:-30}
 
 cowcloop_say() {
     echo "cowcloop: $*" >/dev/console
@@ -17,11 +18,8 @@ cowcloop_say() {
 
 # Takes apart what follows "cowcloop:".
 cowcloop_parse() {
-    image=${1%%,*} cow=ram via='' toram='' boot_id='' sectors='' more=''
-    case $1 in
-    *,*) rest=${1#*,} ;;
-    *) rest= ;;
-    esac
+    image=${1%%,*} cow=ram via='' toram='' boot_id='' more=''
+    rest=${1#"$image"}
     old_ifs=$IFS
     IFS=,
     # shellcheck disable=SC2086 # the options
@@ -29,29 +27,32 @@ cowcloop_parse() {
     IFS=$old_ifs
     for option; do
         case $option in
+        '') ;;
         cow=*) cow=${option#cow=} ;;
         via=ublk | via=fuse) via=${option#via=} ;;
         toram) toram=yes ;;
         boot-id) boot_id=yes ;;
-        verity=* | verity-tree=* | trace=* | prefetch=* | timeout=* | cache-limit=*)
-            more="$more $option"
-            ;;
-        *) cowcloop_say "root=: $option: no such option; it is ignored" ;;
+        # A file of the image's medium.
+        trace=/*) more="$more trace=/medium${option#trace=}" ;;
+        verity=* | trace=* | prefetch=* | timeout=* | cache-limit=*) more="$more $option" ;;
+        *) cowcloop_say "$option: no such option of root=cowcloop:, so it is ignored" ;;
         esac
     done
 }
 
-# Calls a command, once a second, until it succeeds.
+# Calls a command, once a second, until it succeeds. $1 is what it waits for.
 cowcloop_wait() {
-    waited=0
+    what=$1 waited=0
+    shift
     until "$@"; do
+        [ $waited != 1 ] || cowcloop_say "waiting for $what"
         waited=$((waited + 1))
-        [ "$waited" -lt "$cowcloop_patience" ] || return 1
+        [ $waited -lt "$cowcloop_patience" ] || return 1
         sleep 1
     done
 }
 
-# The device of LABEL=X, UUID=X or /dev/X at the beginning of a place, and the path after it.
+# The device of LABEL=X, UUID=X or /dev/X at the beginning of a place, and the path behind it.
 cowcloop_place() {
     case $1 in
     /dev/*)
@@ -63,16 +64,13 @@ cowcloop_place() {
         ;;
     LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=*)
         device=$(blkid -l -t "${1%%/*}" -o device) && [ -b "$device" ] || return 1
-        case $1 in
-        */*) path=/${1#*/} ;;
-        *) path= ;;
-        esac
+        path=${1#"${1%%/*}"}
         ;;
     *) return 1 ;;
     esac
 }
 
-# Mounts a device below the daemon's root; the type is looked up, as it may be a module's.
+# Mounts a device on a folder of the daemon's root. Its type may be a module's.
 cowcloop_mount() {
     type=$(blkid -o value -s TYPE "$1") || return 1
     modprobe -q "$type"
@@ -82,40 +80,43 @@ cowcloop_mount() {
 
 # The medium with the image: $served becomes the image's path as the daemon sees it.
 cowcloop_medium() {
-    if ! cowcloop_wait cowcloop_place "$image"; then
-        problem="$image: no such device, label or UUID"
-        return 1
-    fi
-    medium=$device
-    if [ -z "$path" ]; then
-        served=$device
-        return
-    fi
-    if ! cowcloop_mount "$medium" medium ro; then
-        problem="$medium: cannot be mounted"
-        return 1
-    fi
+    problem="$image: there is no such device, label or UUID"
+    cowcloop_wait "${image%%/*}" cowcloop_place "$image" || return 1
+    medium=$device served=$device
+    [ -n "$path" ] || return 0
+    problem="$medium: cannot be mounted"
+    cowcloop_mount "$medium" medium ro || return 1
     inner=
     case $path in
     *:/*) inner=${path#*:} path=${path%%:/*} ;;
     esac
     served=/medium$path
-    if [ ! -f "$cowcloop_home$served" ]; then
-        problem="$medium has no file $path"
-        return 1
-    fi
+    problem="$medium has no file $path"
+    [ -f "$cowcloop_home$served" ] || return 1
     [ -n "$inner" ] || return 0
     modprobe -q -a loop isofs
     mkdir -p "$cowcloop_home/iso"
-    if ! mount -t iso9660 -o ro,loop "$cowcloop_home$served" "$cowcloop_home/iso"; then
-        problem="$path: is no ISO 9660 image"
-        return 1
-    fi
+    problem="$path: is no ISO 9660 image"
+    mount -t iso9660 -o ro,loop "$cowcloop_home$served" "$cowcloop_home/iso" || return 1
     served=/iso$inner
-    if [ ! -f "$cowcloop_home$served" ]; then
-        problem="$path has no file $inner"
-        return 1
-    fi
+    problem="$path has no file $inner"
+    [ -f "$cowcloop_home$served" ]
+}
+
+# Copies the image into memory, and lets go of its medium.
+cowcloop_copy() {
+    problem="$image: does not fit into memory, without toram it may boot"
+    copy=/ram/${served##*/}
+    mkdir -p "$cowcloop_home/ram"
+    for file in "$served" "$served.verity" "$served.trace"; do
+        [ ! -e "$cowcloop_home$file" ] || cp "$cowcloop_home$file" "$cowcloop_home/ram/" || return 1
+    done
+    served=$copy
+    umount "$cowcloop_home/iso" 2>/dev/null
+    case $cow in
+    medium*) ;;
+    *) ! umount "$cowcloop_home/medium" || medium= ;;
+    esac
 }
 
 # Where changes go: $changes becomes the daemon's parameters.
@@ -125,56 +126,56 @@ cowcloop_changes() {
     ram) changes=cow=:memory: ;;
     ram:*) changes="cow=:memory: memory-limit=${cow#ram:}" ;;
     medium | medium/*)
-        path=${cow#medium}
-        if [ -z "$medium" ] || ! mount -o remount,rw "$cowcloop_home/medium"; then
-            problem="cow=$cow: the image's medium cannot be written"
-            return 1
-        fi
-        changes="cow=/medium${path:-/cowcloop.cow}"
+        problem="cow=$cow: the image's medium cannot be written"
+        [ -n "$medium" ] && mount -o remount,rw "$cowcloop_home/medium" || return 1
+        cowcloop_cowfile medium "${cow#medium}"
         ;;
     *)
-        if ! cowcloop_wait cowcloop_place "$cow"; then
-            problem="cow=$cow: no such device, label or UUID"
-            return 1
-        fi
+        problem="cow=$cow: there is no such device, label or UUID"
+        cowcloop_wait "cow=${cow%%/*}" cowcloop_place "$cow" || return 1
         if [ "$device" = "$medium" ]; then
             cow=medium$path
             cowcloop_changes
             return
         fi
-        if ! cowcloop_mount "$device" cow rw,noatime; then
-            problem="cow=$cow: $device cannot be mounted for writing"
-            return 1
-        fi
-        changes="cow=/cow${path:-/cowcloop.cow}"
+        problem="cow=$cow: $device cannot be mounted for writing"
+        cowcloop_mount "$device" cow rw,noatime || return 1
+        cowcloop_cowfile cow "$path"
         ;;
     esac
 }
 
-# What the daemon has to have in its root.
+# The cowfile $2 on what is mounted on $1.
+cowcloop_cowfile() {
+    file=/$1${2:-/cowcloop.cow}
+    mkdir -p "$cowcloop_home${file%/*}"
+    changes=cow=$file
+}
+
+# Puts what the daemon needs into its root.
 cowcloop_make_home() {
     mkdir -p "$cowcloop_home"
-    mount -t tmpfs -o mode=700,nosuid cowcloop "$cowcloop_home"
+    mount -t tmpfs -o mode=700,nosuid,size=90% cowcloop "$cowcloop_home"
     for folder in dev etc fuse oldroot proc run sys tmp usr/bin usr/lib usr/lib64 usr/sbin; do
         mkdir -p "$cowcloop_home/$folder"
     done
     for folder in bin lib lib64 sbin; do
         ln -s "usr/$folder" "$cowcloop_home/$folder"
     done
-    while read -r from to; do
-        mkdir -p "$cowcloop_home${to%/*}"
-        cp -L "$from" "$cowcloop_home$to"
+    while read -r file; do
+        mkdir -p "$cowcloop_home${file%/*}"
+        cp -L "$file" "$cowcloop_home$file"
     done </usr/lib/cowcloop/home.list
-    for name in $(busybox --list); do
-        ln -s busybox "$cowcloop_home/bin/$name"
+    for name in $("$cowcloop_home/bin/busybox" --list); do
+        [ -e "$cowcloop_home/bin/$name" ] || ln -s busybox "$cowcloop_home/bin/$name"
     done
-    cp /usr/lib/cowcloop/shutdown "$cowcloop_home/shutdown"
+    cp /usr/lib/cowcloop/shutdown /usr/lib/cowcloop/leave "$cowcloop_home/"
     mount -t devtmpfs devtmpfs "$cowcloop_home/dev"
     mount -t proc proc "$cowcloop_home/proc"
     mount -t sysfs sysfs "$cowcloop_home/sys"
 }
 
-# Addresses change, and names are asked for again when a server was away.
+# A server that was away may have another address when it comes back.
 cowcloop_network() {
     cowcloop_configure_network
     for file in resolv.conf hosts nsswitch.conf; do
@@ -182,12 +183,25 @@ cowcloop_network() {
     done
 }
 
+# An image at a URL: what was fetched is kept in a quarter of the memory, or in all of it.
+cowcloop_url() {
+    cowcloop_network
+    read -r _ memory _ </proc/meminfo
+    case $more in
+    *cache-limit=*) ;;
+    *) more="$more cache-limit=$((memory / 4))K" ;;
+    esac
+    [ -z "$toram" ] || more="${more%cache-limit=*}cache-limit=${memory}K${more##*cache-limit=*[KMG]}"
+    more="$more cache-dir=/cache"
+    served=$image
+}
+
 # Starts the daemon; $root becomes the block device.
 cowcloop_serve() {
+    problem="this kernel has no ublk"
     if [ "$via" != fuse ] && modprobe -q ublk_drv && [ -e /dev/ublk-control ]; then
         door=ublk
     elif [ "$via" = ublk ]; then
-        problem="this kernel has no ublk"
         return 1
     else
         modprobe -q -a fuse loop
@@ -196,39 +210,40 @@ cowcloop_serve() {
     events=$cowcloop_home/events
     rm -f "$events"
     mkfifo "$events"
-    # shellcheck disable=SC2086,SC2016 # words; the inner shell's
+    # shellcheck disable=SC2086,SC2016 # they are words; the inner shell's variables
     chroot "$cowcloop_home" /bin/sh -c '
         echo -1000 >/proc/self/oom_score_adj
-        exec -a @cowcloopd /bin/cowcloopd "$@" events=3 3>/events 2>/dev/console' \
-        sh $door "image=$served" $changes $more </dev/null &
-    root= daemon=
+        exec -a @cowcloopd /bin/cowcloopd "$@" 3>/events' \
+        sh $door --kernel-log events=3 "image=$served" $changes $more </dev/null >/dev/null 2>&1 &
+    root='' daemon='' problem="$image: cannot be served"
     while read -r line; do
         case $line in
         *'"ready"'*)
-            daemon=$(echo "$line" | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
-            root=$(echo "$line" | sed -n 's/.*"device": *"\([^"]*\)".*/\1/p')
+            daemon=$(echo "$line" | sed -n 's/.*"pid":\([0-9]*\).*/\1/p')
+            root=$(echo "$line" | sed -n 's/.*"device":"\([^"]*\)".*/\1/p')
             break
             ;;
+        *'"error"'*) problem=$(echo "$line" | sed 's/.*"text":"\(.*\)".*/\1/') ;;
         esac
     done <"$events"
     rm -f "$events"
-    if [ -z "$root" ]; then
-        problem="$image: cannot be served"
-        return 1
-    fi
-    echo "$daemon" >"$cowcloop_home/run/cowcloopd.pid"
+    [ -n "$root" ] || return 1
+    echo "$daemon" >"$cowcloop_home/cowcloopd.pid"
+    # sysvinit spares it at the end.
+    mkdir -p /run/sendsigs.omit.d
+    echo "$daemon" >/run/sendsigs.omit.d/cowcloopd
     case $root in
     /fuse/*)
+        problem="$image: no loop device is free"
         file=$cowcloop_home$root
-        root=$(losetup -f) && losetup "$root" "$file" && return 0
-        problem="$file: no loop device is free"
-        return 1
+        root=$(losetup -f) && losetup "$root" "$file" || return 1
         ;;
     esac
+    [ -z "$toram" ] || cat "$root" >/dev/null
 }
 
-# The device by NBD, whose server has the cowfile. In the name %m stands for the machine's address
-# and %h for its name.
+# The device by NBD, whose server has the cowfile. In its name %m stands for the address of the
+# machine's network card, and %h for the machine's name.
 cowcloop_nbd() {
     host=${image#nbd://}
     name=${host#*/} host=${host%%/*}
@@ -242,34 +257,44 @@ cowcloop_nbd() {
     [ -z "$boot_id" ] || name=$name@$(cat /proc/sys/kernel/random/boot_id)
     modprobe -q nbd
     root=/dev/nbd0
-    if ! cowcloop_wait chroot "$cowcloop_home" /sbin/nbd-client "$host" "$port" -N "$name" "$root" \
-        -b 512 -persist -systemd-mark >/dev/console 2>&1; then
-        problem="nbd://$host:$port/$name: cannot be reached"
-        return 1
-    fi
+    problem="nbd://$host:$port/$name: does not answer, or has no such export"
+    cowcloop_wait "nbd://$host:$port/$name" chroot "$cowcloop_home" /sbin/nbd-client \
+        "$host" "$port" -N "$name" "$root" -b 512 -persist -systemd-mark >/dev/null 2>&1
 }
 
-# Everything up to the device, once.
+# Everything up to the device, once. Where it fails, $problem says why.
 cowcloop_try() {
-    medium='' root=''
+    medium='' root='' daemon=''
     case $image in
     nbd://*)
         cowcloop_network
         cowcloop_nbd
         return
         ;;
-    http://* | https://*)
-        cowcloop_network
-        served=$image more="$more cache-dir=/cache"
+    http://* | https://*) cowcloop_url ;;
+    *)
+        cowcloop_medium || return 1
+        if [ -n "$toram" ]; then
+            cowcloop_copy || return 1
+            toram=
+        fi
         ;;
-    *) cowcloop_medium || return 1 ;;
     esac
     cowcloop_changes && cowcloop_serve
 }
 
-# What must not stand in the way of another try.
+# Removes what would stand in the way of another try.
 cowcloop_undo() {
-    for folder in iso medium cow fuse; do
+    case $root in
+    /dev/loop*) losetup -d "$root" ;;
+    /dev/nbd*) nbd-client -d "$root" >/dev/null ;;
+    esac
+    if [ -n "$daemon" ]; then
+        kill "$daemon"
+        while kill -0 "$daemon" 2>/dev/null; do sleep 1; done
+    fi
+    rm -rf "$cowcloop_home/ram"
+    for folder in iso medium cow; do
         umount "$cowcloop_home/$folder" 2>/dev/null
     done
 }
@@ -281,12 +306,11 @@ cowcloop_root() {
         cowcloop_parse "$1"
         if cowcloop_try; then
             type=$(blkid -o value -s TYPE "$root")
-            modprobe -q "$type"
+            modprobe -q "${type:-ext4}"
+            problem="$image: its file system (${type:-unknown}) cannot be mounted"
             # shellcheck disable=SC2086 # options
-            mount -t "${type:-auto}" $3 "$root" "$2" && break
-            problem="$root: cannot be mounted"
+            mount -t "${type:-auto}" $3 "$root" "$2" && return
         fi
-        cowcloop_say "$problem"
         cowcloop_undo
         cowcloop_give_up "cowcloop: $problem"
     done

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.liar import Liar, Lie, liar
+from support.programs import cowcloop as cowcloop_command
 
 #: Each is told a few times, and then the truth.
 PASSING = ["whole", "half", "short", "empty", "elsewhere", "encoded", "reset", "broken", "round"]
@@ -213,3 +214,14 @@ def test_any_reads_through_any_lies(
             server.lie = lambda number, asked: next(told, None)
             for offset, length in reads:
                 assert disk.pread(length, offset) == content[offset : offset + length]
+
+
+def test_a_system_without_authorities_has_all_but_https(
+    server: Liar, cache: Path, tmp_path: Path
+) -> None:
+    none = tmp_path / "none.pem"
+    none.touch()
+    system = {"SSL_CERT_FILE": str(none), "SSL_CERT_DIR": str(tmp_path)}
+    cowcloop_command("info", server.url, env=system)
+    done = cowcloop_command("info", server.url.replace("http:", "https:"), env=system, expect=1)
+    assert b"ca-certificates" in done.stderr

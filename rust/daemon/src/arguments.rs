@@ -72,6 +72,10 @@ fn take(word: &OsStr, door: &mut Wanted, parameters: &mut Parameters) -> Result<
             report::log_to_the_system();
             return Ok(());
         }
+        "--kernel-log" => {
+            report::log_to_the_kernel();
+            return Ok(());
+        }
         _ => {}
     }
     let bytes = word.as_bytes();
@@ -103,7 +107,7 @@ fn parameter_name(word: &[u8]) -> Option<usize> {
 fn help() -> String {
     let parameters = HELP.to_string_lossy();
     format!(
-        "usage: cowcloopd {} [--syslog] key=value...\n       cowcloopd remove DEVICE\n\n{parameters}",
+        "usage: cowcloopd {} [--syslog|--kernel-log] key=value...\n       cowcloopd remove DEVICE\n\n{parameters}",
         Wanted::NAMES
     )
 }

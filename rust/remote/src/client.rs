@@ -62,7 +62,7 @@ impl Client {
         counts: Arc<Counts>,
     ) -> Result<Client, Failure> {
         let connector = Connector {
-            client: http_client(options)?,
+            client: http_client(options, address.url().scheme() == "https")?,
             login: address.login().map(|(user, password)| basic(user, password)),
         };
         let (store, path) = store(address, connector).map_err(|error| {
@@ -162,7 +162,8 @@ fn store(
     })
 }
 
-fn http_client(options: &RemoteOptions) -> Result<reqwest::Client, Failure> {
+/// `secure`: there is nothing to do without TLS.
+fn http_client(options: &RemoteOptions, secure: bool) -> Result<reqwest::Client, Failure> {
     // An error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
@@ -176,7 +177,17 @@ fn http_client(options: &RemoteOptions) -> Result<reqwest::Client, Failure> {
     };
     let ours = |reason: String| Failure::new(Kind::Ours, reason);
     let Some(file) = &options.ca_file else {
-        return builder().build().map_err(|error| ours(cause(&error)));
+        return builder().build().or_else(|error| {
+            if secure {
+                let reason = cause(&error);
+                let remedy = "install them (Debian package ca-certificates), or use --ca-file";
+                return Err(ours(format!(
+                    "no authority can vouch for its server: {reason}; {remedy}"
+                )));
+            }
+            // A system that knows no authorities can do everything else.
+            builder().tls_certs_only([]).build().map_err(|error| ours(cause(&error)))
+        });
     };
     let refuse = |reason: String| ours(format!("--ca-file {}: {reason}", file.display()));
     let pem = std::fs::read(file).map_err(|error| refuse(plain(&error.to_string())))?;

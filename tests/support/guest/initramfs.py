@@ -34,8 +34,7 @@ class Initramfs:
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[int, bytes]] = {}
-        busybox = once(cache() / "busybox", _make_busybox)
-        self.add("/bin/busybox", busybox.read_bytes(), 0o755)
+        self.add("/bin/busybox", busybox().read_bytes(), 0o755)
 
     def add(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """A file, with the folders that it is in."""
@@ -75,6 +74,11 @@ def _entry(name: str, inode: int, mode: int, data: bytes) -> bytes:
     numbers = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(encoded), 0)
     head = b"070701" + b"".join(b"%08X" % number for number in numbers) + encoded
     return head + b"\0" * (-len(head) % 4) + data + b"\0" * (-len(data) % 4)
+
+
+def busybox() -> Path:
+    """The program, which needs no library."""
+    return once(cache() / "busybox", _make_busybox)
 
 
 def _make_busybox(part: Path) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,6 +24,8 @@ from support.images import once
 #: Memory of the machine, unless a test wants another amount.
 MEMORY_MIB = 1024
 
+_NETWORK = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+
 
 @dataclass(frozen=True)
 class Drive:
@@ -29,14 +33,120 @@ class Drive:
 
     image: Path
     scratch: bool = True
+    #: It is a CD, in a drive of SCSI's: the first is /dev/sr0.
+    cd: bool = False
+
+    def options(self, number: int) -> list[str]:
+        """The emulator's."""
+        place = f"file={self.image},format=raw"
+        if self.cd:
+            drive = f"{place},if=none,media=cdrom,id=cd{number}"
+            return ["-drive", drive, "-device", f"scsi-cd,drive=cd{number}"]
+        temporary = "on" if self.scratch else "off"
+        return ["-drive", f"{place},if=virtio,snapshot={temporary}"]
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine that has switched itself off has said on its two serial ports."""
+    """What a machine has said on its two serial ports."""
 
     console: str
     results: str
+
+
+class Running:
+    """A machine that runs."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self._process = process
+        self._folder = folder
+
+    def said(self) -> Machine:
+        """What it has said so far."""
+        said = [""] * 2
+        for number, name in enumerate(("console", "results")):
+            with contextlib.suppress(FileNotFoundError):
+                text = (self._folder / name).read_text(errors="replace")
+                said[number] = text.replace("\r\n", "\n")
+        return Machine(*said)
+
+    def wait_for(self, words: str, timeout: float) -> None:
+        """Wait until the console or the results have these words."""
+        end = time.monotonic() + timeout
+        while True:
+            said = self.said()
+            if words in said.console or words in said.results:
+                return
+            if self._process.poll() is not None:
+                self.fail(f"it has ended without saying {words!r}")
+            if time.monotonic() > end:
+                self.fail(f"it has not said {words!r} after {timeout:.0f} seconds")
+            time.sleep(0.1)
+
+    def wait(self, timeout: float) -> Machine:
+        """Wait until it switches itself off or reboots; what it has said."""
+        try:
+            _, errors = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.fail(f"it was still running after {timeout:.0f} seconds")
+        if self._process.returncode:
+            self.fail(errors)
+        return self.said()
+
+    def kill(self) -> None:
+        """Cut its power."""
+        self._process.kill()
+        self._process.wait()
+
+    def fail(self, problem: str) -> NoReturn:
+        """End the test, with what the machine has said last."""
+        said = self.said()
+        text = f"the guest: {problem}\n{said.results[-2000:]}\n{said.console[-4000:]}"
+        pytest.fail(text, pytrace=False)
+
+
+@contextlib.contextmanager
+def start(
+    initramfs: Path,
+    *,
+    drives: Sequence[Drive] = (),
+    append: str = "",
+    memory: int = MEMORY_MIB,
+    network: bool = False,
+) -> Iterator[Running]:
+    """A machine that runs, and has no power any more after the block.
+
+    The kernel's console is ttyS0; what the guest writes to ttyS1 comes back as the results. With
+    a `network` it reaches this machine as 10.0.2.2.
+    """
+    with tempfile.TemporaryDirectory(prefix="guest-") as folder:
+        command = [
+            *_emulator(),
+            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
+            *("-display", "none", "-nodefaults", "-no-reboot"),
+            *(_NETWORK if network else ("-nic", "none")),
+            *("-chardev", f"file,id=c,path={folder}/console", "-serial", "chardev:c"),
+            *("-chardev", f"file,id=r,path={folder}/results", "-serial", "chardev:r"),
+            *("-kernel", str(kernel().image), "-initrd", str(initramfs)),
+            *("-append", f"console=ttyS0 panic=-1 quiet no_timer_check {append}"),
+        ]
+        if any(drive.cd for drive in drives):
+            command += ["-device", "virtio-scsi-pci"]
+        for number, drive in enumerate(drives):
+            command += drive.options(number)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+        )
+        with process:
+            try:
+                yield Running(process, Path(folder))
+            finally:
+                process.kill()
 
 
 def boot(
@@ -46,46 +156,12 @@ def boot(
     append: str = "",
     timeout: float = 120,
     memory: int = MEMORY_MIB,
+    network: bool = False,
 ) -> Machine:
-    """Run a machine until it switches itself off or reboots, or the test fails after `timeout`.
-
-    The kernel's console is ttyS0; what the guest writes to ttyS1 comes back as the results.
-    """
-    with tempfile.TemporaryDirectory(prefix="guest-") as folder:
-        console, results = Path(folder, "console"), Path(folder, "results")
-        command = [
-            *_emulator(),
-            *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
-            *("-display", "none", "-nodefaults", "-nic", "none", "-no-reboot"),
-            *("-chardev", f"file,id=c,path={console}", "-serial", "chardev:c"),
-            *("-chardev", f"file,id=r,path={results}", "-serial", "chardev:r"),
-            *("-kernel", str(kernel().image), "-initrd", str(initramfs)),
-            *("-append", f"console=ttyS0 panic=-1 quiet no_timer_check {append}"),
-        ]
-        for drive in drives:
-            temporary = "on" if drive.scratch else "off"
-            options = f"file={drive.image},format=raw,if=virtio,snapshot={temporary}"
-            command += ["-drive", options]
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-                cwd=folder,
-            )
-            problem = done.stderr if done.returncode else ""
-        except subprocess.TimeoutExpired:
-            problem = f"it was still running after {timeout:.0f} seconds"
-        said = [""] * 2
-        for number, path in enumerate((console, results)):
-            with contextlib.suppress(FileNotFoundError):
-                said[number] = path.read_text(errors="replace").replace("\r\n", "\n")
-    if problem:
-        pytest.fail(f"the guest: {problem}\n{said[1][-2000:]}\n{said[0][-4000:]}", pytrace=False)
-    return Machine(*said)
+    """Run a machine until it switches itself off or reboots, or the test fails after `timeout`."""
+    machine = start(initramfs, drives=drives, append=append, memory=memory, network=network)
+    with machine as running:
+        return running.wait(timeout)
 
 
 def _emulator() -> list[str]:

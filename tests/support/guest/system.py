@@ -151,7 +151,8 @@ def system_image() -> Path:
     return once(cache() / f"system-{hashlib.sha256(made_of).hexdigest()[:12]}.img", _make)
 
 
-def _as_root() -> list[str]:
+def becoming_root() -> list[str]:
+    """What a command of root's begins with."""
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
@@ -163,7 +164,7 @@ def _as_root() -> list[str]:
 
 def _make(part: Path) -> None:
     root = part.with_name("system")
-    as_root = _as_root()
+    as_root = becoming_root()
     debootstrap = program("debootstrap", "debootstrap")
     call([*as_root, "rm", "-rf", "--one-file-system", root])
     include = f"--include={','.join(_PACKAGES)}"

@@ -75,6 +75,9 @@ impl Supervisor {
         if words.iter().any(|word| word == "--syslog") {
             crate::report::log_to_the_system();
         }
+        if words.iter().any(|word| word == "--kernel-log") {
+            crate::report::log_to_the_kernel();
+        }
         let cow = value("cow=");
         let in_memory = cow.as_deref() == Some(":memory:");
         let kept = match (cow.filter(|_| !in_memory), value("kept=")) {

@@ -1,0 +1,65 @@
+# What the small root does, by the word test=... on the kernel's command line.
+
+# Lines of the kernel's and the daemon's are told apart by the test.
+forget() {
+    echo 3 >/proc/sys/vm/drop_caches
+}
+
+lives() {
+    tell "found $(cat /new.txt 2>/dev/null)"
+    echo "life $(($(grep -c life /new.txt 2>/dev/null) + 1))" >>/new.txt
+    head -c 300000 /dev/urandom >/random
+    sync
+}
+
+# Each line of the list was synced before it was told.
+power() {
+    tell "checked $(sha256sum -c /list 2>/dev/null | grep -c OK) of $(wc -l 2>/dev/null </list)"
+    [ ! -e /list ] || return
+    number=0
+    while :; do
+        number=$((number + 1))
+        head -c 100000 /dev/urandom >"/file$number"
+        sha256sum "/file$number" >>/list
+        sync
+        tell "synced $number."
+    done
+}
+
+# The server of the image goes away, and comes back.
+away() {
+    tell ready
+    while cat /noise/* >/dev/null; do
+        forget
+    done
+    tell failed
+    until cat /noise/* >/dev/null 2>&1; do
+        forget
+        sleep 1
+    done
+    tell "there again"
+}
+
+damaged() {
+    for file in /noise/*; do
+        cat "$file" >/dev/null || tell "cannot be read: $file"
+    done
+}
+
+full() {
+    dd if=/dev/zero bs=64k count=1 of=/before 2>/dev/null && sync
+    head -c 6000000 /dev/urandom >/big
+    sync
+    tell "still there: $(ls /noise | wc -l)"
+}
+
+places() {
+    tell "mounted $(sed -n 's|^[^ ]* /run/initramfs/\([^ ]*\) .*|\1|p' /proc/mounts | tr '\n' ' ')"
+    tell "noise $(cat /noise/* | sha256sum)"
+    echo written >/written && sync
+}
+
+tell "root $(sed -n 's|^\([^ ]*\) / \([^ ]*\) .*|\1 \2|p' /proc/mounts)"
+tell "daemon $(ps | grep -c ' @[a-z]')"
+what=$(sed -n 's/.* test=\([a-z]*\).*/\1/p' /proc/cmdline)
+"${what:-lives}"
