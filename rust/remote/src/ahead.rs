@@ -10,7 +10,7 @@ const STREAMS: usize = 16;
 const SLACK: u64 = 256 << 10;
 /// Steps until a reader is believed to go on.
 const STEPS: u32 = 2;
-/// What is asked for then, in bytes; twice as much with each further step.
+/// What is asked for then, in bytes; four times as much with each further step.
 const FIRST: u64 = 128 << 10;
 
 /// The readers of an image.
@@ -46,7 +46,7 @@ impl Streams {
         if stream.steps < STEPS {
             return None;
         }
-        let window = window.min(FIRST << (stream.steps - STEPS).min(16));
+        let window = window.min(FIRST << (2 * (stream.steps - STEPS)).min(16));
         let (from, to) = (stream.ahead.max(stream.next), stream.next + window);
         // Not for every few bytes.
         if to < from + window / 4 {

@@ -148,17 +148,39 @@ mod tests {
     use crate::address::Address;
     use crate::link::Link;
     use crate::options::RemoteOptions;
+    use crate::pace;
     use crate::version::Version;
 
     use super::*;
 
+    fn remote(port: u16) -> Arc<Remote> {
+        let address = Address::parse(&format!("http://127.0.0.1:{port}/a")).unwrap();
+        let options = RemoteOptions::default();
+        let version = Version { size: 1 << 30, etag: None, modified: None };
+        let link = Link::new(address, options.clone());
+        Arc::new(Remote::new("a".into(), version, link, options, None))
+    }
+
+    #[test]
+    fn as_much_is_on_its_way_as_a_reader_may_be_ahead() {
+        // It takes connections, and answers none.
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let remote = remote(server.local_addr().unwrap().port());
+        let chunks = pace::MOST_AHEAD / CHUNK;
+        remote.fetch(0..chunks, false).unwrap();
+        assert_eq!(remote.flights.lock().len() as u64, chunks);
+        // There is an end to it, but not for a reader.
+        (1..9).for_each(|part| remote.fetch(part * chunks..(part + 1) * chunks, false).unwrap());
+        let asked = remote.flights.lock().len() as u64;
+        assert!(asked < 3 * chunks, "{asked}");
+        remote.fetch(9 * chunks..9 * chunks + 1, true).unwrap();
+        assert!(remote.flights.lock().contains_key(&(9 * chunks)));
+        remote.link.rest();
+    }
+
     #[test]
     fn a_flight_that_is_never_begun_holds_nobody_up() {
-        let address = Address::parse("http://127.0.0.1:1/a").unwrap();
-        let options = RemoteOptions::default();
-        let version = Version { size: 5 * CHUNK, etag: None, modified: None };
-        let link = Link::new(address, options.clone());
-        let remote = Arc::new(Remote::new("a".into(), version, link, options, None));
+        let remote = remote(1);
         let flight = Arc::new(Flight::new(0, 2, true));
         remote.flights.lock().extend((0..2).map(|chunk| (chunk, flight.clone())));
         // As a runtime that ends does with a task that no thread has come to.

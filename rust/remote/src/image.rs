@@ -23,9 +23,10 @@ use crate::version::Version;
 
 /// Requests that readers wait for, at a time, and others besides.
 const WANTED_AT_ONCE: usize = 16;
-const AHEAD_AT_ONCE: usize = 16;
-/// Ranges on their way, or waiting for their turn, that no reader waits for yet.
-const MOST_AHEAD: usize = 64;
+const AHEAD_AT_ONCE: usize = 24;
+/// Chunks on their way, or waiting for their turn, from which on none is asked for that no reader
+/// waits for yet: 32 MiB.
+const MOST_AHEAD: usize = 512;
 /// How long an end waits until what has come is in the cache.
 const LANDING: Duration = Duration::from_secs(5);
 
@@ -107,7 +108,7 @@ impl Remote {
 
     /// Has the chunks of a range fetched that are neither here nor on their way, neighbours
     /// together. `wanted`: a reader waits for them.
-    fn fetch(self: &Arc<Self>, range: Range<u64>, wanted: bool) -> Result<(), Failure> {
+    pub fn fetch(self: &Arc<Self>, range: Range<u64>, wanted: bool) -> Result<(), Failure> {
         let range = range.start..range.end.min(chunks(self.size()));
         if range.clone().all(|chunk| self.is_here(chunk)) {
             return Ok(());

@@ -12,8 +12,14 @@ use crate::client::Answer;
 const LEAST: u64 = CHUNK;
 pub(crate) const MOST: u64 = 1 << 20;
 /// The bounds of what is asked for ahead of a reader, in bytes.
-const LEAST_AHEAD: u64 = 256 << 10;
-const MOST_AHEAD: u64 = 24 << 20;
+const LEAST_AHEAD: u64 = 512 << 10;
+pub(crate) const MOST_AHEAD: u64 = 24 << 20;
+/// What is asked for ahead, as a multiple of what is on its way at the line's rate: a window that
+/// was too small grows, even where an answer takes several times as long to come as to begin.
+const AHEAD: f64 = 6.0;
+/// How much longer the least latency becomes with each answer that is not as quick: a line may
+/// change, and answers wait for others on one that is full.
+const FADE: f64 = 1.002;
 /// How much of what was measured before an answer counts on.
 const MEMORY: f64 = 0.8;
 /// The time over which the line's rate is measured.
@@ -27,6 +33,8 @@ pub(crate) struct Pace(Mutex<Measured>);
 struct Measured {
     /// Seconds until an answer begins.
     latency: f64,
+    /// The same where nothing else was in its way.
+    least_latency: f64,
     /// Bytes a second of one answer, once it has begun.
     flow: f64,
     /// Bytes a second of all answers together.
@@ -51,6 +59,9 @@ impl Pace {
             }
         };
         measured.latency = blend(measured.latency, latency.as_secs_f64());
+        let least = measured.least_latency * FADE;
+        let shorter = least == 0.0 || latency.as_secs_f64() < least;
+        measured.least_latency = if shorter { latency.as_secs_f64() } else { least };
         // A short answer arrives at once, whatever the line.
         if bytes >= LEAST / 2 {
             let flow = bytes as f64 / body.as_secs_f64().max(1e-4);
@@ -74,18 +85,18 @@ impl Pace {
     /// answer to begin.
     pub fn unit(&self) -> u64 {
         let measured = self.0.lock();
-        let worth = (measured.latency * measured.flow) as u64;
+        // One of many answers at a time has only its share of the line.
+        let worth = (measured.latency * measured.flow.max(measured.rate)) as u64;
         let worth = worth.clamp(LEAST, MOST);
         // The power of two below it.
         1 << worth.ilog2()
     }
 
-    /// How far to be ahead of a reader that goes on, in bytes: twice what is on its way at the
-    /// line's rate, so that a window that was too small grows.
+    /// How far to be ahead of a reader that goes on, in bytes.
     pub fn ahead(&self) -> u64 {
         let measured = self.0.lock();
-        let on_its_way = (2.0 * measured.latency * measured.rate) as u64;
-        (on_its_way + 2 * LEAST).clamp(LEAST_AHEAD, MOST_AHEAD)
+        let on_its_way = (AHEAD * measured.least_latency * measured.rate) as u64;
+        (on_its_way + LEAST_AHEAD).min(MOST_AHEAD)
     }
 }
 
@@ -115,10 +126,13 @@ mod tests {
     fn what_is_asked_for_fits_the_line() {
         let (unit, ahead) = on(20, 25e6 / 8.0);
         assert_eq!(unit, 64 << 10);
-        assert_eq!(ahead, 256 << 10);
-        let (unit, ahead) = on(50, 100e6);
-        assert_eq!(unit, 1 << 20);
-        assert!(ahead >= 8 << 20, "{ahead}");
+        // A third of a second.
+        assert!(ahead <= 1 << 20, "{ahead}");
+        for latency in [50, 100] {
+            let (unit, ahead) = on(latency, 100e6);
+            assert_eq!(unit, 1 << 20);
+            assert!(ahead >= 20 << 20, "{ahead}");
+        }
         let (unit, _) = on(0, 100e6);
         assert_eq!(unit, 64 << 10);
     }
