@@ -32,6 +32,7 @@ test exfatprogs /usr/sbin/mkfs.exfat /sbin/mkfs.exfat
 test exfat-fuse /usr/sbin/mount.exfat-fuse /sbin/mount.exfat-fuse
 test fusefat /usr/bin/fusefat
 test nginx-light /usr/sbin/nginx
+test python3-swift /usr/lib/python3/dist-packages/swift/proxy/server.py
 test openssl /usr/bin/openssl
 test nbd-client /usr/sbin/nbd-client /sbin/nbd-client
 test qemu-utils /usr/bin/qemu-io
