@@ -16,8 +16,10 @@ from cowcloop.cli.commit import commit
 from cowcloop.cli.completion import served
 from cowcloop.cli.cow.snapshot import make_copy, refuse_existing
 from cowcloop.cli.create import LevelType
+from cowcloop.cli.device_options import options_of
 from cowcloop.cli.extract import check_output
 from cowcloop.errors import CowcloopError
+from cowcloop.options import ImageKeywords, normal
 from cowcloop.sizes import format_size
 
 if TYPE_CHECKING:
@@ -138,6 +140,7 @@ def snapshot_command(target: str, name: str, new: str, force: bool, as_json: boo
     metavar="1..9|best",
     help="How hard changed blocks are compressed (default: 8).",
 )
+@options_of(ImageKeywords)
 @THREADS
 @FORCE
 @JSON
@@ -149,11 +152,13 @@ def commit_command(
     threads: int | None,
     force: bool,
     as_json: bool,
+    **values: Any,
 ) -> None:
     """Write the image with the changes of one session to the compressed image NEW.
 
     The session is taken as it is at one moment; its clients go on, and it keeps its changes.
     What they have not flushed yet is not in NEW: shut the machine down, or run sync there, first.
+    The image is read as its server reads it; options of an image change that for this command.
 
     \b
     Examples:
@@ -163,13 +168,14 @@ def commit_command(
     entry, record = _served(target)
     with _copy(entry, record, name) as cow:
         commit(
-            record.image,
+            record.source or record.image,
             (cow,),
             new,
             level=level,
             threads=threads,
             force=force,
             as_json=as_json,
+            **{**record.image_options, **normal(ImageKeywords, values)},
         )
 
 

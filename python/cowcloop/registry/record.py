@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from cowcloop import mounts
 from cowcloop.files import MEMORY
@@ -24,7 +25,9 @@ class Record:
     `mount` is a directory, `via` how it came to be mounted there, `mounted` the number of the
     file system's device once it is, `mounts_below` how many mounts there were before, and
     `never_written` whether the file system is mounted read-only. `supervised` is a device whose
-    `pid` is that of a supervisor, which starts one server after the other.
+    `pid` is that of a supervisor, which starts one server after the other. `image` is the name to
+    show; `source` is the image's own, with the secrets of a URL, where the two differ, and
+    `image_options` is how it is read.
     """
 
     pid: int
@@ -43,6 +46,8 @@ class Record:
     all_interfaces: bool = False
     program: str = "nbdkit"
     supervised: bool = False
+    source: str | None = field(default=None, repr=False)
+    image_options: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     version: int = 1
 

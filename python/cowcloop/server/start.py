@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import resource
 from collections.abc import Iterator
+from typing import Any
 
 from cowcloop import registry
 from cowcloop.files import MEMORY
+from cowcloop.options import DIRECTORY, PATH, ImageKeywords, table
 from cowcloop.server import nbd_client, units
 from cowcloop.server.address import (
     Address,
@@ -137,19 +139,32 @@ def record_of(options: ServeOptions, process: Process) -> registry.Record:
         raise ServerError(f"{process.address.program} did not report its process number")
     uri = process.address.uri(tls=options.tls.mode == "require")
     device = process.device if options.by_ublk else options.device
+    name = shown(options.image)
     return registry.Record(
         pid=process.pid,
         uri=device if device is not None and options.by_ublk else uri,
         socket=process.address.unix,
         device=device,
-        image=absolute(shown(options.image)),
+        image=absolute(name),
         cowfiles=[cow if cow == MEMORY else absolute(cow) for cow in options.cows],
         read_only=options.read_only or not (options.cows or options.sessions),
         sessions=None if options.sessions is None else absolute(options.sessions),
         all_interfaces=process.address.on_all_interfaces,
         program=process.address.program,
         supervised=process.supervised,
+        source=None if name == options.image else options.image,
+        image_options=_image_options(options),
     )
+
+
+def _image_options(options: ServeOptions) -> dict[str, Any]:
+    """How the image is read, for a command in another directory."""
+    known = table(ImageKeywords)
+    found = {name: value for name, value in options.given.items() if name in known}
+    for name, value in found.items():
+        if known[name].kind in (PATH, DIRECTORY):
+            found[name] = absolute(value)
+    return found
 
 
 def _check_limit(options: ServeOptions) -> None:
