@@ -15,7 +15,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml $(wildcard build_backend/*.py) \
 	$(shell find rust -type f \( -name '*.rs' -o -name '*.toml' \))
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint audit coverage bench demo fuzz clean deps lock wheel \
+.PHONY: help build test test-boot lint audit coverage bench demo fuzz clean deps lock wheel \
 	demo-deps test-deps bench-deps
 # Packages can be installed by one command at a time; compilers and tests use the cores themselves.
 .NOTPARALLEL:
@@ -24,6 +24,7 @@ help:
 	@echo 'make build     build; afterwards $(BIN)/cowcloop runs'
 	@echo 'make demo      walk through an example, printing each command'
 	@echo 'make test      every test, Rust and Python'
+	@echo 'make test-boot boots of an emulated machine that take minutes'
 	@echo 'make lint      formatting, clippy, ruff, mypy, pyright, the stubs, the licences of crates'
 	@echo 'make audit     known faults of the crates, by cargo-deny'
 	@echo 'make coverage  the tests again, and which lines they reach'
@@ -55,6 +56,10 @@ build: deps $(VENV)/.built
 test: test-deps build
 	cargo test --release --locked --workspace --exclude cowcloop-python
 	$(BIN)/pytest -n $(WORKERS)
+
+# Whole boots of an emulated machine.
+test-boot: test-deps build
+	$(BIN)/pytest -n $(WORKERS) -m boot tests/guest
 
 lint: build
 	cargo fmt --check
