@@ -15,6 +15,8 @@ use libdeflater::Decompressor;
 use rustix::time::{clock_gettime, ClockId};
 
 const PAGE: usize = 4096;
+/// Of a sample's files, in bytes.
+const LARGEST: usize = 8 << 20;
 
 /// This thread's processor time in seconds; other programs do not count.
 fn now() -> f64 {
@@ -44,10 +46,14 @@ fn sample(size: usize) -> Vec<u8> {
     let mut sample = Vec::new();
     // A step that shares no large divisor with the number of files.
     for i in 0..files.len() {
-        let file = std::fs::read(&files[i * 7919 % files.len()]).unwrap_or_default();
-        if file.len() <= 8 << 20 && sample.len() + file.len() <= size {
-            sample.extend(file);
-            sample.resize(sample.len().next_multiple_of(PAGE), 0);
+        let path = &files[i * 7919 % files.len()];
+        let room = (size - sample.len()).min(LARGEST) as u64;
+        if std::fs::metadata(path).is_ok_and(|found| found.len() <= room) {
+            sample.extend(std::fs::read(path).unwrap_or_default());
+            sample.resize(sample.len().next_multiple_of(PAGE).min(size), 0);
+        }
+        if sample.len() + PAGE > size {
+            break;
         }
     }
     sample
@@ -120,10 +126,17 @@ fn decoders(size: usize) -> Vec<Decoder<'static>> {
     ]
 }
 
-fn whole(blocks: &[Vec<u8>], size: usize, batch: usize, passes: usize) -> Vec<(&'static str, f64)> {
+/// Each decoder's ratio to the first one, and the first one's MB/s.
+fn whole(
+    blocks: &[Vec<u8>],
+    size: usize,
+    batch: usize,
+    passes: usize,
+) -> (Vec<(&'static str, f64)>, f64) {
     let mut decoders = decoders(size);
     let mut output = vec![1; batch * size];
     let mut ratios = vec![Vec::new(); decoders.len()];
+    let mut rates = Vec::new();
     let mut turn = 0;
     for pass in 0..=passes {
         for batch in blocks.chunks_exact(batch) {
@@ -137,13 +150,15 @@ fn whole(blocks: &[Vec<u8>], size: usize, batch: usize, passes: usize) -> Vec<(&
             turn += 1;
             // The first pass warms up the caches and the processor's clock.
             if pass > 0 {
+                rates.push((batch.len() * size) as f64 / 1e6 / times[0]);
                 for (ratios, time) in ratios.iter_mut().zip(&times) {
                     ratios.push(times[0] / time);
                 }
             }
         }
     }
-    decoders.iter().zip(&mut ratios).map(|(it, ratios)| (it.0, median(ratios))).collect()
+    let ratios = decoders.iter().zip(&mut ratios).map(|(it, ratios)| (it.0, median(ratios)));
+    (ratios.collect(), median(&mut rates))
 }
 
 fn prefixes(blocks: &[Vec<u8>], size: usize, passes: usize) {
@@ -203,9 +218,14 @@ fn main() {
                 let threads: Vec<_> = (0..cores).map(|_| scope.spawn(run)).collect();
                 threads.into_iter().map(|it| it.join().expect("no panic")).collect::<Vec<_>>()
             });
-            println!("{} KiB, threads at once: {cores}, beside libdeflate", size >> 10);
-            for (i, (name, _)) in results[0].iter().enumerate() {
-                let mut ratios: Vec<_> = results.iter().map(|result| result[i].1).collect();
+            let mut rates: Vec<_> = results.iter().map(|result| result.1).collect();
+            println!(
+                "{} KiB, threads at once: {cores}, beside libdeflate with {:.0} MB/s a core",
+                size >> 10,
+                median(&mut rates)
+            );
+            for (i, (name, _)) in results[0].0.iter().enumerate() {
+                let mut ratios: Vec<_> = results.iter().map(|result| result.0[i].1).collect();
                 println!("    {name:16} {:.2}", median(&mut ratios));
             }
         }
