@@ -8,6 +8,7 @@
 //! zeros       which ranges are zeros, asked of the index and of `known`
 //! cache       decoded blocks, within a budget of bytes
 //! shares      whose block is decoded next, where many readers share an image
+//! queue       work that waits for a thread, and threads that wait for work
 //! workers     threads for the work that no reader waits for
 //! readahead   which block a reader will want next
 //! checker     blocks that were served in part and are to be checked
@@ -22,6 +23,7 @@ mod entry;
 mod growing;
 mod history;
 mod known;
+mod queue;
 mod readahead;
 mod reader;
 mod shares;

@@ -6,14 +6,18 @@ use std::sync::OnceLock;
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
 
+use super::queue::Queue;
 use super::shares::{as_reader, reader};
 
-/// A pool of threads, and the number of threads that are decoding.
+/// Threads that read ahead, threads that help a reader, and the number of those that decode.
 #[derive(Debug)]
 pub(super) struct Workers {
     threads: usize,
     /// The process that may use threads; 0: none yet. A forked child has none of them.
     process: AtomicU32,
+    /// Reads ahead.
+    queue: Queue,
+    /// Shares what one reader wants at once.
     pool: OnceLock<Option<ThreadPool>>,
     /// Readers and workers that are decoding.
     busy: AtomicUsize,
@@ -35,6 +39,7 @@ impl Workers {
         Workers {
             threads: if threads == 0 { cores() } else { threads },
             process: AtomicU32::new(0),
+            queue: Queue::new(),
             pool: OnceLock::new(),
             busy: AtomicUsize::new(0),
         }
@@ -75,15 +80,15 @@ impl Workers {
         }
     }
 
-    /// The threads, once they are allowed; `None` also when the system refuses to start
-    /// any.
+    /// The threads that help a reader, once they are allowed; `None` also when the system refuses
+    /// to start any.
     pub(super) fn pool(&self) -> Option<&ThreadPool> {
         let build = || {
             ThreadPoolBuilder::new()
                 .num_threads(self.threads)
                 .thread_name(|number| format!("cowcloop-{number}"))
                 .build()
-                .inspect_err(|error| log::warn!("no threads to read ahead: {error}"))
+                .inspect_err(|error| log::warn!("no threads to help a reader: {error}"))
                 .ok()
         };
         self.started().then(|| self.pool.get_or_init(build).as_ref())?
@@ -92,9 +97,12 @@ impl Workers {
     /// Gives `work` to a worker, for the reader that this thread works for; drops it where
     /// there is none.
     pub(super) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        if let Some(pool) = self.pool() {
-            let reader = reader();
-            pool.spawn_fifo(move || as_reader(reader, work));
+        if !self.started() {
+            return;
+        }
+        let reader = reader();
+        if let Err(error) = self.queue.push(self.threads, move || as_reader(reader, work)) {
+            log::warn!("no threads to read ahead: {error}");
         }
     }
 }
