@@ -51,7 +51,7 @@ def test_a_directory_becomes_an_iso_image(tree: Path, initrd: Path, tmp_path: Pa
     done = json.loads(cowcloop("live", tree, iso, *options, "--json").stdout)
     command_line = (
         "boot=cowcloop root=cowcloop:LABEL=My-CD_1/live/root.cloop,cow=LABEL=changes/my.cow "
-        "noresume quiet x=a b"
+        "rw noresume quiet x=a b"
     )
     info = json.loads(cowcloop("info", f"{iso}:/{ROOT}", "--json").stdout)
     assert done == {

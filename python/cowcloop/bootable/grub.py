@@ -71,8 +71,8 @@ class Settings:
             message = "a quote is not closed: close it"
             raise InvalidInputError(f"--append {self.append!r}: {message}") from None
         root = f"root=cowcloop:LABEL={self.label}/{IMAGE},cow={self.cow}"
-        # What this machine resumes from is not the live system's.
-        return ["boot=cowcloop", root, "noresume", *more]
+        # An initramfs made on this machine may know what this machine resumes from.
+        return ["boot=cowcloop", root, "ro" if self.cow == "none" else "rw", "noresume", *more]
 
 
 def make_iso(subject: str, tree: str, iso: str, settings: Settings, work: str) -> None:
