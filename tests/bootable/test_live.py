@@ -74,6 +74,9 @@ def test_a_directory_becomes_an_iso_image(tree: Path, initrd: Path, tmp_path: Pa
     assert "BIOS  y   none" in boot
     assert "UEFI  y   none" in boot
     assert "grub2-mbr" in boot
+    # On a stick, one file system has the label.
+    assert "EFI boot partition" in boot
+    assert "HFSPLUS" not in boot
     assert report(iso, "-pvd_info").count("My-CD_1") == 1
 
 

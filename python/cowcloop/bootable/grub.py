@@ -92,5 +92,7 @@ def make_iso(subject: str, tree: str, iso: str, settings: Settings, work: str) -
     with open(os.path.join(tree, "boot/grub/grub.cfg"), "w", encoding="utf-8") as file:
         file.write(menu)
     command = [find_program(*PROGRAMS[0]), "-o", iso, "--locales=", "--themes=", "--fonts="]
-    # Level 3: a file may be larger than 4 GiB.
-    run(subject, [*command, tree, "-iso-level", "3", "-volid", settings.label], work)
+    # Level 3: a file may be larger than 4 GiB. On a stick, HFS+ would be a second file system of
+    # this label.
+    command += [tree, "-iso-level", "3", "-volid", settings.label, "--", "-hfsplus", "off"]
+    run(subject, command, work)
