@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cowcloop
@@ -62,6 +64,29 @@ def make_initramfs(place: Path, **settings: str) -> None:
         call([*as_root, "chmod", "644", root / "initramfs"])
         shutil.copy(root / "initramfs", place)
         call([*as_root, "rm", "-rf", "--one-file-system", root])
+
+
+@contextlib.contextmanager
+def live_tree(init: str) -> Iterator[Path]:
+    """A root directory whose /sbin/init runs a script, with all that makes an initramfs of it."""
+    as_root = becoming_root()
+    tools = _tools()
+    with tempfile.TemporaryDirectory(prefix="live-", dir=cache()) as folder:
+        root, extra = Path(folder) / "root", Path(folder) / "extra"
+        call([*as_root, "cp", "-al", tools, root])
+        _add_cowcloop(extra)
+        for path, data in (
+            (extra / "boot" / kernel().image.name, kernel().image.read_bytes()),
+            (extra / "usr/sbin/init", init.encode()),
+        ):
+            path.parent.mkdir(parents=True)
+            path.write_bytes(data)
+            path.chmod(0o755)
+        call([*as_root, "cp", "-r", "--remove-destination", f"{extra}/.", root])
+        try:
+            yield root
+        finally:
+            call([*as_root, "rm", "-rf", "--one-file-system", root])
 
 
 def _add_cowcloop(folder: Path) -> None:

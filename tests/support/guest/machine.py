@@ -18,12 +18,14 @@ from typing import NoReturn
 import pytest
 
 from support.guest.kernel import kernel
-from support.guest.packages import SUITE, cache, fetch, unpack
+from support.guest.packages import SUITE, cache, call, fetch, unpack
 from support.images import once
 
 #: Memory of the machine, unless a test wants another amount.
 MEMORY_MIB = 1024
 
+#: What a kernel has to be told.
+ON_THE_CONSOLE = "console=ttyS0 panic=-1 quiet no_timer_check"
 _NETWORK = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
 
 
@@ -107,15 +109,17 @@ class Running:
 
 @contextlib.contextmanager
 def start(
-    initramfs: Path,
+    initramfs: Path | None,
     *,
     drives: Sequence[Drive] = (),
     append: str = "",
     memory: int = MEMORY_MIB,
     network: bool = False,
+    uefi: bool = False,
 ) -> Iterator[Running]:
     """A machine that runs, and has no power any more after the block.
 
+    Without an initramfs its firmware, a BIOS or UEFI, looks for a boot loader on the drives.
     The kernel's console is ttyS0; what the guest writes to ttyS1 comes back as the results. With
     a `network` it reaches this machine as 10.0.2.2.
     """
@@ -127,9 +131,12 @@ def start(
             *(_NETWORK if network else ("-nic", "none")),
             *("-chardev", f"file,id=c,path={folder}/console", "-serial", "chardev:c"),
             *("-chardev", f"file,id=r,path={folder}/results", "-serial", "chardev:r"),
-            *("-kernel", str(kernel().image), "-initrd", str(initramfs)),
-            *("-append", f"console=ttyS0 panic=-1 quiet no_timer_check {append}"),
         ]
+        if initramfs is not None:
+            command += ["-kernel", str(kernel().image), "-initrd", str(initramfs)]
+            command += ["-append", f"{ON_THE_CONSOLE} {append}"]
+        if uefi:
+            command += ["-bios", str(once(cache() / "ovmf", _make_ovmf))]
         if any(drive.cd for drive in drives):
             command += ["-device", "virtio-scsi-pci"]
         for number, drive in enumerate(drives):
@@ -150,16 +157,19 @@ def start(
 
 
 def boot(
-    initramfs: Path,
+    initramfs: Path | None,
     *,
     drives: Sequence[Drive] = (),
     append: str = "",
     timeout: float = 120,
     memory: int = MEMORY_MIB,
     network: bool = False,
+    uefi: bool = False,
 ) -> Machine:
     """Run a machine until it switches itself off or reboots, or the test fails after `timeout`."""
-    machine = start(initramfs, drives=drives, append=append, memory=memory, network=network)
+    machine = start(
+        initramfs, drives=drives, append=append, memory=memory, network=network, uefi=uefi
+    )
     with machine as running:
         return running.wait(timeout)
 
@@ -177,3 +187,10 @@ def _emulator() -> list[str]:
 def _make(part: Path) -> None:
     part.mkdir(parents=True, exist_ok=True)
     unpack(fetch(SUITE, ["qemu-system-x86"]), part)
+
+
+def _make_ovmf(part: Path) -> None:
+    folder = part.with_name("ovmf-package")
+    unpack(fetch(SUITE, ["ovmf"], alone=True), folder)
+    part.write_bytes((folder / "usr/share/ovmf/OVMF.fd").read_bytes())
+    call(["rm", "-rf", folder])
