@@ -4,12 +4,37 @@
 use std::sync::atomic::Ordering;
 
 use super::cowfile::{Cowfile, State};
-use crate::format::cowfile::bitmap::PageCopy;
+use crate::format::cowfile::bitmap::{Bitmap, PageCopy};
 use crate::format::cowfile::head::{Head, HEAD_SECTOR, VERSION_OPEN};
 use crate::{Error, Result};
 
 /// Pages of the bitmap that are joined for one write.
 const PAGES_IN_ONE_GO: usize = 256;
+
+/// Pages of the bitmap that are about to be written. Unless they are, they count as changed again,
+/// whatever has gone wrong.
+struct Taken<'a> {
+    bitmap: &'a Bitmap,
+    copies: Vec<PageCopy>,
+}
+
+impl<'a> From<&'a Bitmap> for Taken<'a> {
+    fn from(bitmap: &'a Bitmap) -> Self {
+        Taken { bitmap, copies: bitmap.take_changed() }
+    }
+}
+
+impl Taken<'_> {
+    fn written(mut self) -> Vec<PageCopy> {
+        std::mem::take(&mut self.copies)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.bitmap.put_back(&self.copies);
+    }
+}
 
 impl Cowfile {
     /// Returns once every change that was finished before the call is durable, and its
@@ -26,6 +51,10 @@ impl Cowfile {
     }
 
     fn flush_now(&self) -> Result<()> {
+        if matches!(self.current(), State::ReadOnly | State::Closed) {
+            // The end came first, and has made everything durable.
+            return Ok(());
+        }
         self.check_writable()?;
         let changes = self.changes.load(Ordering::Acquire);
         if changes == self.durable.load(Ordering::Acquire) {
@@ -38,12 +67,10 @@ impl Cowfile {
         // The pages are copied before the data is synced: a bit that is set
         // later may belong to data that this sync does not cover.
         let bits = self.bitmap.count();
-        let pages = self.bitmap.take_changed();
-        if let Err(error) = self.sync().and_then(|()| self.write_pages(&pages)) {
-            self.bitmap.put_back(&pages);
-            return Err(error);
-        }
-        if !pages.is_empty() {
+        let pages = Taken::from(&self.bitmap);
+        self.sync()?;
+        self.write_pages(&pages.copies)?;
+        if !pages.written().is_empty() {
             self.sync()?;
         }
         self.durable.store(changes, Ordering::Release);
@@ -149,5 +176,49 @@ impl Cowfile {
             }
             error
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::format::cowfile::{self, Access};
+    use crate::image::{self, ImageOptions};
+    use crate::overlay::Overlay;
+    use crate::storage::{MemoryStorage, Storage};
+
+    fn overlay() -> Overlay {
+        let base = MemoryStorage::new("base", u64::MAX);
+        base.write_all_at(&[7; 4096], 0).unwrap();
+        let base = image::open(Arc::new(base), &ImageOptions::default()).unwrap();
+        let cow = Arc::new(MemoryStorage::new("cow", u64::MAX));
+        cowfile::create(&*cow, &*base, base.size()).unwrap();
+        Overlay::open(cow, base, Access::Writable).unwrap()
+    }
+
+    #[test]
+    fn a_flush_whose_turn_comes_after_the_end_finds_everything_durable() {
+        for end in [Cowfile::close, Cowfile::make_read_only] {
+            let overlay = overlay();
+            overlay.write_at(&[1; 1024], 0).unwrap();
+            end(overlay.cowfile()).unwrap();
+            assert!(overlay.cowfile().rounds.join(|| overlay.cowfile().flush_now()).is_ok());
+        }
+    }
+
+    #[test]
+    fn pages_that_were_not_written_are_changed_again() {
+        let overlay = overlay();
+        let bitmap = overlay.cowfile().bitmap();
+        overlay.write_at(&[1; 1024], 0).unwrap();
+        let panics = || {
+            let _taken = Taken::from(bitmap);
+            panic!("expected by the test");
+        };
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert_eq!(Taken::from(bitmap).written().len(), 1);
+        assert!(bitmap.take_changed().is_empty());
     }
 }

@@ -4,7 +4,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{Error, Result};
 
-/// GroupCommit of flushing, one at a time.
+/// Rounds of flushing, one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct GroupCommit {
     state: Mutex<State>,
@@ -13,7 +13,7 @@ pub(crate) struct GroupCommit {
 
 #[derive(Debug, Default)]
 struct State {
-    /// GroupCommit that have begun; the last of them may be under way.
+    /// Rounds that have begun; the last of them may be under way.
     begun: u64,
     running: bool,
     /// The newest round that succeeded.
@@ -47,17 +47,31 @@ impl GroupCommit {
         }
         state.running = true;
         state.begun += 1;
-        let round = state.begun;
+        let mut turn = Turn { rounds: self, round: state.begun, outcome: None };
         drop(state);
         let outcome = flush();
-        let mut state = self.state.lock();
-        state.running = false;
-        match &outcome {
-            Ok(()) => state.good = round,
-            Err(error) => state.bad = Some((round, error.clone())),
-        }
-        self.finished.notify_all();
+        turn.outcome = Some(outcome.clone());
         outcome
+    }
+}
+
+/// A round under way. It ends even by a panic: the callers that wait for it then run another one.
+struct Turn<'a> {
+    rounds: &'a GroupCommit,
+    round: u64,
+    outcome: Option<Result<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.rounds.state.lock();
+        state.running = false;
+        match self.outcome.take() {
+            Some(Ok(())) => state.good = self.round,
+            Some(Err(error)) => state.bad = Some((self.round, error)),
+            None => {}
+        }
+        self.rounds.finished.notify_all();
     }
 }
 
@@ -98,6 +112,15 @@ mod tests {
         let rounds = GroupCommit::default();
         let fail = || Err(Error::new(ErrorKind::NoSpace, "x", "full"));
         assert_eq!(rounds.join(fail).unwrap_err().kind(), ErrorKind::NoSpace);
+        assert!(rounds.join(|| Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_panic_ends_its_round() {
+        let rounds = GroupCommit::default();
+        let panics = || rounds.join(|| panic!("expected by the test"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert!(!rounds.state.lock().running, "the next caller would wait for good");
         assert!(rounds.join(|| Ok(())).is_ok());
     }
 }
