@@ -19,6 +19,9 @@ use parking_lot::{Condvar, Mutex};
 pub const WAITING: usize = 128;
 /// Hands at most: some are left when all requests wait that may.
 const MOST_HANDS: usize = WAITING + 8;
+/// Requests that may wait for a hand, once there are no more hands to be had: each may hold the
+/// data of a write, so there is an end to them.
+const MOST_LEFT: usize = 16;
 /// How long a hand waits for another request before it ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,7 +49,8 @@ impl Crew {
         left.ok().map(|_| Leave(&self.busy))
     }
 
-    /// Has a hand do some work; does it itself where no thread can be started for it.
+    /// Has a hand do some work; does it itself where no thread can be started for it, or too much
+    /// waits for one already: then the kernel keeps what nobody reads.
     pub fn hand_over(&self, work: impl FnOnce() + Send + 'static) {
         self.hands.take(Box::new(work));
     }
@@ -72,31 +76,47 @@ struct Hands {
 struct State {
     work: VecDeque<Work>,
     all: usize,
-    idle: usize,
+    /// Hands that are at work. The others are about to take what waits.
+    busy: usize,
+}
+
+impl State {
+    /// Work that no hand is about to take.
+    fn left(&self) -> usize {
+        self.work.len().saturating_sub(self.all - self.busy)
+    }
+
+    /// The last work, for the thread that has brought it, where the hands are not up to it.
+    fn too_much(&mut self) -> Option<Work> {
+        if self.all == 0 || self.left() > MOST_LEFT {
+            self.work.pop_back()
+        } else {
+            None
+        }
+    }
 }
 
 impl Hands {
     fn take(self: &Arc<Self>, work: Work) {
         let mut state = self.state.lock();
         state.work.push_back(work);
-        if state.idle >= state.work.len() {
+        if state.left() == 0 {
             self.wake.notify_one();
             return;
         }
-        if state.all == MOST_HANDS {
-            return;
-        }
-        state.all += 1;
-        drop(state);
-        if self.hire().is_err() {
-            let mut state = self.state.lock();
-            state.all -= 1;
-            // With other hands at work it is done later; without one, here and now.
-            let work = if state.all == 0 { state.work.pop_back() } else { None };
+        if state.all < MOST_HANDS {
+            state.all += 1;
             drop(state);
-            if let Some(work) = work {
-                guard(work);
+            if self.hire().is_ok() {
+                return;
             }
+            state = self.state.lock();
+            state.all -= 1;
+        }
+        let work = state.too_much();
+        drop(state);
+        if let Some(work) = work {
+            guard(work);
         }
     }
 
@@ -106,6 +126,7 @@ impl Hands {
         thread.spawn(move || {
             while let Some(work) = hands.next() {
                 guard(work);
+                hands.state.lock().busy -= 1;
             }
         })?;
         Ok(())
@@ -116,11 +137,10 @@ impl Hands {
         let mut state = self.state.lock();
         loop {
             if let Some(work) = state.work.pop_front() {
+                state.busy += 1;
                 return Some(work);
             }
-            state.idle += 1;
             let late = self.wake.wait_for(&mut state, PATIENCE).timed_out();
-            state.idle -= 1;
             if late && state.work.is_empty() {
                 state.all -= 1;
                 return None;
@@ -167,6 +187,27 @@ mod tests {
         let mut numbers: Vec<_> = all.iter().take(WAITING).collect();
         numbers.sort_unstable();
         assert!(numbers.into_iter().eq(0..WAITING));
+    }
+
+    #[test]
+    fn no_more_waits_than_there_is_room_for() {
+        let crew = Crew::new(1);
+        let (done, all) = channel();
+        let (go, gone) = channel::<()>();
+        let gone = Arc::new(Mutex::new(gone));
+        for _ in 0..MOST_HANDS + MOST_LEFT {
+            let (done, gone) = (done.clone(), gone.clone());
+            crew.hand_over(move || {
+                // An error once there is nothing to wait for.
+                let _ = gone.lock().recv();
+                done.send(std::thread::current().id()).unwrap();
+            });
+        }
+        let other = done.clone();
+        crew.hand_over(move || other.send(std::thread::current().id()).unwrap());
+        assert_eq!(all.try_recv(), Ok(std::thread::current().id()));
+        drop(go);
+        assert_eq!(all.iter().take(MOST_HANDS + MOST_LEFT).count(), MOST_HANDS + MOST_LEFT);
     }
 
     #[test]
