@@ -208,7 +208,9 @@ class ServedKeywords(DeviceKeywords, total=False):
         Option(
             LISTENING,
             PATH,
-            "A block device: ublk makes one, and one of the kernel's NBD is connected.",
+            "A block device: ublk makes one, or one of the kernel's NBD is connected. When the "
+            "server is killed, programs that use the first one wait for another server (with "
+            "attach), and those that use the second one get I/O errors.",
             "ublk|/dev/nbdN",
             plugin=False,
         ),
