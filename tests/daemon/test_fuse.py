@@ -328,6 +328,27 @@ def test_what_does_not_start(image: Path, tmp_path: Path) -> None:
     assert os.listdir(folder) == []
 
 
+def test_a_supervisor_that_does_not_listen(image: Path, tmp_path: Path) -> None:
+    """It is told when the file system is there already."""
+    folder = tmp_path / "f"
+    folder.mkdir()
+    words: list[str | Path] = [daemon_path(), "fuse", folder, f"image={image}", f"cow={tmp_path}/c"]
+    with open(os.devnull, "rb") as nobody:
+        number = nobody.fileno()
+        done = subprocess.run(
+            [*words, f"--supervisor={number}"],
+            pass_fds=[number],
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "the supervisor does not listen" in done.stderr.decode()
+    assert not os.path.ismount(folder)
+    assert os.listdir(folder) == []
+    assert b"clean" in cowcloop("info", tmp_path / "c").stdout
+
+
 def test_its_own_words() -> None:
     version = run(daemon_path(), "--version").stdout.decode()
     assert version.startswith("cowcloopd ")

@@ -11,10 +11,12 @@ import mmap
 import os
 import pwd
 import random
+import shutil
 import signal
 import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from inside import PATIENCE, Daemon, sh, tell, wait_until  # type: ignore[import-not-found]
@@ -26,6 +28,37 @@ SOME = 25
 
 _SECTOR = 512
 _DISCARD, _ZERO = 0x1277, 0x127F
+
+
+class Served:
+    """A device whose servers are killed. One that ends by itself, since the kernel has taken some
+    of its places for those of the server before, is followed by another one too."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+        self.daemon = Daemon("ublk", *words)
+        self.device = self.daemon.device
+        self.gave_up = 0
+
+    def replace(self) -> None:
+        """Kill the server, and start another one."""
+        self.daemon.kill()
+        self.daemon = Daemon("ublk", self.device, *self._words)
+
+    def look_after(self) -> None:
+        """Replace a server that has ended by itself."""
+        if self.daemon.process.poll() is not None:
+            self.gave_up += 1
+            self.replace()
+
+    def wait_until(self, true: Callable[[], object], what: str) -> None:
+        """Look after the server until a condition comes about."""
+
+        def looked() -> object:
+            self.look_after()
+            return true()
+
+        wait_until(looked, what)
 
 
 class Traffic(threading.Thread):
@@ -50,10 +83,11 @@ class Traffic(threading.Thread):
         except OSError as error:
             self.problem = f"request {self.done}: {error}"
 
-    def goes_on(self) -> bool:
+    def goes_on(self, served: Served) -> bool:
         """Whether some more requests are answered, or one has failed, within the patience."""
         seen, end = self.done, time.monotonic() + PATIENCE
         while self.problem is None and self.done <= seen + SOME:
+            served.look_after()
             if time.monotonic() > end:
                 return False
             time.sleep(0.05)
@@ -100,6 +134,11 @@ def queue(device: str, name: str) -> int:
     return int(Path(f"/sys/block/{os.path.basename(device)}/queue/{name}").read_text())
 
 
+def control_files() -> list[Path]:
+    """Those of all devices that there are; a device may have lost its block device before."""
+    return list(Path("/dev").glob("ublkc*"))
+
+
 def read_only() -> None:
     """A device without a cowfile."""
     daemon = Daemon("ublk", IMAGE)
@@ -118,8 +157,8 @@ def read_only() -> None:
 def limits_and_data() -> None:
     """What the kernel knows of a device; and random requests, with servers that are killed."""
     words = (IMAGE, "cow=/data/traffic.cow", "kept=/run/traffic.kept")
-    daemon = Daemon("ublk", *words)
-    device = daemon.device
+    served = Served(*words)
+    device = served.device
     names = ("logical_block_size", "physical_block_size", "optimal_io_size", "fua", "rotational")
     tell("limits", {name: queue(device, name) for name in names})
     tell("discards", queue(device, "discard_max_bytes") > 0)
@@ -131,18 +170,17 @@ def limits_and_data() -> None:
     traffic.start()
     stalls = 0
     for _ in range(KILLS):
-        stalls += not traffic.goes_on()
-        daemon.kill()
-        daemon = Daemon("ublk", device, *words)
-    while not traffic.goes_on():
+        stalls += not traffic.goes_on(served)
+        served.replace()
+    while not traffic.goes_on(served):
         stalls += 1
-        daemon.kill()
-        daemon = Daemon("ublk", device, *words)
+        served.replace()
     tell("stalls", stalls)
+    tell("gave up", served.gave_up)
     tell("traffic", traffic.end())
     sh(f"blockdev --flushbufs {device}")
     tell("traffic whole", digest(device) == hashlib.sha256(content).hexdigest())
-    tell("traffic end", daemon.end())
+    tell("traffic end", served.daemon.end())
     again = Daemon("ublk", *words)
     tell("traffic again", digest(again.device) == hashlib.sha256(content).hexdigest())
     again.end()
@@ -152,8 +190,8 @@ def limits_and_data() -> None:
 def file_system() -> None:
     """A mounted file system, which grows, and whose server is killed under a writer."""
     words = (IMAGE, "cow=/data/files.cow", "kept=/run/files.kept", f"size={96 << 20}")
-    daemon = Daemon("ublk", *words)
-    device = daemon.device
+    served = Served(*words)
+    device = served.device
     sh(f"e2fsck -fy {device}; resize2fs {device}", "resized")
     sh(f"mount {device} /mnt/files")
     tell("files size", os.statvfs("/mnt/files").f_blocks * os.statvfs("/mnt/files").f_frsize)
@@ -169,15 +207,16 @@ def file_system() -> None:
                 os.fsync(file.fileno())
             written.append(path)
 
+    def some_more(seen: int) -> Callable[[], bool]:
+        return lambda: len(written) > seen + 2
+
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
     for _ in range(3):
-        seen = len(written)
-        wait_until(lambda seen=seen: len(written) > seen + 2, "files")
-        daemon.kill()
-        daemon = Daemon("ublk", device, *words)
+        served.wait_until(some_more(len(written)), "files")
+        served.replace()
     stop.set()
-    writer.join()
+    served.wait_until(lambda: not writer.is_alive(), "the writer")
     sh("fstrim /mnt/files", "trimmed")
     sh("umount /mnt/files")
     sh(f"mount {device} /mnt/files")
@@ -185,7 +224,7 @@ def file_system() -> None:
     tell("files", [len(written) > 6, wrong])
     sh("umount /mnt/files")
     sh(f"e2fsck -fn {device}", "files check")
-    tell("files end", daemon.end())
+    tell("files end", served.daemon.end())
 
 
 def users_own() -> None:
@@ -217,6 +256,18 @@ def users_own() -> None:
     tell("own end", daemon.end())
     sh("cowcloop extract /payload/images/base.cloop /tmp/alice/own.cow /tmp/own.raw")
     tell("own again", digest("/tmp/own.raw") == hashlib.sha256(content).hexdigest())
+    daemon = Daemon("ublk", IMAGE, user="alice")
+    daemon.kill()
+    sh(f"setpriv --reuid alice {Daemon.PROGRAM} ublk {daemon.device} {IMAGE}", "own left")
+    sh(f"setpriv --reuid alice {Daemon.PROGRAM} remove {daemon.device}", "own removed")
+    tell("own removed gone", not control_files())
+    words = ("supervise", "ublk", IMAGE, "cow=/tmp/alice/supervised.cow")
+    supervisor = Daemon(*words, user="alice")
+    pid = supervisor.process.pid
+    server = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+    os.kill(int(server), signal.SIGKILL)
+    tell("own supervised", supervisor.process.wait())
+    tell("own supervised gone", not control_files())
     ended.set()
     giver.join()
 
@@ -231,6 +282,28 @@ def mounted_at_the_end() -> None:
     sh("umount /mnt/files")
     sh("cowcloop extract /payload/images/base.cloop /data/mounted.cow /tmp/mounted.raw")
     sh("debugfs -R 'cat last' /tmp/mounted.raw", "mounted last")
+
+
+def unheard() -> None:
+    """A supervisor that does not listen: the device is there already by then."""
+    sh(f"{Daemon.PROGRAM} ublk {IMAGE} --supervisor=3 3</dev/null", "unheard")
+    tell("unheard gone", not control_files())
+
+
+def something_else() -> None:
+    """Servers that would go on with the device of another image, or of another cowfile."""
+    shutil.copy("/payload/images/base.cloop", "/tmp/other.cloop")
+    # In the script at the beginning: all that tells the images apart.
+    sh("printf X | dd of=/tmp/other.cloop bs=1 seek=100 conv=notrunc")
+    for name, cow in (("read-only", ""), ("written", "cow=/data/foreign.cow")):
+        daemon = Daemon("ublk", IMAGE, *cow.split())
+        daemon.kill()
+        go_on = f"{Daemon.PROGRAM} ublk {daemon.device}"
+        other = cow and "cow=/tmp/other.cow"
+        sh(f"{go_on} image=/tmp/other.cloop {other}", f"{name}: image")
+        sh(f"{go_on} {IMAGE} cow=/tmp/another.cow", f"{name}: cowfile")
+        sh(f"{go_on} {IMAGE} cow=:memory:", f"{name}: memory")
+        sh(f"{Daemon.PROGRAM} remove {daemon.device}", f"{name}: removed")
 
 
 def left_behind() -> None:
@@ -304,4 +377,6 @@ users_own()
 # Up to here neither the driver nor a file system has anything to say.
 sh("dmesg --level=err,crit,alert,emerg", "kernel")
 mounted_at_the_end()
+unheard()
+something_else()
 left_behind()

@@ -7,6 +7,7 @@ use cowcloop_server::{reason, Event, Events, Server, Service};
 
 use crate::arguments::Arguments;
 use crate::descriptors;
+use crate::doors::Door;
 use crate::memory;
 use crate::report::TOLD;
 use crate::supervisor::Link;
@@ -30,19 +31,41 @@ fn serve(
 ) -> Result<(), String> {
     server.start()?;
     let connection = server.connect(b"", false)?;
-    let mut door = arguments.door.open(connection)?;
-    let no_thread = |error| format!("cannot start a thread: {}", reason(&error));
-    let service = Service::start(server.clone(), lifeline, door.ending());
-    let service = service.map_err(no_thread)?;
     let link = arguments.supervisor.map(descriptors::adopt).transpose();
     let link = link.map_err(unheard)?.map(Link::inherited);
-    if let Some(link) = &link {
-        link.device(&door.left()).and_then(|()| link.ready()).map_err(unheard)?;
-    }
+    let mut door = arguments.door.open(connection)?;
+    let service = match begin(server, lifeline, &mut *door, link.as_ref()) {
+        Ok(service) => service,
+        Err(line) => {
+            door.give_up();
+            return Err(line);
+        }
+    };
     TOLD.tell(Event::Ready { pid: answerable(link.is_some()), device: Some(&door.device()) });
     let served = door.serve();
     service.stop();
     served
+}
+
+/// All that can fail while the device is there already, and not yet served.
+fn begin(
+    server: &Arc<Server>,
+    lifeline: Option<OwnedFd>,
+    door: &mut dyn Door,
+    link: Option<&Link>,
+) -> Result<Service, String> {
+    let service = Service::start(server.clone(), lifeline, door.ending());
+    let service = service.map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
+    let heard = link.map_or(Ok(()), |link| {
+        link.device(&door.left()).and_then(|()| link.ready()).map_err(unheard)
+    });
+    match heard {
+        Ok(()) => Ok(service),
+        Err(line) => {
+            service.stop();
+            Err(line)
+        }
+    }
 }
 
 /// The process that ends the device when it gets a signal.

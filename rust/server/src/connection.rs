@@ -61,6 +61,14 @@ impl Connection {
         self.export.reader().base().read_unit()
     }
 
+    /// A number by which another server of the same device is known: see [`Device::place`]. The
+    /// same device, read-only, has another one.
+    pub fn identity(&self) -> Result<u32> {
+        let place = self.export.reader().place()?;
+        let bytes = u32::from_le_bytes([place[0], place[1], place[2], place[3]]);
+        Ok(if self.writable { bytes | 1 } else { bytes & !1 })
+    }
+
     /// Whether the client may write.
     pub fn writable(&self) -> bool {
         self.writable

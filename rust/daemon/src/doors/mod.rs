@@ -21,6 +21,10 @@ pub trait Door {
     /// What ends the device, from another thread, when the server is to end.
     fn ending(&mut self) -> Box<dyn Ending>;
 
+    /// Gives the device up before it was served, and removes it; one that was taken over is left
+    /// to another server.
+    fn give_up(self: Box<Self>);
+
     /// Answers requests until the device has ended, by `ending` or from outside. The error is a
     /// line for the user.
     fn serve(self: Box<Self>) -> Result<(), String>;
@@ -33,6 +37,8 @@ pub enum Left<'a> {
     Descriptor(BorrowedFd<'a>),
     /// The name by which the door finds the device.
     Named(OsString),
+    /// The name of a device with which no other server can go on.
+    Mortal(OsString),
 }
 
 /// A door that was asked for, with its arguments.

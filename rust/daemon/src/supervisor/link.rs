@@ -16,6 +16,7 @@ use crate::doors::Left;
 
 /// What a message begins with.
 const DEVICE: u8 = b'd';
+const MORTAL: u8 = b'm';
 const READY: u8 = b'r';
 /// Bytes of the longest message.
 const LONGEST: usize = 4200;
@@ -31,6 +32,8 @@ pub enum Word {
     Descriptor(OwnedFd),
     /// The device has this name.
     Named(OsString),
+    /// The same of a device that ends with its server.
+    Mortal(OsString),
     /// Requests are being answered.
     Ready,
     /// The server has gone.
@@ -55,14 +58,15 @@ impl Link {
     pub fn device(&self, left: &Left<'_>) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let (name, descriptors) = match left {
-            Left::Named(name) => (name.as_bytes(), None),
-            Left::Descriptor(descriptor) => (&[][..], Some([*descriptor])),
+        let (kind, name, descriptors) = match left {
+            Left::Named(name) => (DEVICE, name.as_bytes(), None),
+            Left::Mortal(name) => (MORTAL, name.as_bytes(), None),
+            Left::Descriptor(descriptor) => (DEVICE, &[][..], Some([*descriptor])),
         };
         if let Some(descriptors) = &descriptors {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        let pieces = [IoSlice::new(&[DEVICE]), IoSlice::new(name)];
+        let pieces = [IoSlice::new(std::slice::from_ref(&kind)), IoSlice::new(name)];
         sendmsg(&self.0, &pieces, &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
@@ -88,6 +92,7 @@ impl Link {
         match (message[..got.bytes].split_first(), descriptor) {
             (Some((&DEVICE, _)), Some(descriptor)) => Ok(Word::Descriptor(descriptor)),
             (Some((&DEVICE, name)), None) => Ok(Word::Named(OsString::from_vec(name.to_vec()))),
+            (Some((&MORTAL, name)), _) => Ok(Word::Mortal(OsString::from_vec(name.to_vec()))),
             (Some((&READY, _)), _) => Ok(Word::Ready),
             (None, _) => Ok(Word::End),
             _ => Err(io::ErrorKind::InvalidData.into()),
@@ -112,10 +117,12 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         theirs.device(&Left::Descriptor(file.as_fd())).unwrap();
         theirs.device(&Left::Named("/dev/ublkb3".into())).unwrap();
+        theirs.device(&Left::Mortal("/dev/ublkb4".into())).unwrap();
         theirs.ready().unwrap();
         drop(theirs);
         assert!(matches!(ours.next().unwrap(), Word::Descriptor(_)));
         assert!(matches!(ours.next().unwrap(), Word::Named(name) if name == "/dev/ublkb3"));
+        assert!(matches!(ours.next().unwrap(), Word::Mortal(name) if name == "/dev/ublkb4"));
         assert!(matches!(ours.next().unwrap(), Word::Ready));
         assert!(matches!(ours.next().unwrap(), Word::End));
     }

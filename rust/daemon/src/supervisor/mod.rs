@@ -10,6 +10,7 @@
 
 mod kept;
 mod link;
+mod patience;
 mod signals;
 mod watch;
 
@@ -19,7 +20,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
-use std::time::Duration;
 
 use cowcloop_server::{reason, Event, Events};
 
@@ -28,15 +28,12 @@ use crate::doors::{self, DEVICE};
 use crate::report::TOLD;
 use kept::Kept;
 pub use link::Link;
+use patience::Patience;
 use signals::Signals;
 use watch::{Ended, Lifeline};
 
 /// The first kernel that sends again, on a FUSE file system, what a server has not answered.
 const SENDS_AGAIN: (u32, u32) = (6, 9);
-/// Servers that may fail one after the other before any of them is ready.
-const FAILURES: u32 = 8;
-/// The pause after the first failure; each later one is twice as long.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves a device as `words` say, by one server after the other. The error is a line for the user.
 pub fn supervise(words: &[OsString]) -> Result<ExitCode, String> {
@@ -63,6 +60,8 @@ struct Supervisor {
 enum Device {
     Descriptor(OwnedFd),
     Named(OsString),
+    /// There can be none; this is only to be removed.
+    Mortal(OsString),
 }
 
 impl Supervisor {
@@ -103,7 +102,8 @@ impl Supervisor {
 
     fn run(&mut self) -> io::Result<ExitCode> {
         let ended = self.serve()?;
-        if let Some(Device::Named(name)) = self.device.as_ref().filter(|_| !ended.well()) {
+        let left = self.device.as_ref().filter(|_| !ended.well());
+        if let Some(Device::Named(name) | Device::Mortal(name)) = left {
             // Its users would wait for a server for good.
             if let Err(text) = doors::remove(name) {
                 TOLD.tell(Event::Error { text: &text });
@@ -114,22 +114,24 @@ impl Supervisor {
 
     /// Serves by one server after the other, until one is the last.
     fn serve(&mut self) -> io::Result<Ended> {
-        let mut failures = 0;
+        let mut patience = Patience::default();
         loop {
             let (server, link) = self.start()?;
             let ended = self.watch(server, &link)?;
             if ended.wanted || !self.may_go_on(&ended) {
                 return Ok(ended);
             }
-            failures = if ended.was_ready { 1 } else { failures + 1 };
-            if failures > FAILURES {
-                let text = format!("{failures} servers have failed in a row; the device ends");
+            let Some(pause) = patience.after(&ended) else {
+                let text = format!(
+                    "the server {}, as those before it did that were just started; the device ends",
+                    ended.how()
+                );
                 TOLD.tell(Event::Error { text: &text });
                 return Ok(ended);
-            }
+            };
             let text = format!("the server {}; another one takes over", ended.how());
             TOLD.tell(Event::Warning { text: &text });
-            if !ended.was_ready && self.pause(PAUSE * 2u32.pow(failures - 1))? {
+            if !pause.is_zero() && self.pause(pause)? {
                 return Ok(ended);
             }
             self.clear();
@@ -149,10 +151,15 @@ impl Supervisor {
         if self.in_memory {
             return Some("what is written is in the memory of the server, and ends with it");
         }
-        let by_fuse = matches!(self.device, Some(Device::Descriptor(_)));
-        (by_fuse && kernel() < SENDS_AGAIN).then_some(
-            "before Linux 6.9 the kernel cannot be asked for what the server has not answered",
-        )
+        match self.device {
+            Some(Device::Descriptor(_)) if kernel() < SENDS_AGAIN => Some(
+                "before Linux 6.9 the kernel cannot be asked for what the server has not answered",
+            ),
+            Some(Device::Mortal(_)) => {
+                Some("the kernel lets no other server take over a device that a user has made")
+            }
+            _ => None,
+        }
     }
 
     /// The server answers requests.
@@ -171,7 +178,7 @@ impl Supervisor {
         let mut words = self.words.clone();
         words.insert(words.len().min(1), format!("{SUPERVISOR}{}", theirs.as_raw_fd()).into());
         match &self.device {
-            None => {}
+            None | Some(Device::Mortal(_)) => {}
             Some(Device::Named(name)) => words.insert(1, name.clone()),
             Some(Device::Descriptor(descriptor)) => {
                 words.insert(1, format!("{DEVICE}{}", descriptor.as_raw_fd()).into());

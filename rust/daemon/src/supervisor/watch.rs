@@ -4,13 +4,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
 
 use super::link::{Link, Word};
+use super::patience::STEADY;
 use super::signals::Wish;
 use super::{Device, Supervisor};
 use crate::descriptors;
@@ -20,14 +21,23 @@ pub struct Ended {
     pub status: ExitStatus,
     /// It had answered requests.
     pub was_ready: bool,
+    /// It had done so for long.
+    pub steady: bool,
     /// It was told to end.
     pub wanted: bool,
+    /// It was killed for another server to take its place.
+    pub replaced: bool,
 }
 
 impl Ended {
     /// It has ended its device in order.
     pub fn well(&self) -> bool {
         self.status.success()
+    }
+
+    /// Whether it was ended by this signal.
+    pub fn killed_by(&self, signal: Signal) -> bool {
+        self.status.signal() == Some(signal.as_raw())
     }
 
     /// The supervisor's own exit code, when this is the end.
@@ -80,7 +90,8 @@ impl Supervisor {
     /// Waits until the server has ended.
     pub(super) fn watch(&mut self, mut server: Child, link: &Link) -> io::Result<Ended> {
         let handle = pidfd_open(Pid::from_child(&server), PidfdFlags::empty())?;
-        let (mut was_ready, mut wanted, mut speaks) = (false, false, true);
+        let (mut ready, mut speaks) = (None, true);
+        let (mut wanted, mut replaced) = (false, false);
         loop {
             let link_speaks = speaks.then(|| link.as_fd());
             let ([ended, spoke], wishes) = self.wait([Some(handle.as_fd()), link_speaks], None)?;
@@ -91,7 +102,10 @@ impl Supervisor {
                         signal
                     }
                     // It closes nothing then, and takes the device from nobody.
-                    Wish::Replace => Signal::KILL,
+                    Wish::Replace => {
+                        replaced = true;
+                        Signal::KILL
+                    }
                 };
                 // Fails when it has ended meanwhile.
                 let _ = pidfd_send_signal(&handle, signal);
@@ -100,15 +114,18 @@ impl Supervisor {
                 match link.next()? {
                     Word::Descriptor(device) => self.device = Some(Device::Descriptor(device)),
                     Word::Named(name) => self.device = Some(Device::Named(name)),
+                    Word::Mortal(name) => self.device = Some(Device::Mortal(name)),
                     Word::Ready => {
-                        was_ready = true;
+                        ready = Some(Instant::now());
                         self.server_is_ready();
                     }
                     Word::End => speaks = false,
                 }
             } else if ended {
                 // All that it has said was heard.
-                return Ok(Ended { status: server.wait()?, was_ready, wanted });
+                let steady = ready.is_some_and(|ready: Instant| ready.elapsed() >= STEADY);
+                let (status, was_ready) = (server.wait()?, ready.is_some());
+                return Ok(Ended { status, was_ready, steady, wanted, replaced });
             }
         }
     }

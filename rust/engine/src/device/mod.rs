@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::format::verity::{Verified, VerityStatus};
 use crate::image::Image;
@@ -97,6 +98,18 @@ impl Device {
             line = line + " + " + overlay.cowfile().name();
         }
         format!("{line}, {} bytes", self.size())
+    }
+
+    /// What tells the device from others of this machine, whatever is written to it: the identity
+    /// of its image, and which files its cowfiles are. Devices with changes in memory are all
+    /// different.
+    pub fn place(&self) -> Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        hash.update(self.base.identity()?);
+        for overlay in &self.overlays {
+            hash.update(overlay.cowfile().place()?);
+        }
+        Ok(hash.finalize().into())
     }
 
     /// Fills `buf` from `offset` on.

@@ -25,6 +25,7 @@ use super::range_lock::RangeLocks;
 use super::snapshot::Snapshot;
 use crate::format::cowfile::bitmap::Bitmap;
 use crate::format::cowfile::head::{mapsize, Head, HEAD_SECTOR, VERSION_OPEN};
+use crate::format::cowfile::mark::random;
 use crate::format::cowfile::CowState;
 use crate::storage::Storage;
 use crate::{Error, ErrorKind, Remedy, Result};
@@ -134,6 +135,20 @@ impl Cowfile {
     /// Its name in messages.
     pub fn name(&self) -> &str {
         self.storage.name()
+    }
+
+    /// Device and inode number of its file, or random bytes of what is no file.
+    pub(crate) fn place(&self) -> Result<[u8; 16]> {
+        let failed = |error| Error::io(self.name(), "cannot tell which file it is", error);
+        match self.storage.file_id().map_err(failed)? {
+            Some((device, inode)) => {
+                let mut place = [0; 16];
+                place[..8].copy_from_slice(&device.to_le_bytes());
+                place[8..].copy_from_slice(&inode.to_le_bytes());
+                Ok(place)
+            }
+            None => random(),
+        }
     }
 
     /// Blocks of the device, 1024 bytes each.

@@ -78,6 +78,10 @@ impl Door for Fuse {
         Box::new(Unmount::new(self.mount.clone(), self.tell.clone()))
     }
 
+    fn give_up(self: Box<Self>) {
+        // With the session ends what it has mounted itself.
+    }
+
     fn serve(self: Box<Self>) -> Result<(), String> {
         let Fuse { device, session, tell, ends, .. } = *self;
         // The threads of a session end only when the kernel has let go of the file system.

@@ -18,6 +18,12 @@ pub mod flags {
     pub const USER_COPY: u64 = 1 << 7;
 }
 
+/// How it stands with a device.
+pub mod state {
+    /// A server answers, or has just been killed.
+    pub const LIVE: u16 = 1;
+}
+
 /// What a device is, as bits of its attributes.
 pub mod attributes {
     pub const READ_ONLY: u32 = 1 << 0;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use io_uring::{opcode, squeue, types, IoUring};
 use rustix::io::Errno;
 
-use super::abi::{self, control, flags, Info, Parameters};
+use super::abi::{self, control, flags, state, Info, Parameters};
 use super::node;
 
 const PATH: &str = "/dev/ublk-control";
@@ -17,6 +17,10 @@ const PATH: &str = "/dev/ublk-control";
 /// While a process that was killed still gives its files back, its device is not to be had.
 const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
+/// After a kill the kernel takes back, in its own time, the places of the dead server's requests,
+/// and may take those of a server that asks for requests meanwhile. Nothing tells when that is
+/// done; it is a matter of milliseconds.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// How a kernel refuses a command that it does not have.
 const ABSENT: [io::ErrorKind; 2] = [io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput];
@@ -75,6 +79,21 @@ impl Control {
         Ok(Info::decode(&bytes))
     }
 
+    /// The same of a device whose server is gone; `ResourceBusy` where it is not.
+    pub fn unserved(&mut self, id: u32) -> io::Result<Info> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let info = self.info(id)?;
+            if info.state != state::LIVE {
+                return Ok(info);
+            }
+            if Instant::now() > end {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            sleep(PAUSE);
+        }
+    }
+
     pub fn set_parameters(&mut self, info: &Info, wanted: &Parameters) -> io::Result<()> {
         let mut bytes = wanted.encode();
         self.device_command(control::SET_PARAMS, info, Some(&mut bytes), 0)
@@ -109,6 +128,9 @@ impl Control {
         loop {
             let done = self.device_command(control::START_USER_RECOVERY, info, None, 0);
             let busy = matches!(&done, Err(e) if e.kind() == io::ErrorKind::ResourceBusy);
+            if done.is_ok() {
+                sleep(SETTLE);
+            }
             if !busy || Instant::now() > end {
                 return done;
             }

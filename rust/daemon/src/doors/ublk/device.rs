@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,9 +16,10 @@ use super::abi::{attributes, flags, Info, Parameters, SECTOR};
 use super::control::Control;
 use super::data::{Buffers, Data};
 use super::handler::Handler;
+use super::left_behind;
 use super::node;
 use super::pool::Pool;
-use super::queue::Queue;
+use super::queue::{Course, Queue};
 use super::End;
 
 /// The most queues: more of them share no less.
@@ -37,9 +39,6 @@ const MAX_DISCARD: u64 = 1 << 30;
 /// The kernel reads 128 KiB ahead unless told otherwise: too little to keep a pool busy.
 const READ_AHEAD_KIB: u32 = 1024;
 
-/// What the driver keeps for us with a device of ours.
-const MARK: u64 = u64::from_le_bytes(*b"cowcloop");
-
 /// Which device it is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
@@ -54,6 +53,8 @@ pub struct Device {
     control: Control,
     info: Info,
     threads: Option<Threads>,
+    course: Arc<Course>,
+    taken_over: bool,
 }
 
 /// The threads of a device.
@@ -80,11 +81,14 @@ impl Device {
         ended: &Sender<End>,
     ) -> Result<Device, String> {
         let mut control = Control::open()?;
+        let mark = left_behind::mark(&connection)?;
         let info = match wanted {
-            Wanted::New => add(&mut control)?,
-            Wanted::LeftBehind(id) => left_behind(&mut control, id)?,
+            Wanted::New => add(&mut control, mark)?,
+            Wanted::LeftBehind(id) => left_behind::take(&mut control, id, mark)?,
         };
-        let mut device = Device { control, info, threads: None };
+        let taken_over = wanted != Wanted::New;
+        let mut device =
+            Device { control, info, threads: None, course: Arc::default(), taken_over };
         let started = device.start(connection, wanted, ended);
         if started.is_err() && wanted == Wanted::New {
             // What has failed first is what the user is told.
@@ -99,7 +103,7 @@ impl Device {
         wanted: Wanted,
         ended: &Sender<End>,
     ) -> Result<(), String> {
-        let Device { control, info, .. } = self;
+        let Device { control, info, course, .. } = self;
         let path = node::block_device(info.id);
         let failed = |what: &str, error: io::Error| {
             format!("{}: {what}: {}", path.display(), reason(&error))
@@ -107,12 +111,18 @@ impl Device {
         // Whose device it is, is seen by who may open this file: first of all.
         let file = node::open(&node::control_file(info.id), true)
             .map_err(|error| failed("cannot be served", error))?;
-        if wanted == Wanted::New {
+        if matches!(wanted, Wanted::LeftBehind(_)) {
+            let size = connection.size() / SECTOR;
+            if node::sectors(info.id).is_some_and(|sectors| sectors != size) {
+                let path = path.display();
+                return Err(format!("{path}: is a device of another size than the image's"));
+            }
+        } else {
             control
                 .set_parameters(info, &parameters(&connection, info))
                 .map_err(|error| failed("this kernel refuses its parameters", error))?;
         }
-        let (threads, begun) = Threads::start(connection, file, info, ended)
+        let (threads, begun) = Threads::start(connection, file, info, course, ended)
             .map_err(|error| failed("cannot be served", error))?;
         self.threads = Some(threads);
         for queue in begun {
@@ -135,6 +145,19 @@ impl Device {
         node::block_device(self.info.id)
     }
 
+    /// Whether another server could go on with it.
+    pub fn outlives_its_server(&self) -> bool {
+        self.info.flags & flags::USER_RECOVERY != 0
+    }
+
+    /// Removes the device, before anything was written to it, unless it was another server's.
+    pub fn give_up(mut self) {
+        if !self.taken_over {
+            // What has failed before is what the user is told.
+            let _ = self.remove();
+        }
+    }
+
     /// Writes back what the kernel holds for the device, and removes it; when this returns the
     /// connection has been dropped. The error is a line for the user.
     pub fn close(mut self) -> Result<(), String> {
@@ -146,6 +169,7 @@ impl Device {
     }
 
     fn remove(&mut self) -> io::Result<()> {
+        self.course.stopping.store(true, Ordering::SeqCst);
         self.control.stop(&self.info)?;
         if let Some(Threads { pool, queues }) = self.threads.take() {
             for queue in queues {
@@ -159,19 +183,15 @@ impl Device {
     }
 }
 
-/// Removes a device that a server has left behind, with all that the kernel holds for it. The
-/// error is a line for the user.
-pub fn remove_left_behind(id: u32) -> Result<(), String> {
-    let mut control = Control::open()?;
-    let info = left_behind(&mut control, id)?;
-    control
-        .stop(&info)
-        .and_then(|()| control.delete(&info))
-        .map_err(|error| format!("{}: {}", node::block_device(id).display(), reason(&error)))
+impl Drop for Device {
+    /// From now on the server may end, and what it would answer then is no answer.
+    fn drop(&mut self) {
+        self.course.given_up.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A new device.
-fn add(control: &mut Control) -> Result<Info, String> {
+fn add(control: &mut Control, mark: u64) -> Result<Info, String> {
     let needed = flags::USER_COPY | flags::CMD_IOCTL_ENCODE;
     let features = control.features().unwrap_or_default();
     if features & needed != needed {
@@ -184,7 +204,7 @@ fn add(control: &mut Control) -> Result<Info, String> {
         max_bytes: MAX_BYTES,
         id: u32::MAX,
         flags: common | flags::USER_COPY,
-        mark: MARK,
+        mark,
         ..Info::default()
     };
     let added = control.add(&wanted).or_else(|error| {
@@ -204,27 +224,6 @@ fn add(control: &mut Control) -> Result<Info, String> {
         }
         _ => format!("ublk: the kernel makes no device: {}", reason(&error)),
     })
-}
-
-/// A device that waits for another server.
-fn left_behind(control: &mut Control, id: u32) -> Result<Info, String> {
-    let path = node::block_device(id);
-    let path = path.display();
-    let info = control.info(id).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{path}: there is no such device"),
-        _ => match error.raw_os_error() {
-            Some(libc::ENODEV) => format!("{path}: there is no such device"),
-            _ => format!("{path}: {}", reason(&error)),
-        },
-    })?;
-    if info.mark != MARK {
-        return Err(format!("{path}: is not a device of cowcloop's"));
-    }
-    control.start_recovery(&info).map_err(|error| match error.kind() {
-        io::ErrorKind::ResourceBusy => format!("{path}: is served by process {}", info.pid),
-        _ => format!("{path}: cannot be taken over: {}", reason(&error)),
-    })?;
-    Ok(info)
 }
 
 fn parameters(connection: &Connection, info: &Info) -> Parameters {
@@ -253,6 +252,7 @@ impl Threads {
         connection: Connection,
         file: File,
         info: &Info,
+        course: &Arc<Course>,
         ended: &Sender<End>,
     ) -> io::Result<(Threads, Receiver<io::Result<()>>)> {
         let file = Arc::new(file);
@@ -262,8 +262,9 @@ impl Threads {
         } else {
             Data::Kept(Buffers::new(info.queues, info.depth, max_bytes))
         });
-        let queues: io::Result<Vec<_>> =
-            (0..info.queues).map(|index| Queue::new(&file, info, index).map(Arc::new)).collect();
+        let queues: io::Result<Vec<_>> = (0..info.queues)
+            .map(|index| Queue::new(&file, info, index, course).map(Arc::new))
+            .collect();
         let queues = queues?;
         let handler = Handler { connection, queues: queues.clone(), data: data.clone(), max_bytes };
         let most = usize::from(info.queues) * usize::from(info.depth);

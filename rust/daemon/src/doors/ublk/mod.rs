@@ -20,6 +20,7 @@ mod control;
 mod data;
 mod device;
 mod handler;
+mod left_behind;
 #[allow(unsafe_code)]
 mod node;
 mod pool;
@@ -67,11 +68,20 @@ impl Door for Ublk {
     }
 
     fn left(&self) -> Left<'_> {
-        Left::Named(self.device().into())
+        let name = self.device().into();
+        if self.device.outlives_its_server() {
+            Left::Named(name)
+        } else {
+            Left::Mortal(name)
+        }
     }
 
     fn ending(&mut self) -> Box<dyn Ending> {
         Box::new(Stop(self.tell.clone()))
+    }
+
+    fn give_up(self: Box<Self>) {
+        self.device.give_up();
     }
 
     fn serve(self: Box<Self>) -> Result<(), String> {
@@ -86,7 +96,7 @@ impl Door for Ublk {
 /// Removes a device that a server has left behind, with what the kernel holds for it. The error
 /// is a line for the user.
 pub fn remove(device: &OsStr) -> Result<(), String> {
-    device::remove_left_behind(arguments::number(device)?)
+    left_behind::remove(arguments::number(device)?)
 }
 
 /// Has the device removed.

@@ -25,6 +25,12 @@ pub fn block_device(id: u32) -> PathBuf {
     format!("/dev/ublkb{id}").into()
 }
 
+/// The size of a block device in sectors; `None` where there is no sysfs.
+pub fn sectors(id: u32) -> Option<u64> {
+    let size = std::fs::read_to_string(format!("/sys/block/ublkb{id}/size")).ok()?;
+    size.trim().parse().ok()
+}
+
 /// Opens a file as soon as it is there, and may be opened.
 pub fn open(path: &Path, write: bool) -> io::Result<File> {
     let end = Instant::now() + PATIENCE;

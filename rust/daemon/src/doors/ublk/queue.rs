@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
 
@@ -21,6 +21,15 @@ use super::pool::{Job, Pool};
 /// In a completion: answers have come. Requests have their numbers there.
 const WOKEN: u64 = u64::MAX;
 
+/// How far the end of a device has come.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// The device is being stopped, and the kernel gives back the places of requests.
+    pub stopping: AtomicBool,
+    /// This server gives the device up: what it has not answered is for another one.
+    pub given_up: AtomicBool,
+}
+
 /// What the threads that handle requests share with their queue.
 pub struct Queue {
     index: u16,
@@ -30,10 +39,16 @@ pub struct Queue {
     /// Results of requests: bytes, or an errno below 0.
     answers: Mutex<Vec<(u16, i32)>>,
     wake: OwnedFd,
+    course: Arc<Course>,
 }
 
 impl Queue {
-    pub fn new(file: &Arc<File>, info: &Info, index: u16) -> io::Result<Queue> {
+    pub fn new(
+        file: &Arc<File>,
+        info: &Info,
+        index: u16,
+        course: &Arc<Course>,
+    ) -> io::Result<Queue> {
         Ok(Queue {
             index,
             depth: info.depth,
@@ -41,6 +56,7 @@ impl Queue {
             descriptions: Descriptions::map(file, index, info.depth)?,
             answers: Mutex::new(Vec::with_capacity(info.depth.into())),
             wake: eventfd(0, EventfdFlags::CLOEXEC)?,
+            course: course.clone(),
         })
     }
 
@@ -49,8 +65,11 @@ impl Queue {
         self.descriptions.request(tag)
     }
 
-    /// Answers a request.
+    /// Answers a request, unless that is left to another server.
     pub fn answer(&self, tag: u16, result: i32) {
+        if self.course.given_up.load(Ordering::SeqCst) {
+            return;
+        }
         let first = {
             let mut answers = self.answers.lock();
             answers.push((tag, result));
@@ -91,8 +110,10 @@ impl Queue {
                 match (done.user_data(), done.result()) {
                     (WOKEN, _) => woken = true,
                     (tag, 0) => pool.handle(Job { queue: self.index, tag: tag as u16 }),
-                    // The device ends, and this request's place with it.
-                    _ => left -= 1,
+                    _ if self.course.stopping.load(Ordering::SeqCst) => left -= 1,
+                    // A place that is lost takes no more requests, and one that the kernel has
+                    // for it would wait without an end: another server has to take over.
+                    (_, code) => return Err(io::Error::from_raw_os_error(-code)),
                 }
             }
             if woken {

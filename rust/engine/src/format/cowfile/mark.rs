@@ -115,7 +115,7 @@ impl Merging {
     }
 }
 
-fn random() -> Result<[u8; 16]> {
+pub(crate) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
         .map_err(|error| Error::io("cowfile", "no random bytes to be had", error.into()))?;
