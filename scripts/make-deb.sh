@@ -99,9 +99,11 @@ Maintainer: $maintainer
 Installed-Size: $(du -sk "$tree/usr" | cut -f1)
 Depends: python3 (>= 3.9), python3-pycdlib, nbdkit (>= 1.24), libc6
 Recommends: e2fsprogs, fuse3, libnbd-bin
+Suggests: initramfs-tools, busybox, nbd-client
 Description: compressed block images, with copy-on-write files over them
  Reads cloop and uzip images without unpacking them, and serves them over NBD.
  Writes go to cowfiles, in the layout of the cowloop driver; the image never
  changes.
 END
+echo "activate-noawait update-initramfs" >"$tree/DEBIAN/triggers"
 dpkg-deb --root-owner-group --build "$tree" "cowcloop_${version}-1_$architecture.deb"

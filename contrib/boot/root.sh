@@ -5,6 +5,8 @@
 # cowcloop_give_up, which is told a line; when it returns, all of it is tried again.
 # shellcheck shell=sh
 
+. /usr/lib/cowcloop/places.sh
+
 # The daemon has a root of its own, which stays when the system's root changes: it finds its files
 # there as long as it lives. systemd leaves alone what is mounted below this place, and comes back
 # to it at the end.
@@ -40,118 +42,6 @@ cowcloop_parse() {
     done
 }
 
-# Calls a command, once a second, until it succeeds. $1 is what it waits for.
-cowcloop_wait() {
-    what=$1 waited=0
-    shift
-    until "$@"; do
-        [ $waited != 1 ] || cowcloop_say "waiting for $what"
-        waited=$((waited + 1))
-        [ $waited -lt "$cowcloop_patience" ] || return 1
-        sleep 1
-    done
-}
-
-# The device of LABEL=X, UUID=X or /dev/X at the beginning of a place, and the path behind it.
-cowcloop_place() {
-    case $1 in
-    /dev/*)
-        device=${1%/} path=
-        until [ -b "$device" ]; do
-            path=/${device##*/}$path device=${device%/*}
-            [ "$device" != /dev ] || return 1
-        done
-        ;;
-    LABEL=* | UUID=* | PARTLABEL=* | PARTUUID=*)
-        device=$(blkid -l -t "${1%%/*}" -o device) && [ -b "$device" ] || return 1
-        path=${1#"${1%%/*}"}
-        ;;
-    *) return 1 ;;
-    esac
-}
-
-# Mounts a device on a folder of the daemon's root. Its type may be a module's.
-cowcloop_mount() {
-    type=$(blkid -o value -s TYPE "$1") || return 1
-    modprobe -q "$type"
-    mkdir -p "$cowcloop_home/$2"
-    mount -t "$type" -o "$3" "$1" "$cowcloop_home/$2"
-}
-
-# The medium with the image: $served becomes the image's path as the daemon sees it.
-cowcloop_medium() {
-    problem="$image: there is no such device, label or UUID"
-    cowcloop_wait "${image%%/*}" cowcloop_place "$image" || return 1
-    medium=$device served=$device
-    [ -n "$path" ] || return 0
-    problem="$medium: cannot be mounted"
-    cowcloop_mount "$medium" medium ro || return 1
-    inner=
-    case $path in
-    *:/*) inner=${path#*:} path=${path%%:/*} ;;
-    esac
-    served=/medium$path
-    problem="$medium has no file $path"
-    [ -f "$cowcloop_home$served" ] || return 1
-    [ -n "$inner" ] || return 0
-    modprobe -q -a loop isofs
-    mkdir -p "$cowcloop_home/iso"
-    problem="$path: is no ISO 9660 image"
-    mount -t iso9660 -o ro,loop "$cowcloop_home$served" "$cowcloop_home/iso" || return 1
-    served=/iso$inner
-    problem="$path has no file $inner"
-    [ -f "$cowcloop_home$served" ]
-}
-
-# Copies the image into memory, and lets go of its medium.
-cowcloop_copy() {
-    problem="$image: does not fit into memory, without toram it may boot"
-    copy=/ram/${served##*/}
-    mkdir -p "$cowcloop_home/ram"
-    for file in "$served" "$served.verity" "$served.trace"; do
-        [ ! -e "$cowcloop_home$file" ] || cp "$cowcloop_home$file" "$cowcloop_home/ram/" || return 1
-    done
-    served=$copy
-    umount "$cowcloop_home/iso" 2>/dev/null
-    case $cow in
-    medium*) ;;
-    *) ! umount "$cowcloop_home/medium" || medium= ;;
-    esac
-}
-
-# Where changes go: $changes becomes the daemon's parameters.
-cowcloop_changes() {
-    case $cow in
-    none) changes= ;;
-    ram) changes=cow=:memory: ;;
-    ram:*) changes="cow=:memory: memory-limit=${cow#ram:}" ;;
-    medium | medium/*)
-        problem="cow=$cow: the image's medium cannot be written"
-        [ -n "$medium" ] && mount -o remount,rw "$cowcloop_home/medium" || return 1
-        cowcloop_cowfile medium "${cow#medium}"
-        ;;
-    *)
-        problem="cow=$cow: there is no such device, label or UUID"
-        cowcloop_wait "cow=${cow%%/*}" cowcloop_place "$cow" || return 1
-        if [ "$device" = "$medium" ]; then
-            cow=medium$path
-            cowcloop_changes
-            return
-        fi
-        problem="cow=$cow: $device cannot be mounted for writing"
-        cowcloop_mount "$device" cow rw,noatime || return 1
-        cowcloop_cowfile cow "$path"
-        ;;
-    esac
-}
-
-# The cowfile $2 on what is mounted on $1.
-cowcloop_cowfile() {
-    file=/$1${2:-/cowcloop.cow}
-    mkdir -p "$cowcloop_home${file%/*}"
-    changes=cow=$file
-}
-
 # Puts what the daemon needs into its root.
 cowcloop_make_home() {
     mkdir -p "$cowcloop_home"
@@ -183,15 +73,15 @@ cowcloop_network() {
     done
 }
 
-# An image at a URL: what was fetched is kept in a quarter of the memory, or in all of it.
+# An image at a URL: what was fetched is kept in a quarter of the memory, or all of it is.
 cowcloop_url() {
     cowcloop_network
     read -r _ memory _ </proc/meminfo
+    [ -n "$toram" ] || memory=$((memory / 4))
     case $more in
     *cache-limit=*) ;;
-    *) more="$more cache-limit=$((memory / 4))K" ;;
+    *) more="$more cache-limit=${memory}K" ;;
     esac
-    [ -z "$toram" ] || more="${more%cache-limit=*}cache-limit=${memory}K${more##*cache-limit=*[KMG]}"
     more="$more cache-dir=/cache"
     served=$image
 }
@@ -227,7 +117,16 @@ cowcloop_serve() {
         esac
     done <"$events"
     rm -f "$events"
-    [ -n "$root" ] || return 1
+    if [ -z "$root" ]; then
+        case $door:$via:$problem in
+        ublk::/dev/ublk*) ;;
+        *) return 1 ;;
+        esac
+        # The driver is too old, which is not the image's fault.
+        via=fuse
+        cowcloop_serve
+        return
+    fi
     echo "$daemon" >"$cowcloop_home/cowcloopd.pid"
     # sysvinit spares it at the end.
     mkdir -p /run/sendsigs.omit.d
@@ -239,7 +138,9 @@ cowcloop_serve() {
         root=$(losetup -f) && losetup "$root" "$file" || return 1
         ;;
     esac
-    [ -z "$toram" ] || cat "$root" >/dev/null
+    [ -n "$toram" ] || return 0
+    problem="$image: not all of it can be fetched into memory"
+    cat "$root" >/dev/null
 }
 
 # The device by NBD, whose server has the cowfile. In its name %m stands for the address of the

@@ -14,6 +14,7 @@ from support.guest.machine import Machine, Running, boot, start
 from support.guest.small import MEMORY_MIB, Lives, check, cowfile_of
 from support.liar import Liar, liar
 from support.programs import cowcloop, program, run
+from support.server import free_port, serving
 
 pytestmark = [pytest.mark.boot, pytest.mark.timeout(2 * PATIENCE)]
 
@@ -187,3 +188,15 @@ def test_the_cowfile_on_the_stick_of_the_image(
     lives.live()
     assert "found life 1" in lives.live().results
     check(small_root, cowfile_of(medium.image, tmp_path), tmp_path)
+
+
+def test_a_session_that_begins_anew_with_each_boot(
+    initramfs: Path, small_root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "class"
+    options = ("--sessions", folder, "--reset-on-boot", "--tcp", str(free_port()))
+    with serving(small_root, *options) as server:
+        port = server.uri.rpartition(":")[2].strip("/")
+        lives = Lives(initramfs, f"nbd://10.0.2.2:{port}/pc17,boot-id", network=True)
+        for _ in range(2):
+            assert "found \n" in lives.live().results
