@@ -36,7 +36,9 @@ cowcloop_parse() {
         boot-id) boot_id=yes ;;
         # A file of the image's medium.
         trace=/*) more="$more trace=/medium${option#trace=}" ;;
-        verity=* | trace=* | prefetch=* | timeout=* | cache-limit=*) more="$more $option" ;;
+        verity=* | trace=* | prefetch=* | timeout=* | cache=* | cache-limit=*)
+            more="$more $option"
+            ;;
         *) cowcloop_say "$option: no such option of root=cowcloop:, so it is ignored" ;;
         esac
     done
