@@ -56,6 +56,8 @@ test xz-utils /usr/bin/xz
 test man-db /usr/bin/man
 test zsh /usr/bin/zsh /bin/zsh
 test fish /usr/bin/fish
+
+bench erofs-utils /usr/bin/mkfs.erofs
 "
 
 command=${1:-build}
