@@ -104,8 +104,10 @@ def _first_file(material: Material, ways: dict[str, Mounted]) -> Work:
     def measure(mounted: Mounted) -> float:
         if not names:
             names.append(forms.first_file(material))
+        # This makes what is to be mounted, where it is not there yet.
+        prepared = mounted()
         begin = time.perf_counter()
-        with mounted() as place:
+        with prepared as place:
             (place.tree / names[0]).read_bytes()
             return 1000 * (time.perf_counter() - begin)
 

@@ -45,7 +45,7 @@ def works(setting: Setting) -> Iterator[Work]:
 
     yield Work(
         "mount-untar",
-        "In a mount, 200 MB unpacked by tar, and synced",
+        "In a mount, up to 200 MB unpacked by tar, and synced",
         SECONDS,
         [contender(OURS, ours), contender(PLAIN, plain), contender(NBDFUSE, by_nbdfuse)],
     )
