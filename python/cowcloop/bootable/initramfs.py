@@ -27,6 +27,7 @@ exec chroot "$1" env TMPDIR=/tmp mkinitramfs -o /tmp/initrd "$3"
 _BY_THIS_MACHINE = """
 set -e
 mount --bind "$1/usr/lib/modules" /lib/modules
+mount --bind "$1/boot" /boot
 exec mkinitramfs -o "$2/initrd" "$3"
 """
 
@@ -71,6 +72,11 @@ def initramfs_of(tree: str, version: str, work: str) -> str:
         script = _BY_THE_TREE
     elif os.path.exists(f"/{_HOOK}"):
         script = _BY_THIS_MACHINE
+        if not os.path.isdir("/lib/modules"):
+            message = (
+                "/lib/modules: no such directory here, where the modules of a tree are laid over"
+            )
+            raise ToolError(f"{message}: make an empty one")
     else:
         message = f"neither {tree} nor this machine has {_PACKAGE}, whose hook an initramfs needs"
         raise ToolError(f"{message}: install it in one of them, or name an initramfs with --initrd")

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from cowcloop.errors import CowcloopError
 
 # What xorriso and others say besides, and what a last line is not worth.
-_CAUSE = re.compile(r"error|fail|fatal|cannot|can't|no such|no space|not permitted", re.IGNORECASE)
+_CAUSE = re.compile(
+    r"error|fail|fatal|cannot|can't|no such|not exist|no space|not permitted|denied", re.IGNORECASE
+)
 
 
 class ToolError(CowcloopError):
