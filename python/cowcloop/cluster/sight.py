@@ -14,7 +14,8 @@ class Sight:
     """A file or block device, and what it is known by wherever it is seen."""
 
     path: str
-    mark: tuple[object, ...]
+    #: None where there is nothing at the path
+    mark: tuple[object, ...] | None
 
 
 def sight_of(path: str) -> Sight | None:
@@ -22,6 +23,11 @@ def sight_of(path: str) -> Sight | None:
     whole = os.path.abspath(path)
     mark = _mark(whole)
     return None if mark is None else Sight(whole, mark)
+
+
+def missing(path: str) -> Sight:
+    """Nothing at a path, where something might be."""
+    return Sight(os.path.abspath(path), None)
 
 
 def seen(sight: Sight) -> bool:

@@ -6,12 +6,13 @@ might compress a block to other bytes.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 from .. import _core
-from ..errors import UnsupportedError
+from ..errors import StorageError, UnsupportedError
 from ..part import Part
 from .sight import Sight, seen
 
@@ -41,10 +42,15 @@ Blocks = list[tuple[int, int, int, str, bool]]
 
 @dataclass(frozen=True)
 class Where:
-    """The image that is checked, and the files that it is read from."""
+    """The image that is checked, and the files that it is read from.
+
+    An image at a URL is known by its mark, whoever asks for it.
+    """
 
     image: Part
     sights: tuple[Sight, ...]
+    #: of an image at a URL
+    mark: str | None
 
     def seen(self) -> bool:
         """Whether this process sees all of them."""
@@ -76,7 +82,13 @@ def check_seen(version: str, where: Where, first: int, end: int) -> Bad | None:
     _check(version)
     if not where.seen():
         return None
-    bad = _checker(where).check(first, end)
+    checker = _checker(where)
+    if checker.mark != where.mark:
+        return None
+    bad = checker.check(first, end)
+    if bad and where.mark is not None:
+        # The network may be at fault. The program that this works for looks itself.
+        raise StorageError(errno.EIO, f"{where.image}: bad blocks, or none could be fetched")
     return bad if where.seen() else None
 
 

@@ -14,7 +14,7 @@ from . import tasks
 from .creating import VERSION, Progress
 from .ordered import Call, InOrder
 from .pool import Pool
-from .sight import sight_of
+from .sight import missing, sight_of
 
 #: Uncompressed bytes of a range, unless a block is more.
 RANGE = 16 << 20
@@ -66,8 +66,25 @@ def _where(source: Source, checker: _core.Checker) -> tasks.Where | None:
     """The image for workers that see it; None where none can."""
     if not isinstance(source, Part):
         source = Part(os.fsdecode(source), (), os.fsdecode(source))
-    tree = source.verity_tree and os.path.abspath(source.verity_tree)
-    image = replace(source, path=os.path.abspath(source.path), verity_tree=tree)
-    sights = [sight_of(os.fsdecode(file)) for file in checker.files]
-    known = tuple(sight for sight in sights if sight is not None)
-    return tasks.Where(image, known) if len(known) == len(sights) else None
+    tree = _absolute(source.verity_tree)
+    file, *trees = map(os.fsdecode, checker.files)
+    remote = source.remote
+    # The tree beside an image need not be there: then a worker must not see one either.
+    sights = [sight_of(each) or missing(each) for each in trees]
+    if remote is None:
+        image = replace(source, path=os.path.abspath(source.path), verity_tree=tree)
+        sight = sight_of(file)
+        if sight is None:
+            return None
+        sights.append(sight)
+    else:
+        if checker.mark is None:
+            return None
+        cache, ca_file = _absolute(remote.cache_dir), _absolute(remote.ca_file)
+        remote = replace(remote, cache_dir=cache, ca_file=ca_file)
+        image = replace(source, verity_tree=tree, remote=remote)
+    return tasks.Where(image, tuple(sights), checker.mark)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)

@@ -208,6 +208,7 @@ fn closed(input: &Input) -> Error {
 struct Checker {
     image: Arc<CloopImage>,
     files: Vec<PathBuf>,
+    mark: Option<String>,
 }
 
 /// A block: number, offset, length, codec, and whether its stream may end early.
@@ -217,9 +218,18 @@ type Block = (u64, u64, u32, String, bool);
 impl Checker {
     #[new]
     fn new(py: Python<'_>, image: Source) -> PyResult<Self> {
-        let open = || CloopImage::open(image.open()?, &ImageOptions::default());
-        let opened = py.detach(open).map_err(to_python)?;
-        Ok(Checker { image: opened, files: image.paths() })
+        let open = || {
+            let (bytes, mark) = image.open_marked()?;
+            CloopImage::open(bytes, &ImageOptions::default()).map(|opened| (opened, mark))
+        };
+        let (opened, mark) = py.detach(open).map_err(to_python)?;
+        Ok(Checker { image: opened, files: image.paths(), mark })
+    }
+
+    /// The mark of the image at a URL, where no other image there has it.
+    #[getter]
+    fn mark(&self) -> Option<String> {
+        self.mark.clone()
     }
 
     /// The files that it reads.

@@ -108,8 +108,14 @@ impl Source {
 
     /// Opens the image's bytes for reading, verified where that is asked for.
     pub fn open(&self) -> Result<Arc<dyn Storage>> {
+        self.open_marked().map(|(bytes, _)| bytes)
+    }
+
+    /// The same; and the mark of the image at a URL, which no other image there has.
+    pub fn open_marked(&self) -> Result<(Arc<dyn Storage>, Option<String>)> {
+        let (file, mark) = self.file_marked()?;
         let options = self.options(DeviceOptions::default());
-        image_bytes(self.file()?, &self.path, &options)
+        Ok((image_bytes(file, &self.path, &options)?, mark))
     }
 
     /// The same, as they are.
@@ -138,13 +144,14 @@ impl Source {
 
     /// The file, or what is at the URL.
     fn file(&self) -> Result<Arc<dyn Storage>> {
-        match &self.remote {
-            None => info::open(&self.path),
-            Some(remote) => {
-                let url = self.path.to_string_lossy();
-                Ok(Arc::new(RemoteImage::open(&url, remote)?))
-            }
-        }
+        self.file_marked().map(|(file, _)| file)
+    }
+
+    fn file_marked(&self) -> Result<(Arc<dyn Storage>, Option<String>)> {
+        let Some(remote) = &self.remote else { return Ok((info::open(&self.path)?, None)) };
+        let image = RemoteImage::open(&self.path.to_string_lossy(), remote)?;
+        let mark = image.mark();
+        Ok((Arc::new(image), mark))
     }
 
     /// The same options, with the place of the image.

@@ -290,6 +290,12 @@ impl RemoteImage {
     pub fn rest(&self) {
         self.0.rest();
     }
+
+    /// What no other image at its address has; none where the server does not tell them apart.
+    #[must_use]
+    pub fn mark(&self) -> Option<String> {
+        self.0.version.mark()
+    }
 }
 
 impl Drop for RemoteImage {

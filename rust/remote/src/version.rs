@@ -49,6 +49,12 @@ impl Version {
         Sha256::digest(text.as_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// All that is known of it, where that tells it from any other image at its address.
+    pub fn mark(&self) -> Option<String> {
+        let told = self.strong_etag().is_some() || self.modified.is_some();
+        told.then(|| format!("{} {:?} {:?}", self.size, self.etag, self.modified))
+    }
+
     /// A weak one may stand for other bytes, and never matches.
     fn strong_etag(&self) -> Option<&str> {
         self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))

@@ -26,6 +26,12 @@ impl RemoteImage {
 
     /// Nothing has to be done.
     pub fn rest(&self) {}
+
+    /// It has none.
+    #[must_use]
+    pub fn mark(&self) -> Option<String> {
+        match *self {}
+    }
 }
 
 /// Refuses.
