@@ -60,7 +60,7 @@ def _no_root(initramfs: Path, root: str, *drives: Drive) -> Machine:
 def test_a_wrong_url_is_named(initramfs: Path, web: Liar) -> None:
     web.lie = lambda number, asked: "missing"
     url = _seen_by_the_guest(web)
-    console = _no_root(initramfs, f"{url},timeout=2").console
+    console = _no_root(initramfs, url).console
     assert re.search(f"cowcloop: {url}: .*404", console), console
 
 
@@ -82,7 +82,7 @@ def test_an_image_that_is_another_one(initramfs: Path, small_root: Path, tmp_pat
 
 def test_a_server_that_goes_away_and_comes_back(initramfs: Path, web: Liar) -> None:
     # Little of it is kept, so that all of it is asked for again and again.
-    root = f"{_seen_by_the_guest(web)},timeout=1,cache=1M,cache-limit=64K"
+    root = f"{_seen_by_the_guest(web)},timeout=30,cache=1M,cache-limit=64K"
     append = f"root=cowcloop:{root} rw test=away"
     with start(initramfs, append=append, memory=MEMORY_MIB, network=True) as machine:
         machine.wait_for("ready", PATIENCE)
