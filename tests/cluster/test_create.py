@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +206,16 @@ def test_not_for_ever(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_ranges")
 def test_a_pool_whose_process_dies(raw: Path, tmp_path: Path) -> None:
-    killers: list[object] = []
+    killers: list[Future[None]] = []
     with workers.processes() as processes:
 
         def kill_one(_done: int, _total: int | None) -> None:
             # It is done when the ranges that are out are done: others wait behind these.
             if not killers:
                 killers.append(processes.submit(workers.die))
+            else:
+                # As long as results come, Python does not look whether a process has died.
+                wait(killers)
 
         with pytest.raises(cowcloop.ClusterError, match="workers have died") as caught:
             cowcloop.create(
