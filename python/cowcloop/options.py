@@ -219,6 +219,33 @@ class ServedKeywords(DeviceKeywords, total=False):
         Optional[int],
         Option(SPEED, COUNT, "Read N blocks into the cache first.", least=0, rare=True),
     ]
+    record_trace: Annotated[
+        Optional[Path],
+        Option(SPEED, PATH, "Write in FILE, at the end, which blocks were read first.", "FILE", rare=True),
+    ]
+    trace: Annotated[
+        Optional[Path],
+        Option(
+            SPEED,
+            PATH,
+            "Have ready what this trace says (default: IMAGE.trace, if there is one).",
+            "FILE",
+            rare=True,
+        ),
+    ]
+    prefetch: Annotated[
+        Optional[str],
+        Option(
+            SPEED,
+            CHOICE,
+            "What to have ready: none, what the trace says (default), or then all of IMAGE.",
+            choices=("none", "trace", "all"),
+            rare=True,
+        ),
+    ]
+    rate: Annotated[
+        Optional[Size], Option(SPEED, SIZE, "Bytes a second that this may fetch or read.", rare=True)
+    ]
 
 
 class ServerKeywords(ListenKeywords, ServedKeywords, total=False):

@@ -32,7 +32,9 @@ class Liar:
         #: seconds before each answer, and bytes a second of all answers together
         self.latency = 0.0
         self.rate: float | None = None
-        #: first byte and the byte after the last of each request
+        #: what lies beside the image under its name and .trace, if anything does
+        self.trace: bytes | None = None
+        #: first byte and the byte after the last of each request for the image
         self.asked: list[tuple[int, int]] = []
         self.heads: list[dict[str, str]] = []
         self.at_once = 0
@@ -98,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.path.partition("?")[0].endswith(".trace"):
+            self._beside()
+            return
         owner, size = self.owner, len(self.owner.content)
         first, end = 0, size
         if (asked := self.headers.get("Range", "")).startswith("bytes="):
@@ -119,6 +124,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             owner.done()
+
+    def _beside(self) -> None:
+        trace = self.owner.trace
+        if trace is None:
+            self._head(404, 0)
+            return
+        low, _, high = self.headers["Range"].removeprefix("bytes=").partition("-")
+        first, end = int(low), min(len(trace), int(high) + 1)
+        time.sleep(self.owner.latency)
+        where = f"bytes {first}-{end - 1}/{len(trace)}"
+        self._head(206, end - first, **{"Content-Range": where})
+        self._send(trace[first:end])
 
     def _head(self, status: int, length: int, **more: str) -> None:
         self.send_response_only(status)

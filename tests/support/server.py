@@ -119,14 +119,19 @@ class Server:
         assert len(found) == 1, f"children of {self.pid}: {children(self.pid)}"
         return found[0]
 
+    def said(self) -> str:
+        """What it has said on stderr so far."""
+        with contextlib.suppress(queue.Empty):
+            while (line := self._err.get_nowait()) is not None:
+                self.errors += line
+        return self.errors
+
     def wait(self) -> int:
         """Its exit code, once it has ended; what it said on stderr is in ``errors``."""
         code = self.process.wait(PATIENCE)
         for thread in self._threads:
             thread.join(PATIENCE)
-        with contextlib.suppress(queue.Empty):
-            while (line := self._err.get_nowait()) is not None:
-                self.errors += line
+        self.said()
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()

@@ -1,4 +1,4 @@
-"""info: what a cloop image or a cowfile holds."""
+"""info: what a cloop image, a cowfile or a trace holds."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from cowcloop.sizes import format_size, size_in_full
 @options_of(ImageKeywords)
 @JSON
 def info_command(file: str, as_json: bool, **values: Any) -> None:
-    """Show what a cloop image or a cowfile holds.
+    """Show what a cloop image, a cowfile or a trace holds.
 
-    For an ISO 9660 image it lists the cloop images in it.
+    For an ISO 9660 image it lists the cloop images in it. A trace is what --record-trace has
+    written: which blocks of an image were read first.
 
     \b
     Examples:
@@ -30,6 +31,7 @@ def info_command(file: str, as_json: bool, **values: Any) -> None:
       cowcloop info chicken.cow --json
       cowcloop info knoppix.iso
       cowcloop info knoppix.iso:/KNOPPIX/KNOPPIX
+      cowcloop info chicken.trace
     """
     from cowcloop import _core
     from cowcloop.source import locate, shown
@@ -44,7 +46,10 @@ def info_command(file: str, as_json: bool, **values: Any) -> None:
         if is_iso9660(place):
             _iso9660(contents(place), as_json)
             return
-    if kind == "cowfile":
+    trace = _core.trace_info(source) if kind == "raw" else None
+    if trace is not None:
+        found = trace
+    elif kind == "cowfile":
         found = _core.cow_info(file)
     else:
         found = {"image": file, **_core.image_info(source)}
@@ -53,7 +58,7 @@ def info_command(file: str, as_json: bool, **values: Any) -> None:
     if as_json:
         console.result_json(found)
         return
-    describe = {"cowfile": _cowfile, "cloop": _cloop}.get(found["type"], _raw)
+    describe = {"cowfile": _cowfile, "cloop": _cloop, "trace": _trace}.get(found["type"], _raw)
     console.fields([("file", found["path"]), *describe(found)])
 
 
@@ -87,6 +92,22 @@ def _cowfile(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("data offset", str(info["data_offset"])),
         ("space taken", size_in_full(info["allocated"])),
     ]
+
+
+def _trace(info: dict[str, Any]) -> list[tuple[str, str]]:
+    from cowcloop.iso9660 import shown
+
+    pairs = [
+        ("type", "trace: the blocks of an image that were read first, in their order"),
+        ("image", shown(info["image"])),
+        ("image size", size_in_full(info["size"])),
+        ("blocks", f"{info['blocks']} of {info['blocks_total']}, {size_in_full(info['block_size'])} each"),
+        ("bytes", f"{size_in_full(info['bytes'])} ({100 * info['share']:.1f} % of the image)"),
+        ("runs", f"{info['runs']} in {info['duration_ms'] / 1000:.1f} s"),
+    ]
+    if info["damaged_lines"]:
+        pairs.append(("damaged lines", f"{info['damaged_lines']}, which are left out"))
+    return pairs
 
 
 def _iso9660(info: dict[str, Any], as_json: bool) -> None:

@@ -134,7 +134,8 @@ class ServeOptions:
 
     def typed_paths(self) -> dict[str, str]:
         """Each absolute path that the server is given, and the path as the user wrote it."""
-        paths: tuple[str | None, ...] = (*self.cows, self.sessions)
+        traces = (self.given.get("record_trace"), self.given.get("trace"))
+        paths: tuple[str | None, ...] = (*self.cows, self.sessions, *traces)
         if not is_url(self.image):
             paths = (self.image, file_of(self.source), *paths)
         return {absolute(path): path for path in paths if path not in (None, MEMORY)}

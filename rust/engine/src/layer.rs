@@ -1,5 +1,6 @@
 //! The layers under a device: readable, and of a fixed size.
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -126,6 +127,12 @@ impl From<LayerCounters> for Parts {
             },
         }
     }
+}
+
+/// Is told what is read of a layer, by any thread, and must not hold it up.
+pub trait Watch: Send + Sync + fmt::Debug {
+    /// A range is about to be read; offset and length in bytes.
+    fn reads(&self, offset: u64, length: u64);
 }
 
 /// A readable device of fixed size: an image, or an overlay on another layer.

@@ -1,4 +1,4 @@
-//! The kind and content of a file: `sniff`, `image_info`, `cow_info`. Nothing is locked, so
+//! The kind and content of a file: `sniff`, `image_info`, `cow_info`, `trace_info`. Nothing is locked, so
 //! files in use can be asked about too.
 
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use cowcloop_engine::format::cowfile::bitmap::Bitmap;
 use cowcloop_engine::format::cowfile::head::{ByteOrder, Head, WordSize, MAPUNIT, VERSION_CLOSED};
 use cowcloop_engine::format::cowfile::CowState;
 use cowcloop_engine::format::cowfile::GZIP_MAGIC;
+use cowcloop_engine::format::trace::Summary;
 use cowcloop_engine::format::detect::{detect, FileKind};
 use cowcloop_engine::image::cloop::CloopInfo;
 use cowcloop_engine::image::{Image, ImageOptions};
@@ -27,7 +28,8 @@ use crate::work::run;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sniff, module)?)?;
     module.add_function(wrap_pyfunction!(image_info, module)?)?;
-    module.add_function(wrap_pyfunction!(cow_info, module)?)
+    module.add_function(wrap_pyfunction!(cow_info, module)?)?;
+    module.add_function(wrap_pyfunction!(trace_info, module)?)
 }
 
 /// The kind of the file: "cloop" (uzip too), "cowfile" or, if neither, "raw".
@@ -92,6 +94,28 @@ struct CowInfo {
 #[pyfunction]
 fn cow_info(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyAny>> {
     Ok(pythonize(py, &py.detach(|| CowInfo::read(&path)).map_err(to_python)?)?)
+}
+
+/// What a trace of an image's reads holds. Sizes are in bytes.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "trace")]
+struct TraceInfo {
+    path: String,
+    #[serde(flatten)]
+    figures: Summary,
+}
+
+/// The content of a trace, as a dict whose "type" is "trace"; None for a file that is none.
+#[pyfunction]
+fn trace_info(py: Python<'_>, path: Source) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let info = run(py, None, |_| {
+        let storage = path.open_unverified()?;
+        let failed = |error| Error::io(storage.name(), "cannot read the trace", error);
+        let found = Summary::of(&*storage).map_err(failed)?;
+        let path = storage.name().to_string();
+        Ok(found.map(|figures| TraceInfo { path, figures }))
+    })?;
+    Ok(info.map(|info| pythonize(py, &info)).transpose()?)
 }
 
 impl CowInfo {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cowcloop_engine::storage::{FetchCounters, Storage};
+use cowcloop_engine::storage::{in_background, FetchCounters, FetchPace, Storage};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -211,7 +211,7 @@ impl Remote {
 
     /// Asks for what the reader of a range will want next.
     fn precede(self: &Arc<Self>, range: Range<u64>) {
-        if self.refusal().is_some() {
+        if in_background() || self.refusal().is_some() {
             return;
         }
         if let Some(next) = self.streams.step(range, self.pace.ahead()) {
@@ -390,6 +390,12 @@ impl Storage for RemoteImage {
 
     fn fetched(&self) -> Option<FetchCounters> {
         Some(self.0.link.counts().all(self.0.cache.as_ref().map_or(0, Cache::bytes)))
+    }
+
+    fn pace(&self) -> Option<FetchPace> {
+        let pace = &self.0.pace;
+        let asked = || FetchPace { chunk: CHUNK, request: pace.unit(), window: pace.ahead() };
+        self.0.refusal().is_none().then(asked)
     }
 
     fn give_up(&self) {

@@ -83,6 +83,7 @@ impl Connection {
     pub fn read(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let reader = self.export.reader();
         self.counted(Kind::Read, buf.len() as u64, || {
+            let _reading = self.server.readers().begin();
             self.waiting.patiently(reader, || self.export.read(buf, offset))
         })
     }

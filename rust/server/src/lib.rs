@@ -35,6 +35,7 @@ mod service;
 mod sessions;
 mod status;
 mod told;
+mod trace;
 mod waiting;
 mod words;
 
@@ -49,4 +50,5 @@ pub use remedies::command;
 pub use server::Server;
 pub use service::{Cause, Ending, Service};
 pub use told::Told;
+pub use trace::Prefetch;
 pub use words::{one_line, reason};

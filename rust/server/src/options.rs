@@ -7,6 +7,7 @@ use cowcloop_engine::device::DeviceOptions;
 use cowcloop_remote::RemoteOptions;
 
 use crate::metrics::MetricsAddress;
+use crate::trace::Prefetch;
 
 /// Sessions if no limit is given.
 const MAX_SESSIONS: usize = 1000;
@@ -26,6 +27,8 @@ pub struct ServerOptions {
     pub sessions: Option<SessionOptions>,
     /// Blocks of the image to read into the cache at the start.
     pub preload: Option<u64>,
+    /// What is noted of reads, and made ready for the next ones.
+    pub trace: TraceOptions,
     /// Requests of a connection that may wait for a suspended image: fewer than it has threads.
     /// `None`: 12, which leaves a quarter of nbdkit's, or all where the client may not write.
     pub waiting: Option<usize>,
@@ -56,4 +59,17 @@ impl SessionOptions {
     pub fn new(folder: PathBuf) -> SessionOptions {
         SessionOptions { folder, limit: MAX_SESSIONS, reset_on_boot: None }
     }
+}
+
+/// What is noted of reads, and made ready for the next ones.
+#[derive(Debug, Clone, Default)]
+pub struct TraceOptions {
+    /// The trace to write at the end, of what clients read first.
+    pub record: Option<PathBuf>,
+    /// The trace to make ready by; `None`: IMAGE.trace beside the image, where there is one.
+    pub replay: Option<PathBuf>,
+    /// What is made ready for clients.
+    pub prefetch: Prefetch,
+    /// How much may be fetched for that, or read, in bytes a second.
+    pub rate: Option<u64>,
 }

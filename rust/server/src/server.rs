@@ -22,6 +22,7 @@ use crate::preload::Preload;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::status::Status;
+use crate::trace::{Prefetching, Readers, Recorder, Recording};
 use crate::words::reason;
 
 /// The device of an image in a file, or far away.
@@ -37,6 +38,20 @@ fn open_device(options: &ServerOptions, open: &DeviceOptions) -> Result<Device, 
     Ok(device)
 }
 
+/// What notes the reads of clients, if that is wanted.
+fn recorder(options: &ServerOptions, events: &dyn Events) -> Option<Arc<Recorder>> {
+    let path = options.trace.record.as_ref()?;
+    if options.restarts.is_some_and(|restarts| restarts > 0) {
+        // It noted what was read first; what clients read from now on is not that.
+        events.warning(&format!(
+            "record-trace: {}: not recorded: the server that had begun to has ended",
+            path.display()
+        ));
+        return None;
+    }
+    Some(Arc::default())
+}
+
 /// The open device, and its users.
 pub struct Server {
     options: ServerOptions,
@@ -48,6 +63,9 @@ pub struct Server {
     reports: Reports,
     requests: Option<Requests>,
     events: Arc<dyn Events>,
+    /// Until it ends.
+    recording: Mutex<Option<Recording>>,
+    readers: Arc<Readers>,
     running: Mutex<Running>,
 }
 
@@ -55,6 +73,7 @@ pub struct Server {
 #[derive(Default)]
 struct Running {
     preload: Option<Preload>,
+    prefetching: Option<Prefetching>,
     control: Option<Control>,
     metrics: Option<Metrics>,
 }
@@ -75,6 +94,8 @@ impl Server {
         if options.sessions.is_none() {
             open.kept = kept.as_ref().map(Kept::file);
         }
+        let recorder = recorder(&options, &*events);
+        open.watch = recorder.clone().map(|recorder| recorder as _);
         let device = open_device(&options, &open).map_err(|error| error.to_string())?;
         let device = Arc::new(device);
         let places = Arc::new(Places::new(events.clone()));
@@ -86,10 +107,16 @@ impl Server {
                 Some(Sessions::new(wanted, base, open, kept, places.clone(), events.clone())?)
             }
         };
+        let recording = match (&recorder, &options.trace.record) {
+            (Some(recorder), Some(path)) => Some(recorder.begin(&device, path)?),
+            _ => None,
+        };
         let requests = options.metrics.is_some().then(Requests::new);
         Ok(Server {
             options,
             requests,
+            recording: Mutex::new(recording),
+            readers: Arc::default(),
             device,
             sessions: sessions.map(Arc::new),
             connections: AtomicU64::new(0),
@@ -112,6 +139,9 @@ impl Server {
             let preload = Preload::start(base.clone().layer(), blocks, self.events.clone());
             running.preload = Some(preload.map_err(no_thread)?);
         }
+        let (device, readers) = (self.device.clone(), self.readers.clone());
+        let prefetching = Prefetching::start(&self.options, device, readers, self.events.clone());
+        running.prefetching = prefetching.map_err(no_thread)?;
         if let Some(socket) = socket {
             running.control = Some(Control::start(socket, self).map_err(no_thread)?);
         }
@@ -156,6 +186,11 @@ impl Server {
     /// What requests took, if that is counted.
     pub(crate) fn requests(&self) -> Option<&Requests> {
         self.requests.as_ref()
+    }
+
+    /// The reads of clients that are under way.
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
     }
 
     pub(crate) fn reports(&self) -> &Reports {
@@ -258,9 +293,15 @@ impl Server {
     /// Ends the threads, then closes the cowfile cleanly, or those of the sessions, with or
     /// without clients. The error is a line for the user.
     pub fn close(&self) -> Result<(), String> {
-        let Running { preload, control, metrics } = std::mem::take(&mut *self.running.lock());
+        let Running { preload, prefetching, control, metrics } =
+            std::mem::take(&mut *self.running.lock());
         if let Some(preload) = preload {
             preload.stop();
+        }
+        // It may wait for what is far away.
+        self.device.give_up();
+        if let Some(prefetching) = prefetching {
+            prefetching.stop();
         }
         if let Some(metrics) = metrics {
             metrics.stop();
@@ -270,6 +311,10 @@ impl Server {
         }
         if let Some(sessions) = &self.sessions {
             sessions.close();
+        }
+        if let Some(recording) = self.recording.lock().take() {
+            let published = recording.publish();
+            published.unwrap_or_else(|problem| self.events.warning(&problem));
         }
         self.device.close().map_err(|error| error.to_string())?;
         self.events.tell(Event::Ended);

@@ -5,6 +5,7 @@ mod kept;
 mod medium;
 mod open;
 mod verity;
+mod watched;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +36,9 @@ pub struct Device {
     overlays: Vec<Arc<Overlay>>,
     /// Reads go here: the last overlay, or the base.
     top: Arc<dyn Layer>,
-    /// The image's bytes, where they are verified.
+    /// The image's bytes as they lie in its file; not for a base that was given open.
+    bytes: Option<Arc<dyn Storage>>,
+    /// The same, where they are verified.
     verified: Option<Arc<Verified>>,
     /// Where the image's file can be exchanged; not for a base that was given open.
     medium: Option<Arc<Medium>>,
@@ -84,6 +87,11 @@ impl Device {
     /// The image below all cowfiles.
     pub fn base(&self) -> &Image {
         &self.base
+    }
+
+    /// The image's bytes as they lie in its file; `None` for a base that was given open.
+    pub fn bytes(&self) -> Option<&Arc<dyn Storage>> {
+        self.bytes.as_ref()
     }
 
     /// The overlays, lowest first.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::kept::KeptOptions;
 use super::medium::Medium;
 use super::verity::{self, DigestTree, VerityOptions};
+use super::watched::Watched;
 use super::Device;
 use crate::format::cowfile::head::MAPUNIT;
 use crate::format::cowfile::{self, files, Access};
 use crate::format::verity::Verified;
 use crate::image::{Image, ImageOptions};
+use crate::layer::Watch;
 use crate::overlay::Overlay;
 use crate::storage::{Exchange, FileStorage, MemoryStorage, Slice, Storage};
 use crate::{memory, Error, ErrorKind, Layer, Remedy, Result};
@@ -31,6 +33,8 @@ pub struct DeviceOptions {
     pub image_ranges: Vec<(u64, u64)>,
     /// The name of such an image in messages; `None`: its file's path.
     pub image_name: Option<String>,
+    /// Is told what is read of the base.
+    pub watch: Option<Arc<dyn Watch>>,
     /// How the image is verified.
     pub verity: VerityOptions,
     /// Open the last cowfile read-only too.
@@ -65,6 +69,7 @@ impl Device {
         if !cows.is_empty() {
             device.tell_if_cut();
         }
+        device.bytes = Some(base.bytes.clone());
         device.verified = base.verified.clone();
         device.medium = Some(Arc::new(Medium::new(base, options.clone())));
         Ok(device)
@@ -88,11 +93,12 @@ impl Device {
         };
         let tree = tree.map(|tree| Arc::new(tree) as Arc<dyn Storage>);
         let bytes = bytes_of(storage.clone(), tree, options)?;
-        let base = Image::open(bytes.storage, &options.image)?;
+        let base = Image::open(bytes.storage.clone(), &options.image)?;
         let mut device = Device::on(name, base, cows, options)?;
         if !cows.is_empty() {
             device.tell_if_cut();
         }
+        device.bytes = Some(bytes.storage);
         device.verified = bytes.verified;
         device.storage = Some(storage);
         Ok(device)
@@ -126,10 +132,22 @@ impl Device {
             let message = "give it last: what lies on it would be lost with it";
             return Err(Error::new(ErrorKind::InvalidInput, MEMORY, message));
         }
-        let top = base.clone().layer();
+        let top = match &options.watch {
+            Some(watch) => Arc::new(Watched::new(base.clone().layer(), watch.clone())),
+            None => base.clone().layer(),
+        };
         let overlays = Vec::new();
-        let (verified, medium, storage, shares) = (None, None, None, false);
-        let mut device = Device { image, base, overlays, top, verified, medium, storage, shares };
+        let mut device = Device {
+            image,
+            base,
+            overlays,
+            top,
+            bytes: None,
+            verified: None,
+            medium: None,
+            storage: None,
+            shares: false,
+        };
         for (i, cow) in cows.iter().enumerate() {
             let last = i + 1 == cows.len();
             let access =
@@ -232,6 +250,7 @@ pub(super) struct Base {
     pub(super) image: Image,
     pub(super) file: Arc<Exchange>,
     pub(super) tree: Option<Arc<Exchange>>,
+    pub(super) bytes: Arc<dyn Storage>,
     pub(super) verified: Option<Arc<Verified>>,
 }
 
@@ -242,8 +261,8 @@ impl Base {
         let tree = verity::open_tree(path, options)?.map(Arc::new);
         let beside = tree.clone().map(|tree| tree as Arc<dyn Storage>);
         let Bytes { storage, verified } = bytes_of(file.clone(), beside, options)?;
-        let image = Image::open(storage, &options.image)?;
-        Ok(Base { image, file, tree, verified })
+        let image = Image::open(storage.clone(), &options.image)?;
+        Ok(Base { image, file, tree, bytes: storage, verified })
     }
 }
 

@@ -4,4 +4,5 @@
 pub mod cloop;
 pub mod cowfile;
 pub mod detect;
+pub mod trace;
 pub mod verity;

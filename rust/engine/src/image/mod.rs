@@ -74,6 +74,33 @@ impl Image {
         }
     }
 
+    /// Where in the image's file the bytes lie that a range of the device is made of, those of the
+    /// block that it begins in: offset and length. `None`: there are none, or none is known.
+    ///
+    /// # Panics
+    /// When `offset` is not below the size.
+    pub fn stored(&self, offset: u64, length: u64) -> Option<(u64, u64)> {
+        match self {
+            Image::Cloop(image) => {
+                let location = image.location(offset / image.read_unit());
+                (location.length > 0).then(|| (location.offset, location.length.into()))
+            }
+            Image::Raw(_) => Some((offset, length)),
+            Image::Other(_) => None,
+        }
+    }
+
+    /// Brings the block at `offset` into the cache of decoded blocks, to stay, unless it is there
+    /// or on its way: for one that readers will want. Images without blocks have no such cache.
+    ///
+    /// # Panics
+    /// When `offset` is not below the size.
+    pub fn bring_in(&self, offset: u64) {
+        if let Image::Cloop(image) = self {
+            image.bring_in(offset / image.read_unit());
+        }
+    }
+
     /// The image as a layer.
     pub fn layer(self) -> Arc<dyn Layer> {
         match self {

@@ -4,6 +4,7 @@
 //! simulated disk under the real code, and so that a base may one day lie elsewhere than in
 //! a local file.
 
+mod background;
 mod beneath;
 pub(crate) mod directory;
 mod exchange;
@@ -15,6 +16,7 @@ mod reader;
 mod rounded;
 mod slice;
 
+pub use background::{as_background, in_background};
 pub(crate) use exchange::Exchange;
 pub use file::FileStorage;
 pub use identity::FileIdentity;
@@ -43,6 +45,17 @@ pub struct FetchCounters {
     pub renewals: u64,
     /// Bytes of it that are kept on this machine.
     pub kept_bytes: u64,
+}
+
+/// How storage that is far away is best asked for what will be read soon; all in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchPace {
+    /// What comes together, at multiples of it.
+    pub chunk: u64,
+    /// What is worth a request.
+    pub request: u64,
+    /// What may be on its way, so that the line is in use all the time, and no more.
+    pub window: u64,
 }
 
 /// Bytes that can be read at any offset and, when writable, written and synced.
@@ -178,6 +191,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// the next read fetches it anew.
     fn renew(&self, _offset: u64, _length: u64) -> bool {
         false
+    }
+
+    /// How it is best asked for what will be read soon; `None` where nothing is far away, or
+    /// nothing can be asked for.
+    fn pace(&self) -> Option<FetchPace> {
+        None
     }
 
     /// What has been fetched; `None` where nothing is far away.

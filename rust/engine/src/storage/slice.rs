@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{FetchCounters, Storage};
+use super::{FetchCounters, FetchPace, Storage};
 
 /// Ranges of another storage, one after the other, read-only.
 #[derive(Debug)]
@@ -135,6 +135,10 @@ impl Storage for Slice {
     fn renew(&self, offset: u64, length: u64) -> bool {
         let renew = |(at, length)| self.inner.renew(at, length);
         self.within(offset, length).fold(false, |renewed, piece| renew(piece) | renewed)
+    }
+
+    fn pace(&self) -> Option<FetchPace> {
+        self.inner.pace()
     }
 
     fn fetched(&self) -> Option<FetchCounters> {

@@ -2,6 +2,7 @@
 
 mod help;
 mod remote;
+mod traces;
 mod values;
 
 use std::ffi::OsStr;
@@ -12,10 +13,10 @@ use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions}
 use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs::repair_before_use;
-use cowcloop_remote::is_url;
 pub use help::HELP;
 use remote::RemoteParameters;
-use values::{boolean, descriptor, digest, metrics, number, path, range, size, url};
+use traces::TraceParameters;
+use values::{boolean, descriptor, digest, metrics, number, path, place, range, size, url};
 
 use crate::metrics::MetricsAddress;
 use crate::options::{ServerOptions, SessionOptions};
@@ -47,6 +48,7 @@ pub struct Parameters {
     threads: Option<usize>,
     strict: Option<bool>,
     preload: Option<u64>,
+    traces: TraceParameters,
     waiting: Option<usize>,
     sessions: Option<PathBuf>,
     max_sessions: Option<usize>,
@@ -69,10 +71,7 @@ impl Parameters {
     /// Takes one parameter. The error is a line for the user.
     pub fn set(&mut self, key: &str, value: &OsStr) -> Result<(), String> {
         match key {
-            "image" => {
-                let url = value.to_str().is_some_and(is_url);
-                once(&mut self.image, key, if url { value.into() } else { path(key, value)? })
-            }
+            "image" => once(&mut self.image, key, place(key, value)?),
             "image-url" => once(&mut self.image, key, url(key, value)?),
             "image-range" => {
                 self.image_ranges.push(range(key, value)?);
@@ -110,10 +109,11 @@ impl Parameters {
             "events" => once(&mut self.events, key, descriptor(key, value)?),
             "log" => once(&mut self.log, key, boolean(key, value)?),
             "lifeline" => once(&mut self.lifeline, key, descriptor(key, value)?),
-            _ => self
-                .remote
-                .set(key, value)
-                .unwrap_or_else(|| Err(format!("{key}: no such parameter; --help lists them all"))),
+            _ => {
+                let set = self.remote.set(key, value).or_else(|| self.traces.set(key, value));
+                let unknown = || Err(format!("{key}: no such parameter; --help lists them all"));
+                set.unwrap_or_else(unknown)
+            }
         }
     }
 
@@ -166,6 +166,7 @@ impl Parameters {
                 SessionOptions { limit, reset_on_boot, ..sessions }
             }),
             preload: self.preload,
+            trace: self.traces.options(),
             waiting: self.waiting,
             control: self.control.clone(),
             metrics: self.metrics.clone(),
@@ -201,6 +202,7 @@ impl Parameters {
             memory_limit: self.memory_limit,
             device_size: self.size,
             cow_limit: self.session_quota,
+            watch: None,
             kept: None,
         }
     }
@@ -219,6 +221,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::trace::Prefetch;
 
     const DIGEST: &str = "sha256:3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95";
 
@@ -259,6 +262,10 @@ mod tests {
             ("offline", "true"),
             ("timeout", "5"),
             ("ca-file", "/ca.pem"),
+            ("record-trace", "/a/new.trace"),
+            ("trace", "/a/old.trace"),
+            ("prefetch", "all"),
+            ("rate", "3M"),
         ] {
             set(&mut config, key, value).unwrap();
         }
@@ -277,6 +284,9 @@ mod tests {
         assert_eq!((remote.cache_dir, remote.cache_limit), (Some("/c".into()), Some(4 << 30)));
         assert_eq!((remote.offline, remote.timeout), (true, Duration::from_secs(5)));
         assert_eq!(remote.ca_file, Some("/ca.pem".into()));
+        assert_eq!(options.trace.record.as_deref(), Some(Path::new("/a/new.trace")));
+        assert_eq!(options.trace.replay.as_deref(), Some(Path::new("/a/old.trace")));
+        assert_eq!((options.trace.prefetch, options.trace.rate), (Prefetch::All, Some(3 << 20)));
         let options = config.device_options();
         assert_eq!(options.image.cache_bytes, 1 << 20);
         assert_eq!(options.image.threads, 3);
@@ -327,6 +337,8 @@ mod tests {
             ("lifeline", "99999999999999999999", "is not a number from 3"),
             ("events", "1", "\"1\" is not a number from 3"),
             ("image", "", "the path is empty"),
+            ("prefetch", "some", "\"some\" is not none, trace or all"),
+            ("rate", "0", "0 bytes a second"),
             ("metrics", "70000", "\"70000\" has a port"),
             ("verity", "sha256:12", "\"sha256:12\" is not a digest"),
             ("cows", "x", "no such parameter"),

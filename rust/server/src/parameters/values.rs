@@ -17,6 +17,16 @@ pub(super) fn path(key: &str, value: &OsStr) -> Result<PathBuf, String> {
     std::path::absolute(value).map_err(failed)
 }
 
+/// The same, or a URL.
+pub(super) fn place(key: &str, value: &OsStr) -> Result<PathBuf, String> {
+    let url = value.to_str().is_some_and(is_url);
+    if url {
+        Ok(value.into())
+    } else {
+        path(key, value)
+    }
+}
+
 /// True or false, in the words that nbdkit takes.
 pub(super) fn boolean(key: &str, value: &OsStr) -> Result<bool, String> {
     match value.to_string_lossy().to_ascii_lowercase().as_str() {

@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::tree::check_pin;
 use super::{hash_block, Digest, Hash, Tree, BLOCK};
 use crate::error::Unverified;
-use crate::storage::{FetchCounters, Storage};
+use crate::storage::{FetchCounters, FetchPace, Storage};
 use crate::{Error, ErrorKind, Remedy, Result};
 
 /// The longest file that is verified, in bytes: what is remembered of it takes memory.
@@ -256,6 +256,10 @@ impl Storage for Verified {
 
     fn renew(&self, offset: u64, length: u64) -> bool {
         self.inner.renew(offset, length)
+    }
+
+    fn pace(&self) -> Option<FetchPace> {
+        self.inner.pace()
     }
 
     fn fetched(&self) -> Option<FetchCounters> {

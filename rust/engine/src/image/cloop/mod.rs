@@ -83,6 +83,15 @@ impl CloopImage {
         self.decoder().location(block)
     }
 
+    /// Brings a block into the cache, to stay, unless it is there or on its way: for one that
+    /// readers will want. Does nothing of a block that cannot be had.
+    ///
+    /// # Panics
+    /// As [`location`](Self::location).
+    pub(super) fn bring_in(&self, block: u64) {
+        self.reader.bring_in(block);
+    }
+
     /// Reads blocks and says what is wrong with which, past the cache and earlier findings.
     /// `scratch` is working space that may be reused.
     pub fn check_blocks(&self, blocks: &[u64], scratch: &mut Vec<u8>) -> Vec<BadBlock> {

@@ -80,6 +80,22 @@ impl BlockReader {
         Ok(Data::Whole(bytes))
     }
 
+    /// Brings a block that will be wanted into the cache, to stay, unless it is there or another
+    /// reader brings it. Of one that cannot be had a reader will find out.
+    pub(crate) fn bring_in(&self, block: u64) {
+        let stored = self.blocks.decoder().location(block).length > 0;
+        let known = matches!(self.blocks.state(block), Known::Zero | Known::Damaged);
+        if !stored || known || self.cache.peek(block).is_some() {
+            return;
+        }
+        let Some(turn) = self.cache.try_turn(block) else { return };
+        let _busy = self.workers.enter();
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        if let Ok(data) = self.load_whole(block) {
+            turn.fill(Entry::new(data), Admission::Kept);
+        }
+    }
+
     /// Decodes and checks a whole block.
     pub(super) fn load_into(&self, block: u64, output: &mut [u8]) -> Result<()> {
         self.load_all(&mut [Wanted { block, output }]).pop().expect("one for each block")
