@@ -43,10 +43,11 @@ def order(count: int) -> list[int]:
     return random.Random(5).sample(range(COUNT), count)
 
 
-def read(handle: Any, blocks: list[int], plain: bytes) -> None:
-    for block in blocks:
-        at = block * BLOCK + 1024
-        assert bytes(handle.pread(4096, at)) == plain[at : at + 4096]
+def read(handles: list[Any], blocks: list[int], plain: bytes) -> None:
+    """Each client reads a little of each block, one after the other."""
+    places = [block * BLOCK + 1024 for block in blocks]
+    wanted = [plain[at : at + 4096] for at in places]
+    assert nbdclient.read_together(handles, places, 4096) == [wanted] * len(handles)
 
 
 def record(server: Liar, blocks: list[int], plain: bytes, folder: Path) -> bytes:
@@ -55,7 +56,7 @@ def record(server: Liar, blocks: list[int], plain: bytes, folder: Path) -> bytes
     words = ("--record-trace", trace, "--cache-dir", cache)
     with serving(server.url, *words) as served:
         handle = nbdclient.connect(served.uri)
-        read(handle, blocks, plain)
+        read([handle], blocks, plain)
         handle.shutdown()
     return trace.read_bytes()
 
@@ -80,7 +81,7 @@ def test_the_trace_on_the_server_is_made_ready(
     with serving(far.url + "?token=x") as served:
         wait_until(lambda: held()["misses"] >= len(blocks), "the trace to be replayed")
         before = len(far.asked)
-        read(nbdclient.connect(served.uri), blocks, plain)
+        read([nbdclient.connect(served.uri)], blocks, plain)
         assert held()["misses"] == len(blocks)
         assert len(far.asked) == before, "all of it was here"
     assert set(chunks(far).values()) == {1}
@@ -97,7 +98,7 @@ def test_a_server_without_a_trace_is_no_news(
         far.trace = b"<html>not found</html>"
     quiet = status != "page"
     with serving(far.url, quiet=quiet) as served:
-        read(nbdclient.connect(served.uri), [1, 2, 3], plain)
+        read([nbdclient.connect(served.uri)], [1, 2, 3], plain)
         if not quiet:
             words = "not replayed: it does not begin as a trace does"
             wait_until(lambda: words in served.said(), "the warning")
@@ -123,20 +124,7 @@ def test_sixty_sessions_and_a_replay_fetch_and_inflate_each_block_once(
     folder.mkdir()
     with serving(far.url, "--sessions", folder, "--cache", "64M") as served:
         handles = [join(served, f"pc{number}") for number in range(60)]
-        failed = []
-
-        def boot(handle: Any) -> None:
-            try:
-                read(handle, blocks, plain)
-            except BaseException as error:
-                failed.append(error)
-
-        threads = [threading.Thread(target=boot, args=(handle,)) for handle in handles]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failed == []
+        read(handles, blocks, plain)
         # The replay may be behind the sessions.
         wait_until(lambda: held()["blocks"] >= len(blocks), "the replay's end")
         found = held()
@@ -163,7 +151,7 @@ def test_all_of_an_image_is_fetched_and_no_part_twice(
     # Nothing is left to do, and no server is needed.
     before = len(far.asked)
     with serving(far.url, "--prefetch", "all", "--offline") as served:
-        read(nbdclient.connect(served.uri), order(COUNT), plain)
+        read([nbdclient.connect(served.uri)], order(COUNT), plain)
     assert len(far.asked) == before
     assert [path.read_bytes() for path in cache.glob("*.image")] == [far.content]
 
@@ -190,7 +178,7 @@ def test_clients_read_while_the_server_answers_no_prefetch(
     with serving(far.url, "--prefetch", "all", quiet=False) as served:
         wait_until(lambda: len(far.asked) > 4, "prefetches to fail")
         hurried.set()
-        read(nbdclient.connect(served.uri), [100, 3], plain)
+        read([nbdclient.connect(served.uri)], [100, 3], plain)
 
 
 def test_a_cache_that_keeps_nothing_ends_the_filling(
@@ -202,7 +190,10 @@ def test_a_cache_that_keeps_nothing_ends_the_filling(
         wait_until(lambda: "keeps no more of the image" in served.said(), "the end")
         asked = sum(end - first for first, end in server.asked)
         assert asked < len(image)
-        assert bytes(nbdclient.connect(served.uri).pread(4096, 199 << 20)) == image[199 << 20 :][:4096]
+        far_on = 199 << 20
+        client = nbdclient.connect(served.uri)
+        (found,) = nbdclient.read_together([client], [far_on], 4096)
+        assert found == [image[far_on : far_on + 4096]]
         assert served.stop() == 0
 
 
