@@ -221,7 +221,13 @@ class ServedKeywords(DeviceKeywords, total=False):
     ]
     record_trace: Annotated[
         Optional[Path],
-        Option(SPEED, PATH, "Write in FILE, at the end, which blocks were read first.", "FILE", rare=True),
+        Option(
+            SPEED,
+            PATH,
+            "Write in FILE, at the end, which blocks were read first.",
+            "FILE",
+            rare=True,
+        ),
     ]
     trace: Annotated[
         Optional[Path],
@@ -244,7 +250,8 @@ class ServedKeywords(DeviceKeywords, total=False):
         ),
     ]
     rate: Annotated[
-        Optional[Size], Option(SPEED, SIZE, "Bytes a second that this may fetch or read.", rare=True)
+        Optional[Size],
+        Option(SPEED, SIZE, "Bytes a second that this may fetch or read.", rare=True),
     ]
 
 

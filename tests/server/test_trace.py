@@ -136,9 +136,7 @@ def test_a_trace_beside_the_image_is_made_ready(image: Path) -> None:
         assert misses() == len(ORDER) + 1
 
 
-def test_the_trace_of_an_image_in_a_disc_lies_beside_the_disc(
-    image: Path, tmp_path: Path
-) -> None:
+def test_the_trace_of_an_image_in_a_disc_lies_beside_the_disc(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tree"
     folder.mkdir()
     (folder / "T.IMG").write_bytes(image.read_bytes())

@@ -127,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _beside(self) -> None:
         trace = self.owner.trace
+        if not self.owner.lets_in(self.path, {}):
+            self._head(403, 0)
+            return
         if trace is None:
             self._head(404, 0)
             return

@@ -101,7 +101,10 @@ def _trace(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("type", "trace: the blocks of an image that were read first, in their order"),
         ("image", shown(info["image"])),
         ("image size", size_in_full(info["size"])),
-        ("blocks", f"{info['blocks']} of {info['blocks_total']}, {size_in_full(info['block_size'])} each"),
+        (
+            "blocks",
+            f"{info['blocks']} of {info['blocks_total']}, {size_in_full(info['block_size'])} each",
+        ),
         ("bytes", f"{size_in_full(info['bytes'])} ({100 * info['share']:.1f} % of the image)"),
         ("runs", f"{info['runs']} in {info['duration_ms'] / 1000:.1f} s"),
     ]

@@ -26,7 +26,7 @@ use crate::options::ServerOptions;
 const PIECE: u64 = 256 << 10;
 
 /// After so many bytes the cache is asked whether it still has what came before them.
-const CHECKED: u64 = 64 << 20;
+const CHECKED: u64 = 40 << 20;
 
 /// The pause before what could not be had is tried again.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -178,7 +178,7 @@ fn fill(bytes: &dyn Storage, ahead: &mut Ahead<'_>) -> Result<(), String> {
             if before.as_ref().is_some_and(|range| !ahead.is_near(range)) && !ahead.stopped() {
                 return Err("prefetch ends here: the cache keeps no more of the image".into());
             }
-            let range = at..size.min(at + PIECE);
+            let range = end.saturating_sub(PIECE)..end;
             if far && ahead.asked() > asked && ahead.is_near(&range) {
                 before = Some(range);
             }
