@@ -130,7 +130,8 @@ impl<'a> TraceReader<'a> {
         let mut lines = BufReader::new(StorageReader::new(storage).take(MOST_BYTES));
         let line = next_line(&mut lines)?;
         let header = line.as_deref().and_then(Header::parse);
-        let begun = |header: Header| TraceReader { left: header.blocks(), header, lines, damaged: 0 };
+        let begun =
+            |header: Header| TraceReader { left: header.blocks(), header, lines, damaged: 0 };
         Ok(header.map(begun))
     }
 

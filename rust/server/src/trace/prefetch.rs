@@ -45,7 +45,8 @@ impl Plan {
     /// `None`: there is nothing to do.
     fn of(options: &ServerOptions) -> Option<Plan> {
         let all = options.trace.prefetch == Prefetch::All;
-        let trace = (options.trace.prefetch != Prefetch::None).then(|| Place::of(options)).flatten();
+        let trace =
+            (options.trace.prefetch != Prefetch::None).then(|| Place::of(options)).flatten();
         let plan = Plan { trace, all, rate: options.trace.rate, remote: options.remote.clone() };
         (plan.trace.is_some() || plan.all).then_some(plan)
     }
@@ -86,13 +87,7 @@ impl Prefetching {
     }
 }
 
-fn follow(
-    plan: &Plan,
-    device: &Device,
-    readers: &Readers,
-    stop: &AtomicBool,
-    events: &dyn Events,
-) {
+fn follow(plan: &Plan, device: &Device, readers: &Readers, stop: &AtomicBool, events: &dyn Events) {
     let Some(bytes) = device.bytes() else { return };
     let mut ahead = Ahead::new(device, &**bytes, readers, stop, plan.rate);
     if let Some(place) = &plan.trace {
