@@ -82,7 +82,7 @@ def test_an_image_that_is_another_one(initramfs: Path, small_root: Path, tmp_pat
 
 def test_a_server_that_goes_away_and_comes_back(initramfs: Path, web: Liar) -> None:
     # Little of it is kept, so that all of it is asked for again and again.
-    root = f"{_seen_by_the_guest(web)},timeout=30,cache=1M,cache-limit=64K"
+    root = f"{_seen_by_the_guest(web)},timeout=8,cache=1M,cache-limit=64K"
     append = f"root=cowcloop:{root} rw test=away"
     with start(initramfs, append=append, memory=MEMORY_MIB, network=True) as machine:
         machine.wait_for("ready", PATIENCE)
