@@ -155,6 +155,8 @@ def pull(
     remote: Remote,
     to: StrPath | None = None,
     *,
+    verity: str | None = None,
+    verity_tree: StrPath | None = None,
     progress: Callable[[int, int | None], object] | None = None,
 ) -> Path: ...
 def redacted(text: str) -> str: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -120,6 +121,16 @@ def test_a_dead_server_is_told(server: Liar, cache: Path) -> None:
     server.stop()
     with pytest.raises(cowcloop.CowcloopError, match=r"Connection refused"):
         cowcloop.open(server.url, timeout=1)
+
+
+def test_a_name_that_nothing_has_is_told_long_before_the_time_is_over(cache: Path) -> None:
+    try:
+        socket.getaddrinfo("no-such-host.invalid", 80)
+    except socket.gaierror as error:
+        if error.errno not in {socket.EAI_NONAME, socket.EAI_NODATA}:
+            pytest.skip(f"the resolver here does not know what does not exist: {error}")
+    with pytest.raises(cowcloop.CowcloopError, match=r"not known|No address|not resolve"):
+        cowcloop.open("http://no-such-host.invalid/a.img", timeout=86_400)
 
 
 def test_without_a_validator_nothing_is_kept(server: Liar, raw: bytes, cache: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images at a URL that are verified by a digest tree in a file."""
+"""Images at a URL that are verified by a digest tree, in a file or beside them on the server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import cowcloop
 import pytest
-from support import programs
+from support import nbdclient, programs
 from support.liar import Liar
+from support.server import serving
 
 
 def tree_of(data: bytes, folder: Path) -> Path:
@@ -39,3 +40,75 @@ def test_a_block_that_the_tree_does_not_know_is_an_error(
         assert disk.pread(1000, 0) == raw[:1000]
         with pytest.raises(OSError, match="at offset 2998272 "):
             disk.pread(1000, 3_000_000)
+
+
+def test_the_tree_beside_the_image_is_fetched_where_a_digest_pins_it(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path
+) -> None:
+    server.beside[".img.verity"] = tree_of(raw, tmp_path).read_bytes()
+    root = cowcloop.digest(tmp_path / "image")
+    with cowcloop.open(server.url) as disk:
+        assert disk.pread(1000, 0) == raw[:1000]
+    assert server.elsewhere == []
+    with cowcloop.open(server.url + "?token=x", verity=root) as disk:
+        # Changed on its way, once: it is fetched once more, and right.
+        begin = len(server.asked)
+        server.lie = lambda number, asked: "wrong" if number == begin else None
+        assert disk.read() == raw
+        status = disk.status()
+        assert status.digest == root
+        # One for each chunk that came with it, at most.
+        assert 1 <= (status.verify_failures or 0) <= 16
+    assert server.elsewhere[0] == "/images/a.img.verity?token=x"
+    with pytest.raises(cowcloop.MismatchError, match="is asked for"):
+        cowcloop.open(server.url, verity="0" * 64).close()
+    # Another image's tree, and none at all.
+    server.beside[".img.verity"] = bytes(4096)
+    with pytest.raises(cowcloop.MismatchError, match=r"a\.img\.verity: has 4096 bytes"):
+        cowcloop.open(server.url, verity=root, cache_dir=tmp_path / "other").close()
+    server.beside.clear()
+    with pytest.raises(cowcloop.CowcloopError, match="by its tree, and none is named"):
+        cowcloop.open(server.url, verity=root, cache_dir=tmp_path / "third").close()
+
+
+def test_a_server_uses_the_tree_beside_the_image(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path
+) -> None:
+    server.beside[".img.verity"] = tree_of(raw, tmp_path).read_bytes()
+    root = cowcloop.digest(tmp_path / "image")
+    with serving(server.url, "--verity", root, quiet=False) as served:
+        client = nbdclient.connect(served.uri)
+        begin = len(server.asked)
+        server.lie = lambda number, asked: "wrong" if number == begin else None
+        assert bytes(client.pread(512, 3 << 20)) == raw[3 << 20 : (3 << 20) + 512]
+        server.lie = lambda number, asked: "wrong"
+        with pytest.raises(nbdclient.module().Error):
+            client.pread(512, 4 << 20)
+        client.shutdown()
+
+
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("to_file", [True, False])
+def test_pull_checks_the_digest(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path, beside: bool, to_file: bool
+) -> None:
+    if beside:
+        server.beside[".img.verity"] = tree_of(raw, tmp_path).read_bytes()
+    else:
+        (tmp_path / "image").write_bytes(raw)
+    root = cowcloop.digest(tmp_path / "image")
+    out = [tmp_path / "a.img"] if to_file else []
+    server.lie = lambda number, asked: "wrong" if asked[0] > 3_000_000 else None
+    said = "are not those that" if beside else "is asked for"
+    told = programs.cowcloop("pull", server.url, *out, "--verity", root, expect=1)
+    programs.one_line(told.stderr.decode().splitlines()[-1], said)
+    assert not (tmp_path / "a.img").exists()
+    # What was wrong is not gone on with.
+    server.lie = lambda number, asked: None
+    programs.cowcloop("pull", server.url, *out, "--verity", root)
+    if to_file:
+        assert (tmp_path / "a.img").read_bytes() == raw
+    with cowcloop.open(server.url, offline=not to_file) as disk:
+        assert disk.read() == raw
+    other = server.url.replace("a.img", "b.img")
+    programs.refused("pull", other, *out, "--force", "--verity", "0" * 64, says="is asked for")

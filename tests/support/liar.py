@@ -29,6 +29,10 @@ class Liar:
         self.lie: Callable[[int, tuple[int, int]], Lie] = lambda number, asked: None
         #: whether a request is let in, by its path and headers
         self.lets_in: Callable[[str, dict[str, str]], bool] = lambda path, headers: True
+        #: what lies beside the image: a file for each end of a path
+        self.beside: dict[str, bytes] = {}
+        #: the paths of requests for what is not the image
+        self.elsewhere: list[str] = []
         #: seconds before each answer, and bytes a second of all answers together
         self.latency = 0.0
         self.rate: float | None = None
@@ -101,7 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0].endswith(".trace"):
-            self._beside()
+            self._trace()
+            return
+        if self._beside():
             return
         owner, size = self.owner, len(self.owner.content)
         first, end = 0, size
@@ -125,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             owner.done()
 
-    def _beside(self) -> None:
+    def _trace(self) -> None:
         trace = self.owner.trace
         if not self.owner.lets_in(self.path, {}):
             self._head(403, 0)
@@ -139,6 +145,23 @@ class _Handler(BaseHTTPRequestHandler):
         where = f"bytes {first}-{end - 1}/{len(trace)}"
         self._head(206, end - first, **{"Content-Range": where})
         self._send(trace[first:end])
+
+    def _beside(self) -> bool:
+        """Answer truly for another file than the image; whether it was asked for."""
+        path = self.path.partition("?")[0]
+        if not path.endswith(".verity"):
+            return False
+        self.owner.elsewhere.append(self.path)
+        found = [data for end, data in self.owner.beside.items() if path.endswith(end)]
+        if not found:
+            self._head(404, 0)
+            return True
+        low, _, high = self.headers["Range"].removeprefix("bytes=").partition("-")
+        first, end = int(low), min(len(found[0]), int(high) + 1)
+        where = f"bytes {first}-{end - 1}/{len(found[0])}"
+        self._head(206, end - first, **{"Content-Range": where})
+        self.wfile.write(found[0][first:end])
+        return True
 
     def _head(self, status: int, length: int, **more: str) -> None:
         self.send_response_only(status)

@@ -12,7 +12,7 @@ from cowcloop.cli.base import FORCE, JSON, PATH, command
 from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
 from cowcloop.errors import DamagedError
-from cowcloop.options import RemoteKeywords, normal
+from cowcloop.options import ImageKeywords, RemoteKeywords, normal
 from cowcloop.part import Remote, is_url
 from cowcloop.sizes import format_size
 
@@ -22,13 +22,17 @@ from cowcloop.sizes import format_size
 @click.argument("file", type=PATH, required=False)
 @FORCE
 @JSON
-@options_of(RemoteKeywords)
-def pull_command(url: str, file: str | None, force: bool, as_json: bool, **remote: Any) -> None:
+@options_of(ImageKeywords)
+def pull_command(url: str, file: str | None, force: bool, as_json: bool, **image: Any) -> None:
     """Fetch all of the image at URL, into the cache or into FILE.
 
     What is there already is not fetched again, so that a pull that was interrupted goes on where
     it was: that of FILE in FILE.part. The blocks of a compressed image are checked then. From a
     cache that has all of it the image is read without a server (--offline).
+
+    With --verity DIGEST all of it is checked: by the digest tree at URL.verity or in the file that
+    --verity-tree names, which tells the damaged parts from the others and has these fetched anew,
+    or else as a whole. Of another image nothing is kept.
 
     \b
     Examples:
@@ -43,13 +47,14 @@ def pull_command(url: str, file: str | None, force: bool, as_json: bool, **remot
         raise click.UsageError(f"{url}: not a URL of http, https, s3, gs or az")
     if file == "-":
         raise click.UsageError("FILE needs a name, not -: the pieces arrive in any order")
-    if remote.pop("offline"):
+    if image.pop("offline"):
         raise click.UsageError("--offline: a pull asks a server: leave it out")
     if file is not None:
         _core.check_output(file, image=True, force=force)
     with progress("fetching") as report:
-        options = Remote(**normal(RemoteKeywords, remote))
-        path = os.fspath(_core.pull(url, options, file, progress=report))
+        verity = {name: image[name] for name in ("verity", "verity_tree")}
+        options = Remote(**normal(RemoteKeywords, image))
+        path = os.fspath(_core.pull(url, options, file, **verity, progress=report))
     _verify(path)
     size = os.path.getsize(path)
     where = f"{shown(url)}: {format_size(size)} in {path}"

@@ -8,7 +8,7 @@ use cowcloop_remote::{RemoteImage, RemoteOptions};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::source::Remote;
+use crate::source::{verity_options, Remote};
 use crate::work::run;
 
 /// Adds the class and the functions to the module.
@@ -74,18 +74,24 @@ impl RemoteFile {
 }
 
 /// Fetches all of an image that is not there yet, into the cache or the file `to`; where it is.
-/// `progress` as for `extract`.
+/// `verity` is the digest that it must have, and `verity_tree` the file of its tree; `progress` as
+/// for `extract`.
 #[pyfunction]
-#[pyo3(signature = (url, remote, to = None, *, progress = None))]
+#[pyo3(signature = (url, remote, to = None, *, verity = None, verity_tree = None, progress = None))]
 fn pull(
     py: Python<'_>,
     url: String,
     remote: Remote,
     to: Option<PathBuf>,
+    verity: Option<&str>,
+    verity_tree: Option<PathBuf>,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PathBuf> {
     let options = RemoteOptions::from(remote);
-    run(py, progress, |progress| cowcloop_remote::pull(&url, &options, to.as_deref(), progress))
+    let verity = verity_options(verity, verity_tree)?;
+    run(py, progress, |progress| {
+        cowcloop_remote::pull(&url, &options, &verity, to.as_deref(), progress)
+    })
 }
 
 /// A URL as it may be shown: without user, password and query.

@@ -10,7 +10,7 @@ use cowcloop_engine::device::{
 use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::Result;
-use cowcloop_remote::{RemoteImage, RemoteOptions};
+use cowcloop_remote::{tree_beside, RemoteImage, RemoteOptions};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -70,11 +70,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Source {
             let Part { path, ranges, name, verity, verity_tree, remote } = object.extract()?;
             let remote = remote.map(RemoteOptions::from);
             let name = name.display().to_string();
-            let root = verity.map(|text| digest_of(&text)).transpose()?;
-            let verity = VerityOptions {
-                root,
-                tree: verity_tree.map_or(DigestTree::Beside, DigestTree::File),
-            };
+            let verity = verity_options(verity.as_deref(), verity_tree)?;
             return Ok(Source { path, ranges, name, verity, remote });
         }
         let path: PathBuf = object.extract()?;
@@ -114,7 +110,7 @@ impl Source {
     /// The same; and the mark of the image at a URL, which no other image there has.
     pub fn open_marked(&self) -> Result<(Arc<dyn Storage>, Option<String>)> {
         let (file, mark) = self.file_marked()?;
-        let options = self.options(DeviceOptions::default());
+        let options = self.verified(DeviceOptions::default())?;
         Ok((image_bytes(file, &self.path, &options)?, mark))
     }
 
@@ -135,10 +131,12 @@ impl Source {
 
     /// Opens the device that the image and `cows` make.
     pub fn device(&self, cows: &[PathBuf], options: DeviceOptions) -> Result<Device> {
-        let options = self.options(options);
         match &self.remote {
-            None => Device::open(&self.path, cows, &options),
-            Some(_) => Device::open_storage(self.file()?, cows, &options),
+            None => Device::open(&self.path, cows, &self.options(options)),
+            Some(_) => {
+                let file = self.file()?;
+                Device::open_storage(file, cows, &self.verified(options)?)
+            }
         }
     }
 
@@ -154,6 +152,17 @@ impl Source {
         Ok((Arc::new(image), mark))
     }
 
+    /// The same options, with the place of the image, and the tree beside it at a URL.
+    fn verified(&self, options: DeviceOptions) -> Result<DeviceOptions> {
+        let mut options = self.options(options);
+        if let Some(remote) = &self.remote {
+            if let Some(tree) = tree_beside(&self.path.to_string_lossy(), remote, &options)? {
+                options.verity.tree = DigestTree::Open(tree);
+            }
+        }
+        Ok(options)
+    }
+
     /// The same options, with the place of the image.
     fn options(&self, options: DeviceOptions) -> DeviceOptions {
         DeviceOptions {
@@ -163,6 +172,12 @@ impl Source {
             ..options
         }
     }
+}
+
+/// How an image is verified: its digest, and the file of its tree where that is named.
+pub fn verity_options(root: Option<&str>, tree: Option<PathBuf>) -> PyResult<VerityOptions> {
+    let root = root.map(digest_of).transpose()?;
+    Ok(VerityOptions { root, tree: tree.map_or(DigestTree::Beside, DigestTree::File) })
 }
 
 /// A digest, from the text that `fsverity digest` prints.

@@ -17,6 +17,15 @@ pub fn is_url(text: &str) -> bool {
     })
 }
 
+/// The URL of the file beside the one at `url` whose name has `suffix` besides; `None` of what is
+/// no URL.
+pub(crate) fn beside(url: &str, suffix: &str) -> Option<String> {
+    let mut url = Url::parse(url).ok()?;
+    let path = format!("{}{suffix}", url.path());
+    url.set_path(&path);
+    Some(url.into())
+}
+
 /// A URL as it may be shown: without user, password and query, which may hold secrets.
 pub fn redacted(text: &str) -> String {
     match Url::parse(text) {
@@ -141,6 +150,13 @@ mod tests {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_beside_has_the_same_query_and_login() {
+        let found = beside("https://me:pw@host/d/a%20b.img?sig=x#f", ".verity").unwrap();
+        assert_eq!(found, "https://me:pw@host/d/a%20b.img.verity?sig=x#f");
+        assert_eq!(beside("s3://bucket/key", ".verity").unwrap(), "s3://bucket/key.verity");
     }
 
     #[test]

@@ -35,6 +35,15 @@ const REDIRECTIONS: usize = 8;
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
 
+/// What the C libraries say (`gai_strerror`) of a name that does not exist, or has no address; of a
+/// name server that is away they say something else.
+const NO_HOST: [&str; 4] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+];
+
 /// The bytes of a range, and how they came.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -259,7 +268,10 @@ impl HttpService for Connector {
 }
 
 fn unanswered(error: &HttpError) -> Failure {
-    Failure::new(Kind::Away, cause(error))
+    let reason = cause(error);
+    let kind =
+        if NO_HOST.iter().any(|text| reason.ends_with(text)) { Kind::NoHost } else { Kind::Away };
+    Failure::new(kind, reason)
 }
 
 /// The innermost reason of an error, which names no URL.

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Wrong,
     /// No answer, or an excuse.
     Away,
+    /// Nothing has the server's name: as on a machine without a network, or for good.
+    NoHost,
     /// Our own options do not allow it: for good.
     Ours,
     /// The device is being closed.

@@ -16,10 +16,12 @@
 mod address;
 mod interrupt;
 mod options;
+mod verity;
 
 pub use address::{is_url, redacted};
 pub use interrupt::Interrupt;
 pub use options::RemoteOptions;
+pub use verity::tree_beside;
 
 #[cfg(feature = "network")]
 mod ahead;

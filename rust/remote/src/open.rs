@@ -21,8 +21,10 @@ use crate::version::Version;
 
 /// Attempts while a server answers wrongly: one that knows no ranges never will.
 const WRONG: u32 = 3;
-/// How long a server that is away is waited for where a whole image is kept.
+/// How long a server that is away is waited for where something of the image is kept.
 const WITH_CACHE: Duration = Duration::from_secs(5);
+/// How long for a name that nothing has: it is a wrong one, or the network is about to come up.
+const WITHOUT_HOST: Duration = Duration::from_secs(3);
 
 impl RemoteImage {
     /// Opens the image at `url`.
@@ -68,7 +70,7 @@ impl RemoteImage {
         }
         let answer = match first(&link, options, || latest().is_some()) {
             Ok(answer) => answer,
-            Err(failure) if failure.kind == Kind::Away => match latest() {
+            Err(failure) if matches!(failure.kind, Kind::Away | Kind::NoHost) => match latest() {
                 Some((version, cache)) => {
                     let reason = &failure.reason;
                     log::warn!("{name}: {reason}; what was kept of it is used meanwhile");
@@ -140,12 +142,17 @@ fn first(
         };
         wrong += u32::from(failure.kind == Kind::Wrong);
         let hopeless = match failure.kind {
-            Kind::Away => false,
+            Kind::Away | Kind::NoHost => false,
             Kind::Wrong => wrong >= WRONG,
             _ => true,
         };
         let pause = backoff.next().max(failure.retry_after.unwrap_or_default());
-        let patience = if kept() { WITH_CACHE.min(options.timeout) } else { options.timeout };
+        let patience = match failure.kind {
+            Kind::NoHost => WITHOUT_HOST,
+            _ if kept() => WITH_CACHE,
+            _ => options.timeout,
+        };
+        let patience = patience.min(options.timeout);
         if hopeless || begun.elapsed() + pause > patience {
             return Err(failure);
         }

@@ -1,47 +1,110 @@
 //! All of an image, into the cache or a file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use cowcloop_engine::device::{image_bytes, DeviceOptions, DigestTree, VerityOptions};
+use cowcloop_engine::format::verity::{check_pin, Digest};
+use cowcloop_engine::jobs;
 use cowcloop_engine::progress::Progress;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::{Error, ErrorKind, Result};
 
 use crate::cache::apart::Apart;
-use crate::cache::CHUNK;
+use crate::cache::{chunks, CHUNK};
 use crate::image::RemoteImage;
 use crate::options::RemoteOptions;
 use crate::pace;
+use crate::verity::tree_beside;
 
-/// Fetches all of the image at `url` that is not there yet. `to`: the file that it becomes, once
-/// it is whole; without it, the cache has it. Returns where it is.
+/// Fetches all of the image at `url` that is not there yet, and checks it where `verity` asks for
+/// that. `to`: the file that it becomes, once it is whole; without it, the cache has it. Returns
+/// where it is.
 ///
 /// # Errors
-/// Those of [`RemoteImage::open`] and of reading; `NoSpace` where the cache has no room for it.
+/// Those of [`RemoteImage::open`] and of reading; `NoSpace` where the cache has no room for it;
+/// `Mismatch` when it is not the image of that digest, of which nothing is kept then.
 pub fn pull(
     url: &str,
     options: &RemoteOptions,
+    verity: &VerityOptions,
     to: Option<&Path>,
     progress: &dyn Progress,
 ) -> Result<PathBuf> {
     let Some(to) = to else {
-        return RemoteImage::open(url, options)?.complete(progress);
+        let image = Arc::new(RemoteImage::open(url, options)?);
+        let checks = Checks::of(url, options, verity, &image)?;
+        return complete(&image, &checks, progress);
     };
     let shown = |path: &Path| path.display().to_string();
     let apart = Apart::new(to).map_err(|error| Error::io(shown(to), "cannot be made", error))?;
     // Of what the cache has of it nothing is used: it may go at any time.
     let options = RemoteOptions { cache_dir: None, ..options.clone() };
-    let image = RemoteImage::open_with(url, &options, &|address, version| {
+    let image = Arc::new(RemoteImage::open_with(url, &options, &|address, version| {
         apart.open(address, version).map_err(|error| Error::io(shown(to), "cannot be made", error))
-    })?;
-    image.complete(progress)?;
-    drop(image);
+    })?);
+    let checks = Checks::of(url, &options, verity, &image)?;
+    complete(&image, &checks, progress)?;
+    drop((checks, image));
     apart.finish().map_err(|error| Error::io(shown(to), "cannot be put in its place", error))?;
     Ok(to.to_path_buf())
 }
 
+/// How a whole image is checked.
+enum Checks {
+    None,
+    /// What is read of this is verified by a tree.
+    Tree(Arc<dyn Storage>),
+    /// There is no tree: all of it has this digest.
+    Whole(Digest),
+}
+
+impl Checks {
+    fn of(
+        url: &str,
+        options: &RemoteOptions,
+        verity: &VerityOptions,
+        image: &Arc<RemoteImage>,
+    ) -> Result<Checks> {
+        let mut device = DeviceOptions { verity: verity.clone(), ..DeviceOptions::default() };
+        if let Some(tree) = tree_beside(url, options, &device)? {
+            device.verity.tree = DigestTree::Open(tree);
+        }
+        match (&device.verity.tree, verity.root) {
+            (DigestTree::Beside, None) => Ok(Checks::None),
+            (DigestTree::Beside, Some(root)) => Ok(Checks::Whole(root)),
+            _ => image_bytes(image.clone(), Path::new(image.name()), &device).map(Checks::Tree),
+        }
+    }
+}
+
+/// Has all of an image in its cache, durably and checked; where that is.
+fn complete(image: &Arc<RemoteImage>, checks: &Checks, progress: &dyn Progress) -> Result<PathBuf> {
+    let source: &dyn Storage = match checks {
+        Checks::Tree(verified) => &**verified,
+        Checks::None | Checks::Whole(_) => &**image,
+    };
+    let path = image.complete(source, matches!(checks, Checks::Tree(_)), progress)?;
+    if let Checks::Whole(wanted) = checks {
+        let whole: Arc<dyn Storage> = image.clone();
+        let (found, size) = jobs::digest(&whole, None, 0, progress)?;
+        if let Err(error) = check_pin(image.name(), found, Some(*wanted)) {
+            image.remote().forget(0, chunks(size));
+            return Err(error);
+        }
+    }
+    Ok(path)
+}
+
 impl RemoteImage {
-    /// Has all of it in the cache, durably; where that is.
-    fn complete(&self, progress: &dyn Progress) -> Result<PathBuf> {
+    /// Has all of it in the cache, durably; where that is. It is read from `source`, which is
+    /// the image or verifies it: of `all` of it, or where the cache has nothing yet.
+    fn complete(
+        &self,
+        source: &dyn Storage,
+        all: bool,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
         let size = self.remote().version.size;
         let Some((cache, path)) =
             self.remote().cache.as_ref().and_then(|cache| Some((cache, cache.path()?)))
@@ -57,9 +120,9 @@ impl RemoteImage {
                 return Err(Error::new(ErrorKind::Cancelled, self.name(), "cancelled"));
             }
             let end = size.min(at + pace::MOST);
-            if !cache.has_all(at / CHUNK, end.div_ceil(CHUNK)) {
+            if all || !cache.has_all(at / CHUNK, end.div_ceil(CHUNK)) {
                 let buf = &mut scratch[..(end - at) as usize];
-                let read = self.read_exact_at(buf, at);
+                let read = source.read_exact_at(buf, at);
                 read.map_err(|error| Error::io(self.name(), "cannot be fetched", error).at(at))?;
             }
             progress.advance(end - at);

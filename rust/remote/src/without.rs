@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cowcloop_engine::device::VerityOptions;
 use cowcloop_engine::progress::Progress;
 use cowcloop_engine::storage::Storage;
 use cowcloop_engine::{Error, ErrorKind, Result};
@@ -41,6 +42,7 @@ impl RemoteImage {
 pub fn pull(
     url: &str,
     options: &RemoteOptions,
+    _verity: &VerityOptions,
     _to: Option<&Path>,
     _progress: &dyn Progress,
 ) -> Result<PathBuf> {

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use cowcloop_engine::device::{Device, DeviceOptions};
+use cowcloop_engine::device::{Device, DeviceOptions, DigestTree};
 use cowcloop_engine::overlay::SnapshotSummary;
 use cowcloop_engine::Error;
-use cowcloop_remote::{is_url, RemoteImage};
+use cowcloop_remote::{is_url, tree_beside, RemoteImage};
 use parking_lot::Mutex;
 
 use crate::connection::Connection;
@@ -32,9 +32,14 @@ fn open_device(options: &ServerOptions, open: &DeviceOptions) -> Result<Device, 
         return Device::open(image, cows, open);
     };
     let image = Arc::new(RemoteImage::open(url, remote)?);
-    let device = Device::open_storage(image.clone(), cows, open)?;
+    let mut open = open.clone();
+    let tree = tree_beside(url, remote, &open)?;
+    if let Some(tree) = &tree {
+        open.verity.tree = DigestTree::Open(tree.clone());
+    }
+    let device = Device::open_storage(image.clone(), cows, &open)?;
     // A fork may follow.
-    image.rest();
+    [Some(image), tree].iter().flatten().for_each(|each| each.rest());
     Ok(device)
 }
 

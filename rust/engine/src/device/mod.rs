@@ -23,7 +23,7 @@ use crate::{Error, ErrorKind, Layer, Result};
 pub use kept::KeptOptions;
 use medium::Medium;
 pub use open::{image_bytes, part_of, DeviceOptions, Prepare, MEMORY};
-pub use verity::{tree_path, DigestTree, VerityOptions};
+pub use verity::{tree_path, DigestTree, VerityOptions, TREE_SUFFIX};
 
 /// A block device: any number of threads may call any method at any time.
 ///

@@ -10,7 +10,7 @@ use crate::storage::{Exchange, FileStorage, Storage};
 use crate::{Error, Result};
 
 /// The end of the name of a tree that lies beside its image.
-const SUFFIX: &str = ".verity";
+pub const TREE_SUFFIX: &str = ".verity";
 
 /// How an image is verified.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +58,6 @@ pub(super) fn open_tree(path: &Path, options: &DeviceOptions) -> Result<Option<E
 
 fn beside(image: &Path) -> PathBuf {
     let mut tree = image.as_os_str().to_os_string();
-    tree.push(SUFFIX);
+    tree.push(TREE_SUFFIX);
     tree.into()
 }

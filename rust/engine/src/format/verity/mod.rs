@@ -16,6 +16,7 @@ use std::str::FromStr;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use builder::Builder;
+pub use tree::check_pin;
 use tree::Tree;
 pub(crate) use verified::Verified;
 pub use verified::VerityStatus;

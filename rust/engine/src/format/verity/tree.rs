@@ -141,7 +141,10 @@ impl Tree {
 }
 
 /// Refuses a digest that is not the one that was asked for.
-pub(super) fn check_pin(name: &str, found: Digest, pinned: Option<Digest>) -> Result<()> {
+///
+/// # Errors
+/// `Mismatch`.
+pub fn check_pin(name: &str, found: Digest, pinned: Option<Digest>) -> Result<()> {
     match pinned {
         Some(pinned) if pinned != found => {
             let message = format!("comes to {found}, and {pinned} is asked for");

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::seen::Seen;
-use super::tree::check_pin;
-use super::{hash_block, Digest, Hash, Tree, BLOCK};
+use super::{check_pin, hash_block, Digest, Hash, Tree, BLOCK};
 use crate::error::Unverified;
 use crate::storage::{FetchCounters, FetchPace, Storage};
 use crate::{Error, ErrorKind, Remedy, Result};
@@ -145,13 +144,13 @@ impl Verified {
 
     /// Verifies blocks that were read at `start`, except for those that were seen before.
     fn verify(&self, bytes: &mut [u8], start: u64) -> io::Result<()> {
-        for (block, bytes) in (start / UNIT..).zip(bytes.chunks_mut(BLOCK)) {
+        for (block, at) in (start / UNIT..).zip((0..bytes.len()).step_by(BLOCK)) {
             if self.has_seen(block, block + 1) {
                 continue;
             }
             let wanted = self.wanted(block)?;
-            if hash_block(bytes) != wanted {
-                self.once_more(block, bytes, &wanted)?;
+            if hash_block(first_of(&bytes[at..])) != wanted {
+                self.once_more(block, &mut bytes[at..], &wanted)?;
             }
             self.seen.iter().for_each(|seen| seen.note(block));
             self.blocks.fetch_add(1, Ordering::Relaxed);
@@ -159,14 +158,15 @@ impl Verified {
         Ok(())
     }
 
-    /// Reads a block again that was not what it should be, where that can help.
+    /// Reads a block again that was not what it should be, where that can help, and `bytes` that
+    /// follow it: these may have come with it, and be as wrong.
     #[cold]
     fn once_more(&self, block: u64, bytes: &mut [u8], wanted: &Hash) -> io::Result<()> {
         let offset = block * UNIT;
         self.failures.fetch_add(1, Ordering::Relaxed);
-        if self.inner.renew(offset, bytes.len() as u64) {
+        if self.inner.renew(offset, first_of(bytes).len() as u64) {
             self.inner.read_exact_at(bytes, offset)?;
-            if hash_block(bytes) == *wanted {
+            if hash_block(first_of(bytes)) == *wanted {
                 return Ok(());
             }
         }
@@ -188,6 +188,11 @@ impl Verified {
         }
         Ok(to)
     }
+}
+
+/// The first block of what was read.
+fn first_of(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(BLOCK)]
 }
 
 impl Storage for Verified {
