@@ -23,6 +23,7 @@ _SAMPLES: dict[options.Kind, tuple[object, str]] = {
     options.PATH: (b"/p", "/p"),
     options.DIRECTORY: (b"/d", "/d"),
     options.TCP: (1, "1"),
+    options.CHOICE: ("all", "all"),
     options.DIGEST: ("0" * 64, "0" * 64),
     options.ENDPOINT: ("m.sock", absolute("m.sock")),
 }

@@ -11,7 +11,7 @@ import pytest
 from support import iso
 from support.liar import liar
 from support.mounts import DONE, WAYS
-from support.programs import cowcloop, refused
+from support.programs import cowcloop, refused, require_room_for_a_cache
 from support.server import listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("fuse", "loop")
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache of the test's own."""
+    require_room_for_a_cache(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

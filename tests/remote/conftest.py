@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support.cloop import build
 from support.liar import Liar, liar
+from support.programs import require_room_for_a_cache
 
 #: Bytes of the raw image.
 SIZE = (5 << 20) + 12_345
@@ -17,6 +18,11 @@ SIZE = (5 << 20) + 12_345
 def noise(size: int, seed: int = 7) -> bytes:
     """Bytes that no compressor makes smaller, the same each time."""
     return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture(autouse=True)
+def _room(tmp_path_factory: pytest.TempPathFactory) -> None:
+    require_room_for_a_cache(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

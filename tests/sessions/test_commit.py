@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.liar import liar
-from support.programs import cowcloop, refused
+from support.programs import cowcloop, refused, require_room_for_a_cache
 from support.server import Server, listed, serving
 from support.sessions import PLAIN, join
 
@@ -31,6 +31,7 @@ def changed(name: str) -> bytes:
 def test_an_image_that_only_a_secret_opens(
     folder: Path, tmp_path: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_room_for_a_cache(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with liar(PLAIN) as far:
         far.lets_in = lambda path, _: path.endswith("?token=t0ken")

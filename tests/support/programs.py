@@ -30,6 +30,13 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def require_room_for_a_cache(folder: Path) -> None:
+    """Skips the test where a cache of images would keep nothing: see --cache-limit."""
+    usage = shutil.disk_usage(folder)
+    if usage.free < usage.total // 10 + (1 << 30):
+        pytest.skip(f"a cache leaves a tenth of the file system free, and {folder} has no more")
+
+
 def find(name: str) -> str | None:
     """The path of a program, if the machine has it."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
