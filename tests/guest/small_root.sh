@@ -1,10 +1,5 @@
 # What the small root does, by the word test=... on the kernel's command line.
 
-# Lines of the kernel's and the daemon's are told apart by the test.
-forget() {
-    echo 3 >/proc/sys/vm/drop_caches
-}
-
 lives() {
     tell "found $(cat /new.txt 2>/dev/null)"
     echo "life $(($(grep -c life /new.txt 2>/dev/null) + 1))" >>/new.txt
@@ -26,27 +21,6 @@ power() {
         sync
         tell "synced $number."
     done
-}
-
-# Up to the first file that cannot be read: each costs the time that a read waits for the server.
-noise() {
-    for file in /noise/*; do
-        cat "$file" >/dev/null || return 1
-    done
-}
-
-# The server of the image goes away, and comes back.
-away() {
-    tell ready
-    while noise; do
-        forget
-    done
-    tell failed
-    until noise; do
-        forget
-        sleep 1
-    done
-    tell "there again"
 }
 
 damaged() {

@@ -80,20 +80,6 @@ def test_an_image_that_is_another_one(initramfs: Path, small_root: Path, tmp_pat
     assert re.search(r"cowcloop: .*root\.cloop.*digest", console), console
 
 
-def test_a_server_that_goes_away_and_comes_back(initramfs: Path, web: Liar) -> None:
-    # Little of it is kept, so that all of it is asked for again and again.
-    root = f"{_seen_by_the_guest(web)},timeout=8,cache=1M,cache-limit=64K"
-    append = f"root=cowcloop:{root} rw test=away"
-    with start(initramfs, append=append, memory=MEMORY_MIB, network=True) as machine:
-        machine.wait_for("ready", PATIENCE)
-        web.lie = lambda number, asked: "reset"
-        machine.wait_for("failed", PATIENCE)
-        web.lie = lambda number, asked: None
-        machine.wait_for("there again", PATIENCE)
-        console = machine.wait(PATIENCE).console
-    assert re.search(r"cowcloopd: error: http://10\.0\.2\.2.*cannot read", console), console
-
-
 def test_a_damaged_block_is_an_error_of_its_own(
     initramfs: Path, small_root: Path, tmp_path: Path
 ) -> None:
