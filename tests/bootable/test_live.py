@@ -6,27 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from support.bootable import INITRD, KERNEL, make_initrd, make_tree, require_grub
+from support.bootable import INITRD, KERNEL
 from support.programs import cowcloop, program, refused, run
 
 ROOT = "live/root.cloop"
-
-
-@pytest.fixture(autouse=True)
-def _grub() -> None:
-    require_grub()
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """With a kernel."""
-    return make_tree(tmp_path)
-
-
-@pytest.fixture
-def initrd(tmp_path: Path) -> Path:
-    """Any."""
-    return make_initrd(tmp_path)
 
 
 def inside(iso: Path, name: str) -> bytes:

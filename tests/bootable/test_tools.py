@@ -8,26 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.bootable import INITRD, VERSION, make_initrd, make_tree, require_grub
+from support.bootable import INITRD, VERSION
 from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, refused, run
 from support.server import alive, wait_until
-
-
-@pytest.fixture(autouse=True)
-def _grub() -> None:
-    require_grub()
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """With a kernel."""
-    return make_tree(tmp_path)
-
-
-@pytest.fixture
-def initrd(tmp_path: Path) -> Path:
-    """Any."""
-    return make_initrd(tmp_path)
 
 
 @pytest.fixture

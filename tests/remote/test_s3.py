@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from pathlib import Path
 
 import cowcloop
@@ -36,14 +37,10 @@ def signed(path: str, headers: dict[str, str]) -> bool:
 
 
 @pytest.fixture
-def bucket(compressed: Liar, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Liar:
-    """A store that lets in who signs with our key."""
+def bucket(compressed: Liar, signs: Callable[[str, str, str], None]) -> Liar:
+    """A store that takes requests which our key has signed."""
     compressed.lets_in = signed
-    monkeypatch.setenv("AWS_ENDPOINT_URL", compressed.url.partition("/images")[0])
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    signs(compressed.url.partition("/images")[0], KEY, SECRET)
     return compressed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cowcloop
@@ -49,13 +49,9 @@ def port(tmp_path_factory: pytest.TempPathFactory, device: bytes) -> Iterator[st
 
 
 @pytest.fixture(autouse=True)
-def bucket(port: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bucket(port: str, cache: Path, signs: Callable[[str, str, str], None]) -> Path:
     """What the environment says of it; the cache."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    signs(f"http://127.0.0.1:{port}", KEY, SECRET)
     return cache
 
 

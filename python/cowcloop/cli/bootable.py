@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, COWS, FORCE, JSON, PATH, SIZE, THREADS, command
-from cowcloop.cli.create import LevelType, place_beside
+from cowcloop.cli.base import COWS, FORCE, JSON, PATH, SIZE, THREADS, command
+from cowcloop.cli.compression import BLOCK_SIZE_OF_RAW, level_option
+from cowcloop.cli.create import place_beside
 from cowcloop.cli.device_options import options_of
 from cowcloop.cli.progress import progress
 from cowcloop.options import ImageKeywords
@@ -49,20 +50,8 @@ if TYPE_CHECKING:
     metavar="SIZE",
     help="Room to write, beside what DIR takes (default: 1G).",
 )
-@click.option(
-    "--level",
-    type=LevelType(),
-    default=8,
-    metavar="1..9|best",
-    help="1 is fast, 9 small, best tries everything (default: 8).",
-)
-@click.option(
-    "--block-size",
-    type=BLOCK_SIZE,
-    default=65536,
-    metavar="SIZE",
-    help="Bytes per block, where IMAGE is not compressed (default: 64K).",
-)
+@level_option("1 is fast, 9 small, best tries everything (default: 8).")
+@BLOCK_SIZE_OF_RAW
 @options_of(ImageKeywords)
 @THREADS
 @FORCE

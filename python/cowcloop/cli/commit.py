@@ -9,8 +9,9 @@ from typing import Any
 import rich_click as click
 
 from cowcloop.cli import console
-from cowcloop.cli.base import BLOCK_SIZE, FORCE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
-from cowcloop.cli.create import LevelType, warn
+from cowcloop.cli.base import FORCE, IMAGE, JSON, PATH, SOME_COWS, THREADS, command
+from cowcloop.cli.compression import BLOCK_SIZE_OF_RAW, level_option
+from cowcloop.cli.create import warn
 from cowcloop.cli.device_options import options_of
 from cowcloop.cli.extract import check_output
 from cowcloop.cli.progress import progress
@@ -25,20 +26,8 @@ from cowcloop.sizes import format_size
 @SOME_COWS
 @click.argument("new", type=PATH)
 @click.option("--rebase", type=PATH, metavar="COW2", help="Make an empty COW2 for NEW.")
-@click.option(
-    "--level",
-    type=LevelType(),
-    default=8,
-    metavar="1..9|best",
-    help="How hard changed blocks are compressed (default: 8).",
-)
-@click.option(
-    "--block-size",
-    type=BLOCK_SIZE,
-    default=65536,
-    metavar="SIZE",
-    help="Bytes per block, where IMAGE is not compressed (default: 64K).",
-)
+@level_option("How hard changed blocks are compressed (default: 8).")
+@BLOCK_SIZE_OF_RAW
 @options_of(ImageKeywords)
 @THREADS
 @FORCE

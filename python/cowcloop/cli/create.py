@@ -9,26 +9,11 @@ import rich_click as click
 
 from cowcloop.cli import console
 from cowcloop.cli.base import BLOCK_SIZE, FORCE, JSON, PATH, THREADS, command
+from cowcloop.cli.compression import level_option
 from cowcloop.cli.extract import check_input, check_output
 from cowcloop.cli.progress import progress
 from cowcloop.cli.spread import DASK, pool_at
 from cowcloop.sizes import format_size
-
-
-class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """1 to 9, or best."""
-
-    name = "1..9|best"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """The level as a number, or the word best."""
-        if value in ("best", *range(1, 10)):
-            return value  # type: ignore[no-any-return]
-        if value in tuple("123456789"):
-            return int(value)
-        return self.fail(f"{value!r} is not a level: 1 (fast) to 9 (small), or best", param, ctx)
 
 
 @command("create")
@@ -43,13 +28,7 @@ class LevelType(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--exact", is_flag=True, help="Choose a block size that divides SRC: no zeros are added."
 )
-@click.option(
-    "--level",
-    type=LevelType(),
-    default=8,
-    metavar="1..9|best",
-    help="1 is fast, 9 small, best tries everything (default: 8).",
-)
+@level_option("1 is fast, 9 small, best tries everything (default: 8).")
 @click.option(
     "--format",
     "format_",

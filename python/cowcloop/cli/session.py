@@ -14,8 +14,8 @@ from cowcloop.cli import console
 from cowcloop.cli.base import CONTEXT, FORCE, JSON, PATH, THREADS, CommonOptions, command
 from cowcloop.cli.commit import commit
 from cowcloop.cli.completion import served
+from cowcloop.cli.compression import level_option
 from cowcloop.cli.cow.snapshot import make_copy, refuse_existing
-from cowcloop.cli.create import LevelType
 from cowcloop.cli.device_options import options_of
 from cowcloop.cli.extract import check_output
 from cowcloop.errors import CowcloopError
@@ -133,13 +133,7 @@ def snapshot_command(target: str, name: str, new: str, force: bool, as_json: boo
 @_TARGET
 @_NAME
 @click.argument("new", type=PATH)
-@click.option(
-    "--level",
-    type=LevelType(),
-    default=8,
-    metavar="1..9|best",
-    help="How hard changed blocks are compressed (default: 8).",
-)
+@level_option("How hard changed blocks are compressed (default: 8).")
 @options_of(ImageKeywords)
 @THREADS
 @FORCE
