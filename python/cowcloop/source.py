@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import StrPath
     from typing_extensions import Unpack
 
-__all__ = ["Part", "Source", "file_of", "locate", "shown"]
+__all__ = ["Part", "Source", "file_of", "has_secrets", "locate", "shown"]
 
 
 #: What the engine opens.
@@ -73,6 +73,13 @@ def shown(image: str) -> str:
 
     url, colon, inside = _split(image)
     return _core.redacted(url) + colon + inside
+
+
+def has_secrets(place: str) -> bool:
+    """Whether a path or URL holds what others must not see."""
+    from . import _core
+
+    return is_url(place) and _core.redacted(place) != place
 
 
 def _split(text: str) -> tuple[str, str, str]:

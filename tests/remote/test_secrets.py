@@ -12,7 +12,7 @@ from cowcloop.source import locate
 from support.liar import Liar
 from support.programs import cowcloop as run
 from support.programs import refused
-from support.server import children, listed, serving
+from support.server import children, listed, serving, wait_until
 
 PASSWORD, TOKEN = "s3cret", "t0ken"
 
@@ -58,6 +58,17 @@ def test_the_server_s_process_shows_none(secret: str) -> None:
         hides(json.dumps(listed()))
     assert "runs" in server.errors
     hides(server.errors)
+
+
+def test_the_url_of_a_trace_shows_none(secret: str, server: Liar) -> None:
+    trace = secret.replace("a.img", "a.trace")
+    hides(repr(ServeOptions.of(secret, trace=trace)))
+    warning = f"{server.url.replace('a.img', 'a.trace')}?...: no trace is replayed"
+    with serving("-v", secret, "--trace", trace, quiet=False) as served:
+        (nbdkit,) = children(served.pid)
+        hides(Path(f"/proc/{nbdkit}/cmdline").read_bytes().decode())
+        wait_until(lambda: warning in served.said(), "the warning that it is missing")
+    hides(served.errors)
 
 
 def test_nbdkit_s_own_log_shows_none(secret: str, tmp_path: Path) -> None:

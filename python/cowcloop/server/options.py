@@ -21,7 +21,7 @@ from cowcloop.options import (
 )
 from cowcloop.part import is_url
 from cowcloop.server.address import parse_tcp
-from cowcloop.source import Source, file_of, locate, shown
+from cowcloop.source import Source, file_of, has_secrets, locate
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,7 +41,8 @@ class ServeOptions:
     image: str = field(repr=False)
     cows: tuple[str, ...] = ()
     tcp: tuple[str, int] | None = None
-    given: Mapping[str, Any] = field(default_factory=dict)
+    #: that of a trace as well
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
     tls: Tls = field(default_factory=Tls)
     nbdkit_args: tuple[str, ...] = ()
     nbdkit_verbose: bool = False
@@ -109,10 +110,10 @@ class ServeOptions:
         far = table(RemoteKeywords)
         return locate(self.image, **{name: self.given[name] for name in far if name in self.given})
 
-    def secret_url(self) -> str | None:
-        """The image's URL, where it holds what others must not see."""
-        url = file_of(self.source)
-        return url if is_url(url) and shown(url) != url else None
+    def secrets(self) -> dict[str, str]:
+        """The URLs that hold what others must not see, by their parameter."""
+        urls = {"image": file_of(self.source), "trace": self.given.get("trace")}
+        return {name: url for name, url in urls.items() if url is not None and has_secrets(url)}
 
     @property
     def writable_cow(self) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ class Channels:
     """How a server is in touch with the process that starts it.
 
     It tells what happens by the descriptor `events`, and in its `log` if that is wanted. It ends
-    cleanly when the descriptor `lifeline` reaches its end before anything comes through it. The
-    image's URL is in the file `url`, where it holds secrets: a command line is seen by others.
+    cleanly when the descriptor `lifeline` reaches its end before anything comes through it. A URL
+    with secrets is in the file that `urls` has for its parameter: others see a command line.
     """
 
     control: str | None = None
     events: int | None = None
     log: bool = True
     lifeline: int | None = None
-    url: int | None = None
+    urls: Mapping[str, int] = field(default_factory=dict)
 
 
 def parameters(
@@ -44,9 +44,10 @@ def parameters(
         yield f"events={channels.events}"
         if not channels.log:
             yield "log=false"
-    yield from _image(options, channels.url)
+    yield from (f"{name}-url={file}" for name, file in channels.urls.items())
+    yield from _image(options, channels)
     yield from (f"cow={cow if cow == MEMORY else absolute(cow)}" for cow in options.cows)
-    yield from _given(options)
+    yield from _given(options, channels)
     for name, value in (
         ("waiting", waiting),
         ("control", channels.control),
@@ -58,19 +59,20 @@ def parameters(
         yield "create=false"
 
 
-def _image(options: ServeOptions, url: int | None) -> Iterator[str]:
+def _image(options: ServeOptions, channels: Channels) -> Iterator[str]:
     source = options.source
-    yield f"image={absolute(file_of(source))}" if url is None else f"image-url={url}"
+    if "image" not in channels.urls:
+        yield f"image={absolute(file_of(source))}"
     if isinstance(source, Part):
         yield from (f"image-range={offset}+{length}" for offset, length in source.ranges)
         if source.ranges:
             yield f"image-name={absolute(source.name)}"
 
 
-def _given(options: ServeOptions) -> Iterator[str]:
+def _given(options: ServeOptions, channels: Channels) -> Iterator[str]:
     for name, option in table(ServerKeywords).items():
         value = options.given.get(name)
-        if value is not None and option.plugin:
+        if value is not None and option.plugin and name not in channels.urls:
             yield f"{option.flag.removeprefix('--')}={word(option, value)}"
 
 

@@ -105,11 +105,9 @@ class Process(ABC):
         else:
             self._stderr = Lines(self._loop, self._on_prose)
             errors = give(self._stderr.writer)
-        url = options.secret_url()
-        file = None if url is None else give(_kept(url))
-        if file is not None:
-            passed.append(file)
-        channels = Channels(str(entry.control), events, self._background, lifeline, file)
+        urls = {name: give(_kept(url)) for name, url in options.secrets().items()}
+        passed += urls.values()
+        channels = Channels(str(entry.control), events, self._background, lifeline, urls)
         command = self._command(options, channels)
         self._report(Message("debug", f"runs {shlex.join(command)}"))
         scope = units.own_scope(entry.id, self.address.program) if self._background else []

@@ -37,6 +37,8 @@ record-trace=<PATH>  Write down here, at the end, which blocks of the image clie
                    read first.
 trace=<PATH|URL>   Have ready for clients what this trace says (default: the
                    image's name and .trace, where that is a file).
+trace-url=<FD>     In the place of trace: an inherited file with the trace's URL,
+                   which may hold a password.
 prefetch=<WHAT>    What to have ready: none, trace (the default), or all of the
                    image, after that.
 rate=<SIZE>        Bytes a second that this may fetch, or read, at most.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::once;
-use super::values::{path, place, size};
+use super::values::{path, place, size, url};
 use crate::options::TraceOptions;
 use crate::trace::Prefetch;
 
@@ -23,6 +23,7 @@ impl TraceParameters {
         Some(match key {
             "record-trace" => path(key, value).and_then(|path| once(&mut self.record, key, path)),
             "trace" => place(key, value).and_then(|place| once(&mut self.replay, key, place)),
+            "trace-url" => url(key, value).and_then(|url| once(&mut self.replay, key, url)),
             "prefetch" => prefetch(key, value).and_then(|what| once(&mut self.prefetch, key, what)),
             "rate" => rate(key, value).and_then(|rate| once(&mut self.rate, key, rate)),
             _ => return None,

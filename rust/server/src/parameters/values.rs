@@ -61,7 +61,7 @@ pub(super) fn url(key: &str, value: &OsStr) -> Result<PathBuf, String> {
     if is_url(&text) {
         Ok(text.into())
     } else {
-        Err(format!("{key}: descriptor {number} holds no URL of an image"))
+        Err(format!("{key}: descriptor {number} holds no URL"))
     }
 }
 
