@@ -105,6 +105,32 @@ def test_servers_that_fail_are_followed_by_others(image: Path, tmp_path: Path) -
     assert disk.end() == 0
 
 
+def test_an_end_that_is_wished_between_two_servers_is_a_clean_one(
+    image: Path, tmp_path: Path
+) -> None:
+    """The next server is started for it: nothing of what was acknowledged is lost."""
+    disk = Daemon(tmp_path / "f", f"image={image}", f"cow={tmp_path}/c", supervised=True)
+    first = disk.server()
+    assert first is not None
+    with mmap.mmap(-1, 4096) as page:
+        page[:] = data = random.Random(4).randbytes(len(page))
+        file = direct(disk.disk)
+        assert os.pwrite(file, page, 0) == len(page)
+        os.close(file)
+    image.rename(tmp_path / "moved")
+    os.kill(first, signal.SIGKILL)
+    assert disk.process.stderr is not None
+    # The pauses have become long by then.
+    for _ in range(4):
+        while "ended with exit code 1" not in disk.process.stderr.readline():
+            assert disk.process.poll() is None
+    (tmp_path / "moved").rename(image)
+    assert disk.end() == 0
+    assert b"clean" in cowcloop("info", tmp_path / "c").stdout
+    cowcloop("extract", image, tmp_path / "c", tmp_path / "out")
+    assert (tmp_path / "out").read_bytes()[:SIZE] == data + cloop.PLAIN[4096:SIZE]
+
+
 def test_what_is_in_memory_ends_with_its_server(image: Path, tmp_path: Path) -> None:
     words = (f"image={image}", "cow=:memory:")
     running = Daemon(tmp_path / "f", *words, supervised=True)
@@ -145,9 +171,10 @@ def test_writers_on_a_mounted_ext2_see_no_error(chicken: Path, tmp_path: Path) -
                 for writer in writers:
                     writer.start()
                     ends.callback(writer.end)
-                for _ in range(KILLS):
+                for number in range(KILLS):
                     before = [writer.done for writer in writers]
-                    running.kill_server()
+                    # Of every other one the supervisor is told, and makes no longer pause then.
+                    running.kill_server(by_its_supervisor=number % 2 == 1)
                     # Each has done something since; a request of it may have been under way.
                     for writer, done in zip(writers, before, strict=True):
                         wait_until(

@@ -89,12 +89,15 @@ class Daemon:
         except ControlError:
             return None
 
-    def kill_server(self) -> None:
+    def kill_server(self, *, by_its_supervisor: bool = False) -> None:
         """As a crash would, under a supervisor; returns when another server answers."""
         wait_until(lambda: self.server() is not None, "the server")
         dead = self.server()
         assert dead is not None
-        os.kill(dead, signal.SIGKILL)
+        if by_its_supervisor:
+            self.process.send_signal(signal.SIGUSR1)
+        else:
+            os.kill(dead, signal.SIGKILL)
         wait_until(lambda: self.server() not in (None, dead), "another server")
 
     def kill(self) -> None:

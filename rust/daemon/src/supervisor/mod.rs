@@ -22,13 +22,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 
 use cowcloop_server::{reason, Event, Events};
+use rustix::process::Signal;
 
 use crate::arguments::SUPERVISOR;
 use crate::doors::{self, DEVICE};
 use crate::report::TOLD;
 use kept::Kept;
 pub use link::Link;
-use patience::Patience;
+use patience::{Patience, FAILURES};
 use signals::Signals;
 use watch::{Ended, Lifeline};
 
@@ -54,6 +55,8 @@ struct Supervisor {
     lifeline: Lifeline,
     device: Option<Device>,
     restarts: u64,
+    /// The signal by which the device is to end, for the next server that is ready.
+    end: Option<Signal>,
 }
 
 /// What the next server needs to go on with the device.
@@ -97,6 +100,7 @@ impl Supervisor {
             lifeline: Lifeline::new(value("lifeline=").as_deref())?,
             device: None,
             restarts: 0,
+            end: None,
         })
     }
 
@@ -123,7 +127,8 @@ impl Supervisor {
             }
             let Some(pause) = patience.after(&ended) else {
                 let text = format!(
-                    "the server {}, as those before it did that were just started; the device ends",
+                    "the server {} soon after its start, as the {FAILURES} before it; the device \
+                     ends",
                     ended.how()
                 );
                 TOLD.tell(Event::Error { text: &text });
@@ -131,9 +136,7 @@ impl Supervisor {
             };
             let text = format!("the server {}; another one takes over", ended.how());
             TOLD.tell(Event::Warning { text: &text });
-            if !pause.is_zero() && self.pause(pause)? {
-                return Ok(ended);
-            }
+            self.pause(pause)?;
             self.clear();
             self.restarts += 1;
         }

@@ -9,14 +9,17 @@ use super::watch::Ended;
 /// A server that has answered requests for so long is no failure when it ends.
 pub const STEADY: Duration = Duration::from_secs(10);
 /// Servers that may fail in a row.
-const FAILURES: u32 = 8;
+pub const FAILURES: u32 = 8;
 /// The pause after the first failure; each later one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The servers that have failed since the last one that did not.
+/// The servers that have ended too soon since the last one that did not.
 #[derive(Debug, Default)]
 pub struct Patience {
+    /// Those that have failed by themselves, in a row.
     failures: u32,
+    /// Those that others have killed, as far as they make the pause longer.
+    kills: u32,
 }
 
 impl Patience {
@@ -25,14 +28,24 @@ impl Patience {
     /// A request that ends its server is sent again to the next one, and would end them all.
     pub fn after(&mut self, ended: &Ended) -> Option<Duration> {
         if ended.replaced || ended.steady {
-            self.failures = 0;
+            *self = Patience::default();
             return Some(Duration::ZERO);
         }
-        // A program does not send itself this signal: the next server may fare better.
-        let by_others = ended.was_ready && ended.killed_by(Signal::KILL);
-        self.failures = if by_others { 1 } else { self.failures + 1 };
-        (self.failures <= FAILURES).then(|| PAUSE * 2u32.pow(self.failures - 1))
+        // A program does not send itself this signal: the next server may fare better. But where
+        // memory is short, the kernel may send it to each.
+        if ended.was_ready && ended.killed_by(Signal::KILL) {
+            self.failures = 0;
+            self.kills = (self.kills + 1).min(FAILURES);
+            return Some(pause(self.kills));
+        }
+        self.failures += 1;
+        (self.failures <= FAILURES).then(|| pause(self.failures))
     }
+}
+
+/// The pause after so many servers.
+fn pause(servers: u32) -> Duration {
+    PAUSE * 2u32.pow(servers - 1)
 }
 
 #[cfg(test)]
@@ -71,9 +84,12 @@ mod tests {
     #[test]
     fn a_server_that_others_kill_is_always_followed_by_another() {
         let mut patience = Patience::default();
-        for _ in 0..100 {
-            assert_eq!(patience.after(&ended(Signal::KILL)), Some(PAUSE));
-        }
+        let killed = || ended(Signal::KILL);
+        let pauses: Vec<_> = std::iter::from_fn(|| patience.after(&killed())).take(100).collect();
+        assert_eq!((pauses.len(), pauses[0]), (100, PAUSE));
+        assert!(pauses.is_sorted() && pauses[99] > 100 * PAUSE, "{pauses:?}");
+        // One that fails by itself then is the first of a row.
+        assert_eq!(patience.after(&ended(Signal::SEGV)), Some(PAUSE));
         let replaced = Ended { replaced: true, ..ended(Signal::KILL) };
         assert_eq!(patience.after(&replaced), Some(Duration::ZERO));
         let never_ready = || Ended { was_ready: false, ..ended(Signal::KILL) };

@@ -97,6 +97,11 @@ impl Supervisor {
             let ([ended, spoke], wishes) = self.wait([Some(handle.as_fd()), link_speaks], None)?;
             for wish in wishes {
                 let signal = match wish {
+                    // It could not close the device yet, or any more: it is the next one's to do.
+                    Wish::End(signal) if ended || self.device.is_some() && ready.is_none() => {
+                        self.end = Some(signal);
+                        continue;
+                    }
                     Wish::End(signal) => {
                         wanted = true;
                         signal
@@ -118,6 +123,10 @@ impl Supervisor {
                     Word::Ready => {
                         ready = Some(Instant::now());
                         self.server_is_ready();
+                        if let Some(signal) = self.end.take() {
+                            wanted = true;
+                            let _ = pidfd_send_signal(&handle, signal);
+                        }
                     }
                     Word::End => speaks = false,
                 }
@@ -130,10 +139,24 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a while; whether the device is to end.
-    pub(super) fn pause(&mut self, length: Duration) -> io::Result<bool> {
-        let (_, wishes) = self.wait([None, None], Some(length))?;
-        Ok(wishes.iter().any(|wish| matches!(wish, Wish::End(_))))
+    /// Waits before another server is started; not when that one is to end the device.
+    pub(super) fn pause(&mut self, length: Duration) -> io::Result<()> {
+        let end = Instant::now() + length;
+        while self.end.is_none() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let (_, wishes) = self.wait([None, None], Some(left))?;
+            for wish in wishes {
+                match wish {
+                    Wish::End(signal) => self.end = Some(signal),
+                    // Another one is about to be started.
+                    Wish::Replace => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits until something has happened: which of `others` it was, and what is wished.
