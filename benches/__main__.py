@@ -66,12 +66,11 @@ def main() -> int:
     )
     report.show(rows, described)
     asked.output.mkdir(parents=True, exist_ok=True)
-    kept = asked.output / asked.name
-    kept.with_suffix(".json").write_text(
-        json.dumps(report.to_json(rows, described), indent=1) + "\n"
-    )
-    kept.with_suffix(".md").write_text(report.to_markdown(rows, described))
-    plot.draw(rows, kept.with_suffix(".svg"))
+    document = json.dumps(report.to_json(rows, described), indent=1)
+    # A name may have a dot: v0.2.
+    (asked.output / f"{asked.name}.json").write_text(document + "\n")
+    (asked.output / f"{asked.name}.md").write_text(report.to_markdown(rows, described))
+    plot.draw(rows, asked.output / f"{asked.name}.svg")
     return 0
 
 

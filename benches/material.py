@@ -11,6 +11,8 @@ import shutil
 import sys
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,7 @@ _LARGEST_FILE = 32 << 20
 
 @dataclass(frozen=True)
 class Material:
-    """One device in all its forms; ``folder`` is for what the measurements write."""
+    """One device in all its forms; ``folder`` has them, and other images."""
 
     folder: Path
     raw: Path
@@ -37,6 +39,12 @@ class Material:
     def blocks(self) -> int:
         """Compressed blocks of 64 KiB."""
         return self.size // BLOCK
+
+    @contextmanager
+    def written(self) -> Iterator[Path]:
+        """A folder on the same disk for what one measurement writes; it is removed afterwards."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix="written-") as folder:
+            yield Path(folder)
 
 
 def cache_folder() -> Path:

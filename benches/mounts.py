@@ -18,13 +18,13 @@ from pathlib import Path
 import cowcloop
 from cowcloop import mounts
 
-from benches import held
 from benches.model import UnavailableError
 from benches.programs import COWCLOOP, program, run
 
 _LOOP = Path("/dev/loop-control")
-_FUSE = Path("/dev/fuse")
+FUSE = Path("/dev/fuse")
 _START_SECONDS = 30
+_END_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Place:
 
 @contextmanager
 def ours(image: Path, *cows: Path) -> Iterator[Place]:
-    """By cowcloop."""
-    _check(_FUSE)
+    """By cowcloop, with FUSE and a loop device even where the kernel has ublk."""
+    _check(FUSE)
     with _folder() as folder:
-        run([COWCLOOP, "mount", "-q", image, *cows, folder])
+        run([COWCLOOP, "mount", "-q", "--via", "fuse", image, *cows, folder])
         try:
             yield _place(folder)
         finally:
@@ -51,28 +51,33 @@ def ours(image: Path, *cows: Path) -> Iterator[Place]:
 @contextmanager
 def plain(image: Path, *, read_only: bool = True) -> Iterator[Place]:
     """The image that is not compressed, or a file that looks like it, on a loop device."""
-    _check()
-    with _folder() as folder:
-        access = "ro" if read_only else "rw"
-        run(["mount", "-t", "ext2", "-o", f"loop,noatime,{access}", image, folder])
-        try:
-            yield _place(folder)
-        finally:
-            run(["umount", folder])
+    access = "ro" if read_only else "rw"
+    with _mounted("ext2", image, f"noatime,{access}") as folder:
+        yield _place(folder)
+
+
+@contextmanager
+def held(kind: str, holder: Path, name: str) -> Iterator[Path]:
+    """The file of this name in a squashfs or an EROFS, with nothing of it in the page cache."""
+    with _mounted(kind, holder, "ro") as folder:
+        path = folder / name
+        # A mount of the same file elsewhere shares its page cache with this one.
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        yield path
 
 
 @contextmanager
 def inside(kind: str, holder: Path, name: str) -> Iterator[Place]:
-    """From the file of this name in a squashfs or an EROFS."""
-    _check()
-    with held.mounted(kind, holder, name) as file, plain(file) as place:
+    """From the image as a file in a squashfs or an EROFS, which compress files."""
+    with held(kind, holder, name) as file, plain(file) as place:
         yield place
 
 
 @contextmanager
 def by_nbdfuse(image: Path, *cows: Path) -> Iterator[Place]:
     """From nbdkit's socket, which nbdfuse shows as a file."""
-    _check(_FUSE)
+    _check(FUSE)
     command = program("nbdfuse")
     with ExitStack() as stack:
         server = stack.enter_context(cowcloop.serve(image, *cows))
@@ -103,6 +108,23 @@ def _check(*more: Path) -> None:
 
 
 @contextmanager
+def _mounted(kind: str, file: Path, options: str) -> Iterator[Path]:
+    """The directory on which a file is mounted from a loop device."""
+    _check()
+    with _folder() as folder:
+        try:
+            run(["mount", "-t", kind, "-o", f"loop,{options}", file, folder])
+        except RuntimeError as error:
+            # The directory has another name each time; the reason stays the same.
+            said = str(error).replace(str(folder), "DIRECTORY")
+            raise UnavailableError(said) from None
+        try:
+            yield folder
+        finally:
+            run(["umount", folder])
+
+
+@contextmanager
 def _folder() -> Iterator[Path]:
     folder = tempfile.mkdtemp(prefix="cowcloop-bench-")
     try:
@@ -129,6 +151,11 @@ def _wait(file: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    # It ends when it is unmounted.
-    run(["umount", folder])
-    process.wait()
+    """Unmount it, which ends nbdfuse; by force where that fails, so that neither stays behind."""
+    try:
+        run(["umount", folder])
+        process.wait(_END_SECONDS)
+    except (RuntimeError, subprocess.TimeoutExpired):
+        process.kill()
+        subprocess.run(["umount", "--lazy", folder], capture_output=True, check=False)
+        process.wait(_END_SECONDS)

@@ -1,7 +1,8 @@
 """The guest's figures as works of their own: one core, so not to be held against the host's.
 
 But for one: kernel cloop in the guest stands below the same image read in order on the host, too,
-with the cores of each. It handles one request at a time, so a second core would gain it little.
+with the cores of each. It handles one request at a time, so that a second core would probably gain
+it little; that was not measured.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def join(host: Sequence[Row], guest: Sequence[dict[str, Any]]) -> list[Row]:
             Row(
                 work=ours.work,
                 title=ours.title,
-                contender=f"{item['contender']}, kernel lab, {_BOTH}",
+                contender=f"{item['contender']}, kernel lab, 1 core, {_BOTH}",
                 unit=ours.unit,
                 figures=item["figures"],
                 cores=1,

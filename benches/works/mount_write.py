@@ -19,27 +19,29 @@ from benches.works.mount import NBDFUSE, PLAIN
 def works(setting: Setting) -> Iterator[Work]:
     """Unpack an archive into an empty file system; what is written goes to the images' disk."""
     material = setting.material
-    written = material.folder / "mount-write"
 
-    def plain(raw: Path, _: Path) -> AbstractContextManager[Place]:
+    def plain(raw: Path, _: Path, written: Path) -> AbstractContextManager[Place]:
         shutil.copyfile(raw, written)
         return mounts.plain(written, read_only=False)
 
-    def ours(_: Path, cloop: Path) -> AbstractContextManager[Place]:
+    def ours(_: Path, cloop: Path, written: Path) -> AbstractContextManager[Place]:
         return mounts.ours(cloop, written)
 
-    def by_nbdfuse(_: Path, cloop: Path) -> AbstractContextManager[Place]:
+    def by_nbdfuse(_: Path, cloop: Path, written: Path) -> AbstractContextManager[Place]:
         return mounts.by_nbdfuse(cloop, written)
 
     def contender(
-        name: str, mounted: Callable[[Path, Path], AbstractContextManager[Place]]
+        name: str, mounted: Callable[[Path, Path, Path], AbstractContextManager[Place]]
     ) -> Contender:
         def measure() -> float:
             archive = forms.archive(material, setting.scratch)
-            with mounts.made_by(mounted(*forms.roomy(material)), written) as place:
-                # What was written before is no part of the work.
-                run(["sync", written])
-                return _unpack(archive, place)
+            room = forms.roomy(material)
+            with material.written() as folder:
+                written = folder / "written"
+                with mounted(*room, written) as place:
+                    # What was written before is no part of the work.
+                    run(["sync", written])
+                    return _unpack(archive, place)
 
         return Contender(name, measure)
 

@@ -21,24 +21,22 @@ def works(setting: Setting) -> Iterator[Work]:
     """Against a plain file, with and without nbdkit's cow filter, and against qcow2 over the
     same image; on the same file system."""
     material = setting.material
-    folder = material.folder
 
-    def ours(options: list[str]) -> float:
-        cow = _absent(folder / "bench.cow")
-        return _write(servers.ours(material.cloop, cow), cow, options)
+    def ours(options: list[str], folder: Path) -> float:
+        return _write(servers.ours(material.cloop, folder / "cow"), options)
 
-    def plain(options: list[str], *filters: str) -> float:
-        file = _absent(folder / "bench.raw")
+    def plain(options: list[str], folder: Path, *filters: str) -> float:
+        file = folder / "raw"
         with file.open("wb") as image:
             image.truncate(material.size)
-        return _write(servers.nbdkit(*filters, "file", str(file), scratch=folder), file, options)
+        return _write(servers.nbdkit(*filters, "file", str(file), scratch=folder), options)
 
-    def cow_filter(options: list[str]) -> float:
-        return plain(options, "--filter=cow")
+    def cow_filter(options: list[str], folder: Path) -> float:
+        return plain(options, folder, "--filter=cow")
 
-    def qcow2(options: list[str]) -> float:
-        overlay = _qcow2(material, _absent(folder / "bench.qcow2"))
-        return _write(servers.qemu_nbd(overlay, "qcow2"), overlay, options)
+    def qcow2(options: list[str], folder: Path) -> float:
+        overlay = _qcow2(material, folder / "qcow2")
+        return _write(servers.qemu_nbd(overlay, "qcow2"), options)
 
     for name, title, options in (
         ("write", "no flush", [f"--number_ios={_WRITES}"]),
@@ -51,10 +49,14 @@ def works(setting: Setting) -> Iterator[Work]:
 
         def contender(
             name: str,
-            run: Callable[[list[str]], float],
+            run: Callable[[list[str], Path], float],
             options: list[str] = options,
         ) -> Contender:
-            return Contender(name, lambda: run(options))
+            def measure() -> float:
+                with material.written() as folder:
+                    return run(options, folder)
+
+            return Contender(name, measure)
 
         yield Work(
             name,
@@ -69,28 +71,20 @@ def works(setting: Setting) -> Iterator[Work]:
         )
 
 
-def _absent(path: Path) -> Path:
-    path.unlink(missing_ok=True)
-    return path
-
-
 def _qcow2(material: Material, overlay: Path) -> Path:
     backing: list[str | Path] = ["-b", material.cloop, "-F", "cloop"]
     run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, overlay])
     return overlay
 
 
-def _write(server: AbstractContextManager[str], file: Path, options: list[str]) -> float:
-    try:
-        with server as uri:
-            return fio(
-                "--ioengine=nbd",
-                f"--uri={uri}",
-                "--rw=randwrite",
-                "--bs=4k",
-                "--iodepth=16",
-                *options,
-                direction="write",
-            )
-    finally:
-        file.unlink(missing_ok=True)
+def _write(server: AbstractContextManager[str], options: list[str]) -> float:
+    with server as uri:
+        return fio(
+            "--ioengine=nbd",
+            f"--uri={uri}",
+            "--rw=randwrite",
+            "--bs=4k",
+            "--iodepth=16",
+            *options,
+            direction="write",
+        )

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 
-from benches import servers
-from benches.held import mounted
+from benches import mounts, servers
 from benches.material import PAGE, offsets, write_io_log
 from benches.model import OURS, READS, Contender, Work
 from benches.nbd_reads import reads_per_second
@@ -73,7 +72,7 @@ def _squashfs(setting: Setting) -> Callable[[], float]:
     material, log = setting.material, setting.scratch / "squashfs.iolog"
 
     def measure() -> float:
-        with mounted("squashfs", material.squashfs, material.raw.name) as file:
+        with mounts.held("squashfs", material.squashfs, material.raw.name) as file:
             write_io_log(log, str(file), material)
             hint = "--fadvise_hint=random"
             return fio("--ioengine=psync", f"--read_iolog={log}", "--invalidate=1", hint)

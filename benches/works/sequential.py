@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from benches import servers
-from benches.held import mounted
+from benches import mounts, servers
 from benches.model import OURS, RATE, Contender, Work
 from benches.programs import seconds
 from benches.works import Setting
@@ -21,7 +20,7 @@ def works(setting: Setting) -> Iterator[Work]:
             return material.size / 1e6 / seconds(["nbdcopy", uri, "null:"])
 
     def squashfs() -> float:
-        with mounted("squashfs", material.squashfs, material.raw.name) as file:
+        with mounts.held("squashfs", material.squashfs, material.raw.name) as file:
             return material.size / 1e6 / seconds(["dd", f"if={file}", "of=/dev/null", "bs=1M"])
 
     yield Work(
