@@ -17,6 +17,9 @@ use super::readers::Readers;
 
 /// How often to look whether something has come, or clients are served.
 const LOOK: Duration = Duration::from_millis(1);
+/// The same while nothing has come that should have, or nothing is on its way.
+const LOOK_LATE: Duration = Duration::from_millis(20);
+const LOOK_IDLE: Duration = Duration::from_millis(50);
 
 /// How long a block waits for the reads of clients at most: these may wait for the network.
 const YIELD: Duration = Duration::from_millis(5);
@@ -27,7 +30,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const TIMES: u32 = 7;
 
 /// Parts that have been asked for and wait for their turn.
-const MOST_WAITING: usize = 1024;
+const MOST_WAITING: usize = 1 << 14;
 
 /// A part of an image's file, and the block on the device that is to be inflated from it.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +54,8 @@ pub(super) struct Ahead<'a> {
     readers: &'a Readers,
     stop: &'a AtomicBool,
     rate: Rate,
+    /// The first pause before something is asked for again.
+    again: Duration,
     flying: VecDeque<Flying>,
     /// Parts in their order.
     waiting: VecDeque<Part>,
@@ -72,8 +77,19 @@ impl<'a> Ahead<'a> {
     ) -> Ahead<'a> {
         let rate = Rate { a_second: rate, free: Instant::now() };
         let (flying, waiting, scratch) = (VecDeque::new(), VecDeque::new(), Vec::new());
-        let (asked, missed) = (0, 0);
-        Ahead { device, bytes, readers, stop, rate, flying, waiting, asked, missed, scratch }
+        Ahead {
+            device,
+            bytes,
+            readers,
+            stop,
+            rate,
+            again: AGAIN,
+            flying,
+            waiting,
+            asked: 0,
+            missed: 0,
+            scratch,
+        }
     }
 
     /// Bytes that were asked for so far.
@@ -106,22 +122,33 @@ impl<'a> Ahead<'a> {
             if self.waiting.is_empty() && self.flying.is_empty() && parts.peek().is_none() {
                 break;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(self.rest());
         }
         self.missed
+    }
+
+    /// How long to rest when there was nothing to do: no longer than until there may be.
+    fn rest(&self) -> Duration {
+        if self.flying.is_empty() {
+            self.rate.wait().clamp(LOOK, LOOK_IDLE)
+        } else if self.flying.iter().all(|flying| flying.times > 0) {
+            LOOK_LATE
+        } else {
+            LOOK
+        }
     }
 
     /// Takes note of what has come, and asks again for what should have; whether there was any.
     fn land(&mut self) -> bool {
         let before = self.flying.len();
         let now = Instant::now();
-        let Ahead { bytes, missed, .. } = self;
+        let Ahead { bytes, missed, again, .. } = self;
         self.flying.retain_mut(|flying| {
             let length = flying.range.end - flying.range.start;
             if bytes.is_near(flying.range.start, length) {
                 return false;
             }
-            if now < flying.asked + AGAIN * 2_u32.pow(flying.times) {
+            if now < flying.asked + *again * 2_u32.pow(flying.times) {
                 return true;
             }
             if flying.times == TIMES {
@@ -261,7 +288,12 @@ struct Rate {
 
 impl Rate {
     fn allows(&self) -> bool {
-        self.free <= Instant::now()
+        self.wait().is_zero()
+    }
+
+    /// How long until more may be asked for.
+    fn wait(&self) -> Duration {
+        self.free.saturating_duration_since(Instant::now())
     }
 
     fn spend(&mut self, bytes: u64) {
@@ -274,127 +306,4 @@ impl Rate {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::Arc;
-
-    use cowcloop_engine::device::DeviceOptions;
-    use parking_lot::Mutex;
-
-    use super::*;
-
-    const CHUNK: u64 = 1000;
-    const CHUNKS: u64 = 100;
-
-    /// Storage that is far away: the oldest range that was asked for comes whenever its pace is
-    /// asked for.
-    #[derive(Debug, Default)]
-    struct Far {
-        request: u64,
-        state: Mutex<State>,
-    }
-
-    #[derive(Debug, Default)]
-    struct State {
-        here: Vec<u64>,
-        asked: Vec<Range<u64>>,
-        on_its_way: VecDeque<Range<u64>>,
-        most_on_its_way: u64,
-    }
-
-    impl Storage for Far {
-        fn name(&self) -> &str {
-            "far"
-        }
-        fn len(&self) -> io::Result<u64> {
-            Ok(CHUNKS * CHUNK)
-        }
-        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-            let n = buf.len().min((CHUNKS * CHUNK - offset) as usize);
-            Ok(n)
-        }
-        fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
-        fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
-            Ok(Some(offset))
-        }
-        fn next_hole(&self, _offset: u64) -> io::Result<u64> {
-            self.len()
-        }
-        fn allocated(&self) -> io::Result<u64> {
-            self.len()
-        }
-        fn expect(&self, offset: u64, length: u64) {
-            let mut state = self.state.lock();
-            let range = offset / CHUNK..(offset + length) / CHUNK;
-            state.asked.push(range.clone());
-            state.on_its_way.push_back(range);
-            let bytes = state.on_its_way.iter().map(|range| (range.end - range.start) * CHUNK);
-            state.most_on_its_way = state.most_on_its_way.max(bytes.sum());
-        }
-        fn is_near(&self, offset: u64, length: u64) -> bool {
-            let state = self.state.lock();
-            let mut chunks = offset / CHUNK..(offset + length).div_ceil(CHUNK);
-            chunks.all(|chunk| state.here.contains(&chunk))
-        }
-        fn pace(&self) -> Option<FetchPace> {
-            let mut state = self.state.lock();
-            if let Some(range) = state.on_its_way.pop_front() {
-                state.here.extend(range);
-            }
-            Some(FetchPace { chunk: CHUNK, request: self.request, window: 8 * CHUNK })
-        }
-    }
-
-    /// What is asked for to have these chunks ready, and the most bytes on their way.
-    fn asked_for(far: Far, chunks: &[u64], readers: &Readers) -> (Vec<Range<u64>>, u64) {
-        let far = Arc::new(far);
-        let device = Device::open_storage(far.clone(), &[], &DeviceOptions::default()).unwrap();
-        let stop = AtomicBool::new(false);
-        let mut ahead = Ahead::new(&device, &*far, readers, &stop, None);
-        let part = |chunk: &u64| Part { at: chunk * CHUNK, length: CHUNK, block: None };
-        assert_eq!(ahead.run(chunks.iter().map(part)), 0);
-        let state = far.state.lock();
-        assert!(chunks.iter().all(|chunk| state.here.contains(chunk)));
-        (state.asked.clone(), state.most_on_its_way)
-    }
-
-    #[test]
-    fn parts_are_asked_for_in_their_order_and_no_more_than_the_line_takes() {
-        let order: Vec<u64> = (0..CHUNKS).map(|number| number * 37 % CHUNKS).collect();
-        let wanted: Vec<_> = order.iter().map(|chunk| *chunk..chunk + 1).collect();
-        let far = || Far { request: CHUNK, ..Far::default() };
-        let readers = Readers::default();
-        let (asked, most) = asked_for(far(), &order, &readers);
-        assert_eq!((asked, most), (wanted.clone(), 8 * CHUNK));
-        // A client waits.
-        readers.watch(true);
-        let _reading = readers.begin();
-        let (asked, most) = asked_for(far(), &order, &readers);
-        assert_eq!((asked, most), (wanted, 4 * CHUNK));
-    }
-
-    #[test]
-    fn neighbours_are_one_request_and_what_is_here_is_none() {
-        let far = Far { request: 4 * CHUNK, ..Far::default() };
-        far.state.lock().here = vec![5, 6];
-        let chunks = [1, 2, 3, 4, 5, 6, 7, 40, 41, 42, 43, 44, 45, 42, 1];
-        let (asked, _) = asked_for(far, &chunks, &Readers::default());
-        let found: Vec<u64> = asked.iter().flat_map(Clone::clone).collect();
-        assert_eq!(found, [1, 2, 3, 4, 7, 40, 41, 42, 43, 44, 45]);
-        assert_eq!(asked[..3], [1..5, 7..8, 40..43]);
-    }
-
-    #[test]
-    fn the_rate_holds_on_the_average() {
-        let begin = Instant::now();
-        let mut rate = Rate { a_second: Some(1000), free: begin };
-        (0..60).for_each(|_| rate.spend(1000));
-        let time = rate.free - begin;
-        assert!(time >= Duration::from_secs(60) && !rate.allows());
-        let mut none = Rate { a_second: None, free: begin };
-        none.spend(u64::MAX);
-        assert!(none.allows());
-    }
-}
+mod tests;
