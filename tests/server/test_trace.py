@@ -136,6 +136,20 @@ def test_a_trace_beside_the_image_is_made_ready(image: Path) -> None:
         assert misses() == len(ORDER) + 1
 
 
+def test_small_blocks_that_a_trace_groups_are_all_made_ready(tmp_path: Path) -> None:
+    small = tmp_path / "small.img"
+    small.write_bytes(cloop.build(random.Random(2).randbytes(COUNT * BLOCK), 4096, level=1))
+    with serving(small, "--record-trace", tmp_path / "small.img.trace") as server:
+        nbdclient.read_together([nbdclient.connect(server.uri)], [b * BLOCK for b in ORDER], 512)
+    assert blocks_of(runs_of(tmp_path / "small.img.trace")) == ORDER
+    each = len(ORDER) * BLOCK // 4096
+    with serving(small) as server:
+        wait_until(lambda: misses() == each, "the trace to be replayed")
+        ends = [(block + 1) * BLOCK - 2048 for block in ORDER]
+        nbdclient.read_together([nbdclient.connect(server.uri)], ends, 512)
+        assert misses() == each, "all of it was in the cache"
+
+
 def test_the_trace_of_an_image_in_a_disc_lies_beside_the_disc(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "tree"
     folder.mkdir()

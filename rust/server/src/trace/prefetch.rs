@@ -22,7 +22,7 @@ use crate::events::Events;
 use crate::guard::guard;
 use crate::options::ServerOptions;
 
-/// Bytes of a part where all of an image is made ready.
+/// Bytes of a part of an image that has no blocks of its own, or is made ready as a whole.
 const PIECE: u64 = 256 << 10;
 
 /// After so many bytes the cache is asked whether it still has what came before them.
@@ -130,7 +130,6 @@ fn replay(
         return Err(format!("not replayed: it is of another image ({})", trace.header().image));
     }
     let (size, base) = (image.size, device.base());
-    let inflated = matches!(base, Image::Cloop(_));
     let mut seen = Blocks::new(image.blocks());
     let mut failed = None;
     let runs = std::iter::from_fn(|| {
@@ -139,11 +138,9 @@ fn replay(
     });
     let blocks = runs.flat_map(|run| run.block..run.block + run.count);
     let fresh = blocks.filter(|block| seen.note(*block));
-    let parts = fresh.filter_map(|block| {
+    let parts = fresh.flat_map(|block| {
         let at = block * image.block_size;
-        let length = image.block_size.min(size - at);
-        let (from, length) = base.stored(at, length)?;
-        Some(Part { at: from, length, block: inflated.then_some(at) })
+        parts(base, at..size.min(at + image.block_size))
     });
     ahead.run(parts);
     match (failed, trace.damaged()) {
@@ -152,6 +149,18 @@ fn replay(
         (None, 1) => Err("a line is damaged and was left out".into()),
         (None, count) => Err(format!("{count} lines are damaged and were left out")),
     }
+}
+
+/// The parts that a range of an image is made ready in: each block that the image itself has in it,
+/// or pieces of a size that takes little memory.
+fn parts(base: &Image, range: Range<u64>) -> impl Iterator<Item = Part> + '_ {
+    let inflated = matches!(base, Image::Cloop(_));
+    let unit = if inflated { base.read_unit() } else { PIECE };
+    let end = range.end;
+    range.step_by(unit as usize).filter_map(move |at| {
+        let (from, length) = base.stored(at, unit.min(end - at))?;
+        Some(Part { at: from, length, block: inflated.then_some(at) })
+    })
 }
 
 /// Has all bytes of the image here: what is there already is not asked for. The error is the rest
@@ -191,5 +200,78 @@ fn pause(ahead: &Ahead<'_>) {
     let until = Instant::now() + PAUSE;
     while !ahead.stopped() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cowcloop_engine::device::DeviceOptions;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// A file of zeros that notes which of its bytes are read.
+    #[derive(Debug)]
+    struct Noting {
+        size: u64,
+        read: Mutex<Vec<Range<u64>>>,
+    }
+
+    impl Storage for Noting {
+        fn name(&self) -> &str {
+            "noting"
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.size)
+        }
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            let n = buf.len().min((self.size - offset) as usize);
+            buf[..n].fill(0);
+            self.read.lock().push(offset..offset + n as u64);
+            Ok(n)
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+            Ok(Some(offset))
+        }
+        fn next_hole(&self, _offset: u64) -> io::Result<u64> {
+            self.len()
+        }
+        fn allocated(&self) -> io::Result<u64> {
+            self.len()
+        }
+    }
+
+    fn device(size: u64) -> (Arc<Noting>, Device) {
+        let bytes = Arc::new(Noting { size, read: Mutex::default() });
+        let device = Device::open_storage(bytes.clone(), &[], &DeviceOptions::default()).unwrap();
+        bytes.read.lock().clear();
+        (bytes, device)
+    }
+
+    #[test]
+    fn all_of_a_local_image_is_read() {
+        let size = CHECKED + PIECE + 7;
+        let (bytes, device) = device(size);
+        let (readers, stop) = (Readers::default(), AtomicBool::new(false));
+        fill(&*bytes, &mut Ahead::new(&device, &*bytes, &readers, &stop, None)).unwrap();
+        let read = bytes.read.lock();
+        let end = read.iter().fold(0, |end, range| if range.start == end { range.end } else { 0 });
+        assert_eq!(end, size, "each byte once, in their order");
+    }
+
+    #[test]
+    fn the_parts_of_a_large_block_are_small() {
+        // Blocks of a trace of so large an image have 16 GiB.
+        let (_bytes, device) = device(1 << 60);
+        let range = (3 << 34)..(4 << 34);
+        let mut end = range.start;
+        for part in parts(device.base(), range.clone()) {
+            assert!(part.at == end && part.length <= PIECE && part.block.is_none());
+            end += part.length;
+        }
+        assert_eq!(end, range.end);
     }
 }
