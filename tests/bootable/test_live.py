@@ -1,4 +1,4 @@
-"""`cowcloop live`: what is in the ISO image; tests/boot sees it boot."""
+"""`cowcloop live`: what is in the ISO image; tests/guest sees it boot."""
 
 from __future__ import annotations
 

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 from support.bootable import INITRD, VERSION
-from support.programs import PATIENCE, cowcloop, cowcloop_path, one_line, program, refused, run
+from support.guest.initramfs import busybox
+from support.programs import (
+    PATIENCE,
+    cowcloop,
+    cowcloop_path,
+    missing,
+    one_line,
+    program,
+    refused,
+    run,
+)
 from support.server import alive, wait_until
 
 
@@ -71,8 +81,12 @@ def test_an_interrupt_leaves_nothing(
 def test_an_initramfs_with_the_hook_is_taken(tree: Path, tmp_path: Path) -> None:
     program("lsinitramfs", "initramfs-tools-core")
     files = tmp_path / "files"
-    (files / "scripts").mkdir(parents=True)
-    (files / "scripts/cowcloop").write_bytes(INITRD)
+    mark = files / "usr/lib/cowcloop/root.sh"
+    mark.parent.mkdir(parents=True)
+    mark.write_bytes(INITRD)
+    # mkinitramfs copies it whether the hook has done its part or not.
+    (files / "scripts").mkdir()
+    (files / "scripts/cowcloop").touch()
     ready = tree / f"boot/initrd.img-{VERSION}"
     pack = f"cd {files} && find . | {program('cpio', 'cpio')} -o -H newc | gzip >{ready}"
     run("sh", "-c", pack)
@@ -80,9 +94,41 @@ def test_an_initramfs_with_the_hook_is_taken(tree: Path, tmp_path: Path) -> None
     cowcloop("live", tree, iso, "--free", "0")
     assert cowcloop("extract", f"{iso}:/live/initrd", "-").stdout == ready.read_bytes()
     # Without the hook it is none that could boot.
-    (files / "scripts/cowcloop").rename(files / "scripts/local")
+    mark.unlink()
     run("sh", "-c", pack)
     refused("live", tree, iso, says=(f"no modules of the kernel {VERSION}", "--initrd"))
+
+
+def test_a_hook_that_leaves_itself_out_is_told(tree: Path, tmp_path: Path) -> None:
+    """As it does without busybox: what mkinitramfs has made then could not boot."""
+    program("lsinitramfs", "initramfs-tools-core")
+    try_namespaces()
+    for folder in ("bin", "dev", "proc", "sys", "tmp", f"usr/lib/modules/{VERSION}"):
+        (tree / folder).mkdir(parents=True)
+    hook = tree / "usr/share/initramfs-tools/hooks/cowcloop"
+    hook.parent.mkdir(parents=True)
+    hook.touch()
+    (tree / "bin/busybox").write_bytes(busybox().read_bytes())
+    (tree / "bin/busybox").chmod(0o755)
+    for name in ("sh", "env", "cp"):
+        (tree / "bin" / name).symlink_to("busybox")
+    write(tree / "bin", "mkinitramfs", 'cp /made "$2"')
+    files = tmp_path / "files"
+    (files / "scripts").mkdir(parents=True)
+    (files / "scripts/cowcloop").touch()
+    pack = f"find . | {program('cpio', 'cpio')} -o -H newc | gzip >{tree / 'made'}"
+    run("sh", "-c", pack, cwd=files)
+    says = ("tree", VERSION, "busybox", "COWCLOOP=n")
+    refused("live", tree, tmp_path / "live.iso", "--free", "0", says=says)
+    assert not (tmp_path / "live.iso").exists()
+
+
+def try_namespaces() -> None:
+    """What `live` makes an initramfs in."""
+    words = ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]
+    done = run("unshare", *words, "mount", "--bind", "/proc", "/mnt", expect=None)
+    if done.returncode:
+        missing(f"no mount in a namespace of its own: {done.stderr.decode().strip()}")
 
 
 def test_where_no_hook_is(tree: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from cowcloop.programs import find_program
 PROGRAMS = (("lsinitramfs", "initramfs-tools-core"), ("mkinitramfs", "initramfs-tools-core"))
 
 _HOOK = "usr/share/initramfs-tools/hooks/cowcloop"
+# What the hook alone puts into an initramfs; boot scripts come into each of them.
+_MARK = "usr/lib/cowcloop/root.sh"
 _PACKAGE = "the Debian package of cowcloop"
 
 # Nothing of this is seen outside of the mount namespace, and all of it ends with the program.
@@ -85,14 +87,21 @@ def initramfs_of(tree: str, version: str, work: str) -> str:
         unshare.append("--map-root-user")
     subject = f"{tree}: making the initramfs for {version}"
     run(subject, [*unshare, "sh", "-c", script, "mkinitramfs", tree, work, version], work)
-    return os.path.join(work, "initrd")
+    made = os.path.join(work, "initrd")
+    if not _has_hook(made, work):
+        where = tree if script is _BY_THE_TREE else "this machine"
+        remedy = f"install busybox in {where}, and see that /etc/initramfs-tools there sets neither"
+        raise ToolError(
+            f"{subject}: the hook has left itself out: {remedy} COWCLOOP=n nor BUSYBOX=n"
+        )
+    return made
 
 
 def _has_hook(initramfs: str, work: str) -> bool:
-    """Whether it has the boot script that the hook puts there."""
+    """Whether the hook has put there what root=cowcloop: needs."""
     lsinitramfs = find_program(*PROGRAMS[0])
     try:
-        return "scripts/cowcloop" in run(initramfs, [lsinitramfs, initramfs], work).splitlines()
+        return _MARK in run(initramfs, [lsinitramfs, initramfs], work).splitlines()
     except ToolError:
         # It is none that boots, as it is.
         return False

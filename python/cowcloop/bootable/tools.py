@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -37,7 +38,9 @@ def run(subject: str, command: Sequence[str], work: str) -> str:
     try:
         output, said = child.communicate()
     except BaseException:
-        os.killpg(child.pid, signal.SIGKILL)
+        # It may have ended just now, with all that it had started.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         # Its children have the pipes, too: this is the end of all of them.
         child.communicate()
         raise
