@@ -1,7 +1,8 @@
 # The root file system from a compressed image: functions for an initramfs, whichever made it.
 #
 # root=cowcloop:IMAGE[,OPTION...] on the kernel's command line; docs/howto/live-boot.md has all of
-# it. The script that reads this file has two functions more: cowcloop_configure_network, and
+# it. The script that reads this file has three functions more: cowcloop_configure_network;
+# cowcloop_check, which checks the file system on device $1, of type $2, before it is mounted; and
 # cowcloop_give_up, which is told a line; when it returns, all of it is tried again.
 # shellcheck shell=sh
 
@@ -210,6 +211,9 @@ cowcloop_root() {
         if cowcloop_try; then
             type=$(blkid -o value -s TYPE "$root")
             modprobe -q "${type:-ext4}"
+            if [ "$cow" != none ] && [ "$(cat "/sys/block/${root##*/}/ro")" = 0 ]; then
+                cowcloop_check "$root" "$type"
+            fi
             problem="$image: its file system (${type:-unknown}) cannot be mounted"
             # shellcheck disable=SC2086 # options
             mount -t "${type:-auto}" $3 "$root" "$2" && return

@@ -26,6 +26,7 @@ _TOOLS = (
     "busybox",
     "ca-certificates",
     "cpio",
+    "e2fsprogs",
     "initramfs-tools",
     "kmod",
     "nbd-client",
