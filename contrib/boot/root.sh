@@ -12,7 +12,7 @@
 # there as long as it lives. systemd leaves alone what is mounted below this place, and comes back
 # to it at the end.
 cowcloop_home=/run/initramfs
-# How often something is looked for, once a second, before the user is asked.
+# Seconds during which something is looked for before the user is asked.
 cowcloop_patience=${cowcloop_patience:-30}
 
 cowcloop_say() {
@@ -21,7 +21,7 @@ cowcloop_say() {
 
 # Takes apart what follows "cowcloop:".
 cowcloop_parse() {
-    image=${1%%,*} cow=ram via='' toram='' boot_id='' more=''
+    image=${1%%,*} cow=ram via='' toram='' boot_id='' trace='' more='' by_daemon=''
     rest=${1#"$image"}
     old_ifs=$IFS
     IFS=,
@@ -30,18 +30,25 @@ cowcloop_parse() {
     IFS=$old_ifs
     for option; do
         case $option in
-        '') ;;
+        '') continue ;;
+        boot-id)
+            boot_id=yes
+            continue
+            ;;
         cow=*) cow=${option#cow=} ;;
         via=ublk | via=fuse) via=${option#via=} ;;
         toram) toram=yes ;;
-        boot-id) boot_id=yes ;;
         # A file of the image's medium.
-        trace=/*) more="$more trace=/medium${option#trace=}" ;;
+        trace=/*) trace=${option#trace=} ;;
         verity=* | trace=* | prefetch=* | timeout=* | cache=* | cache-limit=*)
             more="$more $option"
             ;;
-        *) cowcloop_say "$option: no such option of root=cowcloop:, so it is ignored" ;;
+        *)
+            cowcloop_say "$option: no such option of root=cowcloop:, so it is ignored"
+            continue
+            ;;
         esac
+        by_daemon=${by_daemon:-$option}
     done
 }
 
@@ -68,7 +75,7 @@ cowcloop_make_home() {
     mount -t sysfs sysfs "$cowcloop_home/sys"
 }
 
-# A server that was away may have another address when it comes back.
+# The network, and for the daemon how names are found there.
 cowcloop_network() {
     cowcloop_configure_network
     for file in resolv.conf hosts nsswitch.conf; do
@@ -79,8 +86,12 @@ cowcloop_network() {
 # An image at a URL: what was fetched is kept in a quarter of the memory, or all of it is.
 cowcloop_url() {
     cowcloop_network
-    read -r _ memory _ </proc/meminfo
-    [ -n "$toram" ] || memory=$((memory / 4))
+    if [ -n "$toram" ]; then
+        memory=$(($(cowcloop_available) / 10 * 9))
+    else
+        read -r _ memory _ </proc/meminfo
+        memory=$((memory / 4))
+    fi
     case $more in
     *cache-limit=*) ;;
     *) more="$more cache-limit=${memory}K" ;;
@@ -103,11 +114,13 @@ cowcloop_serve() {
     events=$cowcloop_home/events
     rm -f "$events"
     mkfifo "$events"
+    # The pipe is opened here, so that it ends whatever fails there.
     # shellcheck disable=SC2086,SC2016 # they are words; the inner shell's variables
     chroot "$cowcloop_home" /bin/sh -c '
         echo -1000 >/proc/self/oom_score_adj
-        exec -a @cowcloopd /bin/cowcloopd "$@" 3>/events' \
-        sh $door --kernel-log events=3 "image=$served" $changes $more </dev/null >/dev/null 2>&1 &
+        exec -a @cowcloopd /bin/cowcloopd "$@"' \
+        sh $door --kernel-log events=3 "image=$served" $changes $more \
+        </dev/null >/dev/null 2>&1 3>"$events" &
     root='' daemon='' problem="$image: cannot be served"
     while read -r line; do
         case $line in
@@ -149,7 +162,7 @@ cowcloop_serve() {
 # The device by NBD, whose server has the cowfile. In its name %m stands for the address of the
 # machine's network card, and %h for the machine's name.
 cowcloop_nbd() {
-    host=${image#nbd://}
+    machine='' host=${image#nbd://}
     name=${host#*/} host=${host%%/*}
     [ "$name" != "$host" ] || name=
     port=10809
@@ -157,12 +170,28 @@ cowcloop_nbd() {
     *:*) port=${host##*:} host=${host%:*} ;;
     esac
     address=$(cat "/sys/class/net/${DEVICE:-eth0}/address" 2>/dev/null | tr : -)
-    name=$(echo "$name" | sed "s/%m/$address/g; s/%h/$(hostname)/g")
+    case $name in
+    *%m*)
+        problem="$image: no network card has an address that could stand for %m"
+        [ -n "$address" ] || return 1
+        ;;
+    esac
+    case $name in
+    *%h*)
+        machine=$(hostname)
+        # It may come from the network.
+        problem="$image: the machine's name cannot stand for %h: it may have A-Z, a-z, 0-9, - and ."
+        case $machine in
+        '' | *[!A-Za-z0-9.-]*) return 1 ;;
+        esac
+        ;;
+    esac
+    name=$(echo "$name" | sed "s/%m/$address/g; s/%h/$machine/g")
     [ -z "$boot_id" ] || name=$name@$(cat /proc/sys/kernel/random/boot_id)
     modprobe -q nbd
     root=/dev/nbd0
     problem="nbd://$host:$port/$name: does not answer, or has no such export"
-    cowcloop_wait "nbd://$host:$port/$name" chroot "$cowcloop_home" /sbin/nbd-client \
+    cowcloop_wait "nbd://$host:$port/$name" chroot "$cowcloop_home" timeout 10 /sbin/nbd-client \
         "$host" "$port" -N "$name" "$root" -b 512 -persist -systemd-mark >/dev/null 2>&1
 }
 
@@ -171,17 +200,24 @@ cowcloop_try() {
     medium='' root='' daemon=''
     case $image in
     nbd://*)
+        problem="$by_daemon: not with $image, whose server has the image and the cowfile"
+        [ -z "$by_daemon" ] || return 1
         cowcloop_network
         cowcloop_nbd
         return
         ;;
-    http://* | https://*) cowcloop_url ;;
+    http://* | https://*)
+        problem="trace=$trace: $image is on no medium that could have this file: name a URL"
+        [ -z "$trace" ] || return 1
+        cowcloop_url
+        ;;
     *)
         cowcloop_medium || return 1
         if [ -n "$toram" ]; then
             cowcloop_copy || return 1
             toram=
         fi
+        [ -z "$trace" ] || more="$more trace=/medium$trace"
         ;;
     esac
     cowcloop_changes && cowcloop_serve
@@ -198,7 +234,7 @@ cowcloop_undo() {
         while kill -0 "$daemon" 2>/dev/null; do sleep 1; done
     fi
     rm -rf "$cowcloop_home/ram"
-    for folder in iso medium cow; do
+    for folder in fuse iso medium cow; do
         umount "$cowcloop_home/$folder" 2>/dev/null
     done
 }

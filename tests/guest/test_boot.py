@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,6 +179,26 @@ def test_the_cowfile_on_the_stick_of_the_image(
     lives.live()
     assert "found life 1" in lives.live().results
     check(small_root, cowfile_of(medium.image, tmp_path), tmp_path)
+
+
+def test_the_cowfile_on_a_partition_of_the_stick_with_an_iso_image(
+    initramfs: Path, small_root: Path, tmp_path: Path
+) -> None:
+    """The ISO image begins where the stick begins; a second partition lies behind it."""
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    (disc / "root.cloop").write_bytes(small_root.read_bytes())
+    changes = make_data(tmp_path, "24M", "-L", "CHANGES")
+    stick = tmp_path / "stick.img"
+    make = (program("xorriso", "xorriso"), "-as", "mkisofs", "-quiet", "-r", "-V", "LIVE")
+    run(*make, "-o", stick, "-append_partition", "2", "0x83", changes, disc)
+    root = "LABEL=LIVE/root.cloop,cow=LABEL=CHANGES"
+    assert "found \n" in Lives(initramfs, root, Drive(stick, scratch=False)).live().results
+    with stick.open("rb") as file:
+        first, count = struct.unpack_from("<II", file.read(512), 446 + 16 + 8)
+        file.seek(first * 512)
+        changes.write_bytes(file.read(count * 512))
+    check(small_root, cowfile_of(changes, tmp_path), tmp_path)
 
 
 def test_a_session_that_begins_anew_with_each_boot(
