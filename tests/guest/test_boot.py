@@ -184,20 +184,29 @@ def test_the_cowfile_on_the_stick_of_the_image(
 def test_the_cowfile_on_a_partition_of_the_stick_with_an_iso_image(
     initramfs: Path, small_root: Path, tmp_path: Path
 ) -> None:
-    """The ISO image begins where the stick begins; a second partition lies behind it."""
+    """The ISO image is the whole stick to the kernel; the partition lies behind it."""
     disc = tmp_path / "disc"
     disc.mkdir()
-    (disc / "root.cloop").write_bytes(small_root.read_bytes())
+    (disc / "root.cloop").symlink_to(small_root)
     changes = make_data(tmp_path, "24M", "-L", "CHANGES")
     stick = tmp_path / "stick.img"
-    make = (program("xorriso", "xorriso"), "-as", "mkisofs", "-quiet", "-r", "-V", "LIVE")
-    run(*make, "-o", stick, "-append_partition", "2", "0x83", changes, disc)
+    genisoimage = program("genisoimage", "genisoimage")
+    run(genisoimage, "-quiet", "-f", "-r", "-V", "LIVE", "-o", stick, disc)
+    begin, size = 32 << 20, changes.stat().st_size
+    assert stick.stat().st_size <= begin
+    with stick.open("r+b") as file:
+        # The first entry of the table: a partition of Linux's, in sectors of 512 bytes.
+        file.seek(446)
+        file.write(struct.pack("<4xB3xII", 0x83, begin // 512, size // 512))
+        file.seek(510)
+        file.write(b"\x55\xaa")
+        file.seek(begin)
+        file.write(changes.read_bytes())
     root = "LABEL=LIVE/root.cloop,cow=LABEL=CHANGES"
     assert "found \n" in Lives(initramfs, root, Drive(stick, scratch=False)).live().results
     with stick.open("rb") as file:
-        first, count = struct.unpack_from("<II", file.read(512), 446 + 16 + 8)
-        file.seek(first * 512)
-        changes.write_bytes(file.read(count * 512))
+        file.seek(begin)
+        changes.write_bytes(file.read(size))
     check(small_root, cowfile_of(changes, tmp_path), tmp_path)
 
 
