@@ -1,5 +1,4 @@
-//! Reading ahead: workers of a pool decode the next blocks of readers that go through the
-//! image in order.
+//! Reading ahead: workers decode the next blocks of readers that go through the image in order.
 //!
 //! A sequence is a reader that was seen to go from one block to the next. Its window, the
 //! blocks that are decoded ahead of it, begins small and doubles with each step. A worker

@@ -33,7 +33,7 @@ impl Drop for Busy<'_> {
 }
 
 impl Workers {
-    /// Up to `threads` threads; 0: one per core.
+    /// Up to `threads` threads of each kind; 0: one per core.
     pub(super) fn new(threads: usize) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Workers {
@@ -45,7 +45,7 @@ impl Workers {
         }
     }
 
-    /// The most threads that it starts.
+    /// The most threads that read ahead, and the most that help readers.
     pub(super) fn threads(&self) -> usize {
         self.threads
     }
