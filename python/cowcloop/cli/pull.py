@@ -32,7 +32,8 @@ def pull_command(url: str, file: str | None, force: bool, as_json: bool, **image
 
     With --verity DIGEST all of it is checked: by the digest tree at URL.verity or in the file that
     --verity-tree names, which tells the damaged parts from the others and has these fetched anew,
-    or else as a whole. Of another image nothing is kept.
+    or else as a whole. Parts that are still damaged then are not kept and, without a tree, nothing
+    of an image of another digest is.
 
     \b
     Examples:

@@ -132,6 +132,34 @@ impl Remote {
         }
     }
 
+    /// Forgets the chunks `[from, to)`; whether any was kept.
+    pub fn forget(&self, from: u64, to: u64) -> bool {
+        let kept = self.cache.as_ref().is_some_and(|cache| cache.forget(from, to));
+        let recent = self.recent.lock().forget(from, to);
+        kept || recent
+    }
+
+    /// Forgets the chunks `[from, to)`, which were found to be wrong, wherever they are; whether
+    /// any was kept.
+    pub fn disown(&self, from: u64, to: u64) -> bool {
+        self.spoil(from, to);
+        self.forget(from, to)
+    }
+
+    /// Has nothing kept of what has come of the chunks `[from, to)`, and is on its way to where it
+    /// would be.
+    fn spoil(&self, from: u64, to: u64) {
+        let mut flights = self.flights.lock();
+        for chunk in from..to {
+            let Some(flight) = flights.get(&chunk).filter(|flight| flight.has_bytes()).cloned()
+            else {
+                continue;
+            };
+            flight.spoil();
+            (flight.first..flight.end).for_each(|chunk| drop(flights.remove(&chunk)));
+        }
+    }
+
     /// Has what was written made durable in a moment, and what is written until then.
     fn settle_soon(self: &Arc<Self>) {
         let this = self.clone();

@@ -231,27 +231,6 @@ impl Remote {
         }
     }
 
-    /// Forgets the chunks `[from, to)`; whether any was kept.
-    pub fn forget(&self, from: u64, to: u64) -> bool {
-        let kept = self.cache.as_ref().is_some_and(|cache| cache.forget(from, to));
-        let recent = self.recent.lock().forget(from, to);
-        kept || recent
-    }
-
-    /// Has nothing kept of what has come of the chunks `[from, to)`, and is on its way to where it
-    /// would be.
-    fn spoil(&self, from: u64, to: u64) {
-        let mut flights = self.flights.lock();
-        for chunk in from..to {
-            let Some(flight) = flights.get(&chunk).filter(|flight| flight.has_bytes()).cloned()
-            else {
-                continue;
-            };
-            flight.spoil();
-            (flight.first..flight.end).for_each(|chunk| drop(flights.remove(&chunk)));
-        }
-    }
-
     /// Waits until what has come is kept; what has not is let go.
     fn land(&self) {
         let until = Instant::now() + LANDING;
@@ -379,8 +358,8 @@ impl Storage for RemoteImage {
         }
         self.0.link.counts().renewal();
         let (first, end) = (offset / CHUNK, offset.saturating_add(length).div_ceil(CHUNK));
-        self.0.spoil(first, end);
-        let place = if self.0.forget(first, end) { "where they were kept" } else { "as they came" };
+        let kept = self.0.disown(first, end);
+        let place = if kept { "where they were kept" } else { "as they came" };
         log::warn!(
             "{}: {length} bytes at {offset} are damaged {place}: they are fetched once more",
             self.0.name

@@ -1,9 +1,11 @@
 //! All of an image, into the cache or a file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cowcloop_engine::device::{image_bytes, DeviceOptions, DigestTree, VerityOptions};
+use cowcloop_engine::error::Unverified;
 use cowcloop_engine::format::verity::{check_pin, Digest};
 use cowcloop_engine::jobs;
 use cowcloop_engine::progress::Progress;
@@ -23,7 +25,8 @@ use crate::verity::tree_beside;
 ///
 /// # Errors
 /// Those of [`RemoteImage::open`] and of reading; `NoSpace` where the cache has no room for it;
-/// `Mismatch` when it is not the image of that digest, of which nothing is kept then.
+/// `Mismatch` when the tree is not of that digest, or, without a tree, the image, of which nothing
+/// is kept then; `Io` for bytes that are not those of the tree, which are not kept.
 pub fn pull(
     url: &str,
     options: &RemoteOptions,
@@ -84,10 +87,13 @@ fn complete(image: &Arc<RemoteImage>, checks: &Checks, progress: &dyn Progress) 
         Checks::Tree(verified) => &**verified,
         Checks::None | Checks::Whole(_) => &**image,
     };
+    // Without a tree it is fetched first, and then all of it is read for its digest.
+    let rounds = if matches!(checks, Checks::Whole(_)) { 2 } else { 1 };
+    progress.total(rounds * image.remote().version.size);
     let path = image.complete(source, matches!(checks, Checks::Tree(_)), progress)?;
     if let Checks::Whole(wanted) = checks {
         let whole: Arc<dyn Storage> = image.clone();
-        let (found, size) = jobs::digest(&whole, None, 0, progress)?;
+        let (found, size) = jobs::digest(&whole, None, 0, &Onward(progress))?;
         if let Err(error) = check_pin(image.name(), found, Some(*wanted)) {
             image.remote().forget(0, chunks(size));
             return Err(error);
@@ -96,9 +102,29 @@ fn complete(image: &Arc<RemoteImage>, checks: &Checks, progress: &dyn Progress) 
     Ok(path)
 }
 
+/// The progress of one part of a job, whose total has been told.
+struct Onward<'a>(&'a dyn Progress);
+
+impl Progress for Onward<'_> {
+    fn advance(&self, bytes: u64) {
+        self.0.advance(bytes);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
+/// Whether a read failed because bytes of the image are not those that its tree has the hash of.
+fn is_wrong(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(cause, Some(Unverified::Image { .. }))
+}
+
 impl RemoteImage {
     /// Has all of it in the cache, durably; where that is. It is read from `source`, which is
-    /// the image or verifies it: of `all` of it, or where the cache has nothing yet.
+    /// the image or verifies it: of `all` of it, or where the cache has nothing yet. What is found
+    /// wrong is not kept, so that no later pull takes it for the image's.
     fn complete(
         &self,
         source: &dyn Storage,
@@ -112,7 +138,6 @@ impl RemoteImage {
             let message = "there is no cache to keep it in: name a file, or another --cache-dir";
             return Err(Error::new(ErrorKind::InvalidInput, self.name(), message));
         };
-        progress.total(size);
         let mut scratch = vec![0; pace::MOST as usize];
         let mut at = 0;
         while at < size {
@@ -123,7 +148,14 @@ impl RemoteImage {
             if all || !cache.has_all(at / CHUNK, end.div_ceil(CHUNK)) {
                 let buf = &mut scratch[..(end - at) as usize];
                 let read = source.read_exact_at(buf, at);
-                read.map_err(|error| Error::io(self.name(), "cannot be fetched", error).at(at))?;
+                read.map_err(|error| {
+                    if is_wrong(&error) {
+                        // What is on its way would be kept after that.
+                        self.rest();
+                        self.remote().disown(at / CHUNK, end.div_ceil(CHUNK));
+                    }
+                    Error::io(self.name(), "cannot be fetched", error).at(at)
+                })?;
             }
             progress.advance(end - at);
             at = end;
