@@ -6,6 +6,8 @@ from pathlib import Path
 
 import cowcloop
 import pytest
+from cowcloop import _core
+from cowcloop.part import Remote
 from support import nbdclient, programs
 from support.liar import Liar
 from support.server import serving
@@ -71,6 +73,18 @@ def test_the_tree_beside_the_image_is_fetched_where_a_digest_pins_it(
         cowcloop.open(server.url, verity=root, cache_dir=tmp_path / "third").close()
 
 
+def test_a_tree_that_the_server_keeps_to_itself_is_none(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path
+) -> None:
+    server.beside[".img.verity"] = tree_of(raw, tmp_path).read_bytes()
+    server.lets_in = lambda path, headers: not path.endswith(".verity")
+    root = cowcloop.digest(tmp_path / "image")
+    programs.cowcloop("pull", server.url, "--verity", root)
+    programs.refused("pull", server.url, "--verity", "0" * 64, says="is asked for")
+    with pytest.raises(cowcloop.CowcloopError, match="by its tree, and none is named"):
+        cowcloop.open(server.url, verity=root).close()
+
+
 def test_a_server_uses_the_tree_beside_the_image(
     server: Liar, raw: bytes, cache: Path, tmp_path: Path
 ) -> None:
@@ -112,3 +126,43 @@ def test_pull_checks_the_digest(
         assert disk.read() == raw
     other = server.url.replace("a.img", "b.img")
     programs.refused("pull", other, *out, "--force", "--verity", "0" * 64, says="is asked for")
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_what_a_pull_has_found_wrong_is_no_later_pull_s(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path, to_file: bool
+) -> None:
+    tree = tree_of(raw, tmp_path)
+    out = [tmp_path / "a.img"] if to_file else []
+    # On the server, though it is the same image by all that it says.
+    broken = bytearray(raw)
+    broken[3_000_000] ^= 1
+    server.content = bytes(broken)
+    pull: list[programs.Argument] = ["pull", server.url, *out]
+    programs.refused(*pull, "--verity-tree", tree, "-q", says=("2998272", "are not those that"))
+    server.content = raw
+    begin = len(server.asked)
+    programs.cowcloop(*pull)
+    asked = server.asked[begin:]
+    assert any(first <= 3_000_000 < end for first, end in asked)
+    # What was right is gone on with.
+    assert sum(end - first for first, end in asked) < len(raw) - 1_000_000
+    if to_file:
+        assert (tmp_path / "a.img").read_bytes() == raw
+    with cowcloop.open(server.url, offline=not to_file) as disk:
+        assert disk.read() == raw
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_pull_tells_how_much_of_all_is_done(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path, beside: bool
+) -> None:
+    tree = tree_of(raw, tmp_path)
+    if beside:
+        server.beside[".img.verity"] = tree.read_bytes()
+    root = cowcloop.digest(tmp_path / "image")
+    told: list[tuple[int, int | None]] = []
+    options = Remote()
+    _core.pull(server.url, options, None, verity=root, progress=lambda *now: told.append(now))
+    # Without a tree it is fetched, and read then.
+    assert told[-1] == ((1 if beside else 2) * len(raw),) * 2

@@ -15,6 +15,9 @@ from typing import Any, Callable, Optional
 #: The date of every image.
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 
+#: How the names end of what is never the image.
+BESIDE = (".trace", ".verity")
+
 #: What happens to a request: the name of a lie, or None for the truth.
 Lie = Optional[str]
 
@@ -29,15 +32,13 @@ class Liar:
         self.lie: Callable[[int, tuple[int, int]], Lie] = lambda number, asked: None
         #: whether a request is let in, by its path and headers
         self.lets_in: Callable[[str, dict[str, str]], bool] = lambda path, headers: True
-        #: what lies beside the image: a file for each end of a path
+        #: what lies beside the image: a file for each end of a path, one of BESIDE
         self.beside: dict[str, bytes] = {}
-        #: the paths of requests for what is not the image
+        #: the paths of requests for what may lie there
         self.elsewhere: list[str] = []
         #: seconds before each answer, and bytes a second of all answers together
         self.latency = 0.0
         self.rate: float | None = None
-        #: what lies beside the image under its name and .trace, if anything does
-        self.trace: bytes | None = None
         #: first byte and the byte after the last of each request for the image
         self.asked: list[tuple[int, int]] = []
         self.heads: list[dict[str, str]] = []
@@ -59,6 +60,15 @@ class Liar:
     def url(self) -> str:
         """Where it serves its image."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/images/a.img"
+
+    @property
+    def trace(self) -> bytes | None:
+        """What lies beside the image under its name and .trace."""
+        return self.beside.get(".trace")
+
+    @trace.setter
+    def trace(self, content: bytes) -> None:
+        self.beside[".trace"] = content
 
     def count(self, asked: tuple[int, int], heads: dict[str, str]) -> int:
         """Note a request; its number."""
@@ -104,10 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        if self.path.partition("?")[0].endswith(".trace"):
-            self._trace()
-            return
-        if self._beside():
+        if self.path.partition("?")[0].endswith(BESIDE):
+            self._beside()
             return
         owner, size = self.owner, len(self.owner.content)
         first, end = 0, size
@@ -131,37 +139,26 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             owner.done()
 
-    def _trace(self) -> None:
-        trace = self.owner.trace
-        if not self.owner.lets_in(self.path, {}):
+    def _beside(self) -> None:
+        """Answer truly for another file than the image."""
+        owner = self.owner
+        owner.elsewhere.append(self.path)
+        path = self.path.partition("?")[0]
+        found = next((data for end, data in owner.beside.items() if path.endswith(end)), None)
+        heads = {name.lower(): value for name, value in self.headers.items()}
+        if not owner.lets_in(self.path, heads):
             self._head(403, 0)
             return
-        if trace is None:
+        if found is None:
             self._head(404, 0)
             return
         low, _, high = self.headers["Range"].removeprefix("bytes=").partition("-")
-        first, end = int(low), min(len(trace), int(high) + 1)
-        time.sleep(self.owner.latency)
-        where = f"bytes {first}-{end - 1}/{len(trace)}"
+        first, end = int(low), min(len(found), int(high) + 1)
+        time.sleep(owner.latency)
+        where = f"bytes {first}-{end - 1}/{len(found)}"
         self._head(206, end - first, **{"Content-Range": where})
-        self._send(trace[first:end])
-
-    def _beside(self) -> bool:
-        """Answer truly for another file than the image; whether it was asked for."""
-        path = self.path.partition("?")[0]
-        if not path.endswith(".verity"):
-            return False
-        self.owner.elsewhere.append(self.path)
-        found = [data for end, data in self.owner.beside.items() if path.endswith(end)]
-        if not found:
-            self._head(404, 0)
-            return True
-        low, _, high = self.headers["Range"].removeprefix("bytes=").partition("-")
-        first, end = int(low), min(len(found[0]), int(high) + 1)
-        where = f"bytes {first}-{end - 1}/{len(found[0])}"
-        self._head(206, end - first, **{"Content-Range": where})
-        self.wfile.write(found[0][first:end])
-        return True
+        with contextlib.suppress(ConnectionError):
+            self._send(found[first:end])
 
     def _head(self, status: int, length: int, **more: str) -> None:
         self.send_response_only(status)
