@@ -68,3 +68,13 @@ def test_credentials_may_expire_and_come_back(bucket: Liar, device: bytes) -> No
 def test_pull_from_a_store(bucket: Liar, tmp_path: Path) -> None:
     run("pull", "s3://images/a.img", tmp_path / "a.img")
     assert (tmp_path / "a.img").read_bytes() == bucket.content
+
+
+def test_a_system_without_authorities_is_told_of_before_anything_is_sent(
+    signs: Callable[[str, str, str], None], tmp_path: Path
+) -> None:
+    none = tmp_path / "none.pem"
+    none.touch()
+    system = {"SSL_CERT_FILE": str(none), "SSL_CERT_DIR": str(tmp_path)}
+    signs("https://127.0.0.1:1", KEY, SECRET)
+    refused("info", "s3://images/a.img", "--timeout", "1", env=system, says="ca-certificates")

@@ -70,10 +70,9 @@ impl Client {
         options: &RemoteOptions,
         counts: Arc<Counts>,
     ) -> Result<Client, Failure> {
-        let connector = Connector {
-            client: http_client(options, address.url().scheme() == "https")?,
-            login: address.login().map(|(user, password)| basic(user, password)),
-        };
+        let (client, no_tls) = http_client(options)?;
+        let login = address.login().map(|(user, password)| basic(user, password));
+        let connector = Connector { client, no_tls, login };
         let (store, path) = store(address, connector).map_err(|error| {
             Failure::new(Kind::Ours, format!("cannot be used: {}", cause(&error)))
         })?;
@@ -171,8 +170,8 @@ fn store(
     })
 }
 
-/// `secure`: there is nothing to do without TLS.
-fn http_client(options: &RemoteOptions, secure: bool) -> Result<reqwest::Client, Failure> {
+/// A client; and why it can do nothing with TLS, if so.
+fn http_client(options: &RemoteOptions) -> Result<(reqwest::Client, Option<Failure>), Failure> {
     // An error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = || {
@@ -186,17 +185,15 @@ fn http_client(options: &RemoteOptions, secure: bool) -> Result<reqwest::Client,
     };
     let ours = |reason: String| Failure::new(Kind::Ours, reason);
     let Some(file) = &options.ca_file else {
-        return builder().build().or_else(|error| {
-            if secure {
-                let reason = cause(&error);
-                let remedy = "install them (Debian package ca-certificates), or use --ca-file";
-                return Err(ours(format!(
-                    "no authority can vouch for its server: {reason}; {remedy}"
-                )));
-            }
-            // A system that knows no authorities can do everything else.
-            builder().tls_certs_only([]).build().map_err(|error| ours(cause(&error)))
-        });
+        let reason = match builder().build() {
+            Ok(client) => return Ok((client, None)),
+            Err(error) => cause(&error),
+        };
+        let remedy = "install them (Debian package ca-certificates), or use --ca-file";
+        let no_tls = ours(format!("no authority can vouch for its server: {reason}; {remedy}"));
+        // A system that knows no authorities can do everything else.
+        let client = builder().tls_certs_only([]).build();
+        return client.map(|client| (client, Some(no_tls))).map_err(|error| ours(cause(&error)));
     };
     let refuse = |reason: String| ours(format!("--ca-file {}: {reason}", file.display()));
     let pem = std::fs::read(file).map_err(|error| refuse(plain(&error.to_string())))?;
@@ -207,7 +204,7 @@ fn http_client(options: &RemoteOptions, secure: bool) -> Result<reqwest::Client,
     // A system may have no certificates of its own to add these to.
     let merged = builder().tls_certs_merge(certificates.clone()).build();
     let built = merged.or_else(|_| builder().tls_certs_only(certificates).build());
-    built.map_err(|error| refuse(cause(&error)))
+    built.map(|client| (client, None)).map_err(|error| refuse(cause(&error)))
 }
 
 /// Follows a redirection, but not for ever, and not out of TLS.
@@ -235,6 +232,8 @@ fn basic(user: &str, password: &str) -> HeaderValue {
 #[derive(Debug, Clone)]
 struct Connector {
     client: reqwest::Client,
+    /// Why it can do nothing with TLS.
+    no_tls: Option<Failure>,
     login: Option<HeaderValue>,
 }
 
@@ -255,6 +254,12 @@ impl HttpService for Connector {
             if let Some(login) = &self.login {
                 headers.insert(AUTHORIZATION, login.clone());
             }
+        }
+        let secure = request.uri().scheme_str() == Some("https");
+        if let Some(failure) = self.no_tls.as_ref().filter(|_| secure) {
+            asked.iter().for_each(|asked| asked.fail(failure.clone()));
+            let error = std::io::Error::other(failure.reason.clone());
+            return Err(HttpError::new(HttpErrorKind::Connect, error));
         }
         let response = HttpService::call(&self.client, request).await;
         let Some(asked) = asked else { return response };
