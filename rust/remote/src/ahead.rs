@@ -46,7 +46,7 @@ impl Streams {
         if stream.steps < STEPS {
             return None;
         }
-        let window = window.min(FIRST << (2 * (stream.steps - STEPS)).min(16));
+        let window = window.min(FIRST << (2 * (stream.steps - STEPS).min(8)));
         let (from, to) = (stream.ahead.max(stream.next), stream.next + window);
         // Not for every few bytes.
         if to < from + window / 4 {
@@ -76,6 +76,14 @@ mod tests {
             }
         }
         assert!(asked > 99 * 128 * K + 3072 * K);
+    }
+
+    #[test]
+    fn one_that_never_ends_is_preceded_all_the_time() {
+        let streams = Streams::default();
+        let stream = Stream { next: 0, ahead: 0, steps: u32::MAX };
+        streams.0.lock().push(stream);
+        assert_eq!(streams.step(0..128 * K, 4096 * K), Some(128 * K..4224 * K));
     }
 
     #[test]

@@ -131,33 +131,52 @@ fn first(
     options: &RemoteOptions,
     kept: impl Fn() -> bool,
 ) -> std::result::Result<Answer, Failure> {
-    let begun = Instant::now();
+    let mut patience = Patience::new(Instant::now());
     let mut backoff = Backoff::default();
-    let mut wrong = 0;
     loop {
         let (handle, client) = link.get()?;
         let failure = match handle.block_on(uninterrupted(client.get(0..CHUNK, None))) {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        wrong += u32::from(failure.kind == Kind::Wrong);
-        let hopeless = match failure.kind {
-            Kind::Away | Kind::NoHost => false,
-            Kind::Wrong => wrong >= WRONG,
-            _ => true,
-        };
         let pause = backoff.next().max(failure.retry_after.unwrap_or_default());
-        let patience = match failure.kind {
-            Kind::NoHost => WITHOUT_HOST,
-            _ if kept() => WITH_CACHE,
-            _ => options.timeout,
-        };
-        let patience = patience.min(options.timeout);
-        if hopeless || begun.elapsed() + pause > patience {
+        let most = if kept() { WITH_CACHE.min(options.timeout) } else { options.timeout };
+        if patience.ends(failure.kind, Instant::now(), pause, most) {
             return Err(failure);
         }
         std::thread::sleep(pause);
         link.counts().retry();
+    }
+}
+
+/// What an opening has had to bear so far.
+struct Patience {
+    begun: Instant,
+    wrong: u32,
+    /// Since when nothing has had the server's name.
+    nameless: Option<Instant>,
+}
+
+impl Patience {
+    fn new(begun: Instant) -> Patience {
+        Patience { begun, wrong: 0, nameless: None }
+    }
+
+    /// Whether there is no use in another attempt after a failure and a pause, where `most` is the
+    /// time for all of them.
+    fn ends(&mut self, kind: Kind, now: Instant, pause: Duration, most: Duration) -> bool {
+        self.wrong += u32::from(kind == Kind::Wrong);
+        // A server may have been away before, and its name with the whole network after that.
+        let since = self.nameless.unwrap_or(now);
+        self.nameless = (kind == Kind::NoHost).then_some(since);
+        let next = now + pause;
+        match kind {
+            Kind::Away => {}
+            Kind::NoHost if next <= since + WITHOUT_HOST => {}
+            Kind::Wrong if self.wrong < WRONG => {}
+            _ => return true,
+        }
+        next > self.begun + most
     }
 }
 
@@ -189,5 +208,25 @@ fn error(name: String, failure: &Failure) -> Error {
             let source = io::Error::new(kind, failure.reason.clone());
             Error::io(name, "cannot open the image", source)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_waited_for_from_when_it_is_gone() {
+        let second = Duration::from_secs(1);
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun);
+        let mut ends = |kind, at| patience.ends(kind, begun + at * second, second, 60 * second);
+        assert!(!ends(Kind::Away, 10));
+        assert!(!ends(Kind::NoHost, 20) && !ends(Kind::NoHost, 22));
+        assert!(!ends(Kind::Away, 23));
+        assert!(!ends(Kind::NoHost, 24) && !ends(Kind::NoHost, 26) && ends(Kind::NoHost, 27));
+        assert!(!ends(Kind::Away, 59) && ends(Kind::Away, 60));
+        assert!(!ends(Kind::Wrong, 30) && !ends(Kind::Wrong, 31) && ends(Kind::Wrong, 32));
+        assert!(ends(Kind::Missing, 1));
     }
 }
