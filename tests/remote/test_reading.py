@@ -129,8 +129,10 @@ def test_a_name_that_nothing_has_is_told_long_before_the_time_is_over(cache: Pat
     except socket.gaierror as error:
         if error.errno not in {socket.EAI_NONAME, socket.EAI_NODATA}:
             pytest.skip(f"the resolver here does not know what does not exist: {error}")
+    else:
+        pytest.skip("the resolver here has an address for every name")
     with pytest.raises(cowcloop.CowcloopError, match=r"not known|No address|not resolve"):
-        cowcloop.open("http://no-such-host.invalid/a.img", timeout=86_400)
+        cowcloop.open("http://no-such-host.invalid/a.img", timeout=60)
 
 
 def test_without_a_validator_nothing_is_kept(server: Liar, raw: bytes, cache: Path) -> None:
