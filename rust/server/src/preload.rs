@@ -33,9 +33,13 @@ impl Preload {
         Ok(Preload { stop, thread })
     }
 
-    /// Ends the thread after its current block.
-    pub(crate) fn stop(self) {
+    /// Has the thread end after its current block.
+    pub(crate) fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until the thread has ended.
+    pub(crate) fn join(self) {
         let _ = self.thread.join();
     }
 }

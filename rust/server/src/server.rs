@@ -295,19 +295,15 @@ impl Server {
         self.device.give_up();
     }
 
-    /// Ends the threads, then closes the cowfile cleanly, or those of the sessions, with or
+    /// Ends the threads, and closes the cowfile cleanly, or those of the sessions, with or
     /// without clients. The error is a line for the user.
     pub fn close(&self) -> Result<(), String> {
+        // The threads may wait for what is far away.
+        self.device.give_up();
         let Running { preload, prefetching, control, metrics } =
             std::mem::take(&mut *self.running.lock());
-        if let Some(preload) = preload {
-            preload.stop();
-        }
-        // It may wait for what is far away.
-        self.device.give_up();
-        if let Some(prefetching) = prefetching {
-            prefetching.stop();
-        }
+        preload.iter().for_each(Preload::end);
+        prefetching.iter().for_each(Prefetching::end);
         if let Some(metrics) = metrics {
             metrics.stop();
         }
@@ -317,11 +313,19 @@ impl Server {
         if let Some(sessions) = &self.sessions {
             sessions.close();
         }
+        let closed = self.device.close();
+        // Now that what was written is safe, there is time for the rest: a trace may lie elsewhere.
+        if let Some(preload) = preload {
+            preload.join();
+        }
+        if let Some(prefetching) = prefetching {
+            prefetching.join();
+        }
         if let Some(recording) = self.recording.lock().take() {
             let published = recording.publish();
             published.unwrap_or_else(|problem| self.events.warning(&problem));
         }
-        self.device.close().map_err(|error| error.to_string())?;
+        closed.map_err(|error| error.to_string())?;
         self.events.tell(Event::Ended);
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cowcloop_engine::storage::{FileStorage, Storage};
@@ -49,18 +50,18 @@ impl Place {
     }
 
     /// Opens it; nothing of it is kept. The error is the rest of a line for the user.
-    pub(super) fn open(&self, remote: &RemoteOptions) -> Result<Box<dyn Storage>, String> {
+    pub(super) fn open(&self, remote: &RemoteOptions) -> Result<Arc<dyn Storage>, String> {
         let Some(url) = url(&self.path) else {
             let opened = FileStorage::open(&self.path);
             return match opened {
-                Ok(file) => Ok(Box::new(file)),
+                Ok(file) => Ok(Arc::new(file)),
                 Err(error) => Err(crate::words::reason(&error)),
             };
         };
         let timeout = remote.timeout.min(PATIENCE);
         let options = RemoteOptions { cache_dir: None, timeout, ..remote.clone() };
         let opened = RemoteImage::open(url, &options);
-        opened.map(|image| Box::new(image) as Box<dyn Storage>).map_err(|error| {
+        opened.map(|image| Arc::new(image) as Arc<dyn Storage>).map_err(|error| {
             let line = error.to_string();
             let about = format!("{}: ", error.subject());
             line.strip_prefix(&about).unwrap_or(&line).to_string()

@@ -13,6 +13,7 @@ use cowcloop_engine::format::trace::{Blocks, Header, TraceReader};
 use cowcloop_engine::image::Image;
 use cowcloop_engine::storage::{as_background, Storage};
 use cowcloop_remote::RemoteOptions;
+use parking_lot::Mutex;
 
 use super::ahead::{Ahead, Part};
 use super::place::{unreadable, Place};
@@ -52,9 +53,17 @@ impl Plan {
     }
 }
 
+/// How the thread is ended.
+#[derive(Debug, Default)]
+struct End {
+    wanted: AtomicBool,
+    /// The trace that is read, which may be far away.
+    trace: Mutex<Option<Arc<dyn Storage>>>,
+}
+
 /// The thread.
 pub(crate) struct Prefetching {
-    stop: Arc<AtomicBool>,
+    end: Arc<End>,
     thread: JoinHandle<()>,
 }
 
@@ -68,8 +77,8 @@ impl Prefetching {
         events: Arc<dyn Events>,
     ) -> io::Result<Option<Prefetching>> {
         let Some(plan) = Plan::of(options) else { return Ok(None) };
-        let stop = Arc::new(AtomicBool::new(false));
-        let watch = stop.clone();
+        let end = Arc::new(End::default());
+        let watch = end.clone();
         let thread = std::thread::Builder::new().name("prefetch".into()).spawn(move || {
             guard(|| {
                 readers.watch(true);
@@ -77,21 +86,32 @@ impl Prefetching {
                 readers.watch(false);
             });
         })?;
-        Ok(Some(Prefetching { stop, thread }))
+        Ok(Some(Prefetching { end, thread }))
     }
 
-    /// Ends the thread after what it is at.
-    pub(crate) fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
+    /// Has the thread end after what it is at; what it waits for of a trace fails.
+    pub(crate) fn end(&self) {
+        self.end.wanted.store(true, Ordering::Relaxed);
+        if let Some(trace) = &*self.end.trace.lock() {
+            trace.give_up();
+        }
+    }
+
+    /// Waits until the thread has ended.
+    pub(crate) fn join(self) {
         let _ = self.thread.join();
     }
 }
 
-fn follow(plan: &Plan, device: &Device, readers: &Readers, stop: &AtomicBool, events: &dyn Events) {
+fn follow(plan: &Plan, device: &Device, readers: &Readers, end: &End, events: &dyn Events) {
     let Some(bytes) = device.bytes() else { return };
-    let mut ahead = Ahead::new(device, &**bytes, readers, stop, plan.rate);
+    let mut ahead = Ahead::new(device, &**bytes, readers, &end.wanted, plan.rate);
     if let Some(place) = &plan.trace {
-        if let Err(problem) = replay(place, &plan.remote, device, &mut ahead, events) {
+        let replayed = find(place, &plan.remote, events).and_then(|trace| match trace {
+            Some(trace) => replay(place, &trace, device, &mut ahead, end, events),
+            None => Ok(()),
+        });
+        if let Err(problem) = replayed {
             events.warning(&format!("{}: {problem}", place.shown()));
         }
     }
@@ -102,23 +122,40 @@ fn follow(plan: &Plan, device: &Device, readers: &Readers, stop: &AtomicBool, ev
     }
 }
 
+/// The file of the trace; `None`: there may be none. The error is the rest of a line for the user.
+fn find(
+    place: &Place,
+    remote: &RemoteOptions,
+    events: &dyn Events,
+) -> Result<Option<Arc<dyn Storage>>, String> {
+    match place.open(remote) {
+        Ok(storage) => Ok(Some(storage)),
+        Err(problem) if place.may_be_missing() => {
+            events.debug(&format!("{}: no trace is replayed: {problem}", place.shown()));
+            Ok(None)
+        }
+        Err(problem) => Err(format!("no trace is replayed: {problem}")),
+    }
+}
+
 /// Makes ready what a trace says. The error is the rest of a line for the user.
 fn replay(
     place: &Place,
-    remote: &RemoteOptions,
+    storage: &Arc<dyn Storage>,
     device: &Device,
     ahead: &mut Ahead<'_>,
+    end: &End,
     events: &dyn Events,
 ) -> Result<(), String> {
-    let storage = match place.open(remote) {
-        Ok(storage) => storage,
-        Err(problem) if place.may_be_missing() => {
-            events.debug(&format!("{}: no trace is replayed: {problem}", place.shown()));
-            return Ok(());
-        }
-        Err(problem) => return Err(format!("no trace is replayed: {problem}")),
+    *end.trace.lock() = Some(storage.clone());
+    if ahead.stopped() {
+        return Ok(());
+    }
+    let trace = match TraceReader::open(&**storage) {
+        // It was given up.
+        Err(_) if ahead.stopped() => return Ok(()),
+        read => read.map_err(|error| unreadable(&error))?,
     };
-    let trace = TraceReader::open(&*storage).map_err(|error| unreadable(&error))?;
     let mut trace = trace.ok_or("not replayed: it does not begin as a trace does")?;
     let image = as_background(|| Header::of(&device.status().image, &**device.base()));
     let image = image.map_err(|error| format!("not replayed: {error}"))?;
@@ -144,6 +181,7 @@ fn replay(
     });
     ahead.run(parts);
     match (failed, trace.damaged()) {
+        (Some(_), _) if ahead.stopped() => Ok(()),
         (Some(error), _) => Err(unreadable(&error)),
         (None, 0) => Ok(()),
         (None, 1) => Err("a line is damaged and was left out".into()),
@@ -206,15 +244,20 @@ fn pause(ahead: &Ahead<'_>) {
 #[cfg(test)]
 mod tests {
     use cowcloop_engine::device::DeviceOptions;
-    use parking_lot::Mutex;
+    use parking_lot::Condvar;
 
     use super::*;
+    use crate::events::tests::Kept;
 
     /// A file of zeros that notes which of its bytes are read.
-    #[derive(Debug)]
+    #[derive(Debug, Default)]
     struct Noting {
         size: u64,
         read: Mutex<Vec<Range<u64>>>,
+        /// Reads wait until it is given up, as those of a file whose server says nothing.
+        silent: bool,
+        given_up: Mutex<bool>,
+        changed: Condvar,
     }
 
     impl Storage for Noting {
@@ -228,6 +271,10 @@ mod tests {
             let n = buf.len().min((self.size - offset) as usize);
             buf[..n].fill(0);
             self.read.lock().push(offset..offset + n as u64);
+            if self.silent {
+                self.changed.wait_while(&mut self.given_up.lock(), |given_up| !*given_up);
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             Ok(n)
         }
         fn sync(&self) -> io::Result<()> {
@@ -242,10 +289,14 @@ mod tests {
         fn allocated(&self) -> io::Result<u64> {
             self.len()
         }
+        fn give_up(&self) {
+            *self.given_up.lock() = true;
+            self.changed.notify_all();
+        }
     }
 
     fn device(size: u64) -> (Arc<Noting>, Device) {
-        let bytes = Arc::new(Noting { size, read: Mutex::default() });
+        let bytes = Arc::new(Noting { size, ..Noting::default() });
         let device = Device::open_storage(bytes.clone(), &[], &DeviceOptions::default()).unwrap();
         bytes.read.lock().clear();
         (bytes, device)
@@ -273,5 +324,31 @@ mod tests {
             end += part.length;
         }
         assert_eq!(end, range.end);
+    }
+    #[test]
+    fn the_end_waits_for_no_silent_server_of_a_trace() {
+        let silent = Arc::new(Noting { size: 1, silent: true, ..Noting::default() });
+        let trace: Arc<dyn Storage> = silent.clone();
+        let (end, told) = (Arc::new(End::default()), Arc::new(Kept::default()));
+        let (watch, events, replayed) = (end.clone(), told.clone(), Arc::new(Mutex::new(None)));
+        let result = replayed.clone();
+        let thread = std::thread::spawn(move || {
+            let mut options = ServerOptions::default();
+            options.trace.replay = Some("a.trace".into());
+            let place = Place::of(&options).unwrap();
+            let (bytes, device) = device(1000);
+            let readers = Readers::default();
+            let mut ahead = Ahead::new(&device, &*bytes, &readers, &watch.wanted, None);
+            let replayed = replay(&place, &trace, &device, &mut ahead, &watch, &*events);
+            *result.lock() = Some(replayed);
+        });
+        while silent.read.lock().is_empty() {
+            std::thread::yield_now();
+        }
+        let prefetching = Prefetching { end, thread };
+        prefetching.end();
+        prefetching.join();
+        assert_eq!(*replayed.lock(), Some(Ok(())));
+        assert!(told.take().is_empty());
     }
 }

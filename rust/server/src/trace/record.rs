@@ -74,13 +74,10 @@ impl Recorder {
         device: &Device,
         path: &Path,
     ) -> Result<Recording, String> {
-        let line = |problem: &str| format!("record-trace: {}: {problem}", path.display());
-        if !may_be_replaced(path).map_err(|problem| line(&problem))? {
-            return Err(line("exists and is no trace: name another file"));
-        }
+        check_place(path)?;
         let header = Header::of(&device.status().image, &**device.base());
         let header = header.map_err(|error| error.to_string())?;
-        // Now, while the user reads why it cannot be made.
+        // Made now: an error reaches the user at the start.
         let output = Output::open(path, &[] as &[FileIdentity], Replace::Plain);
         let output = output.map_err(|error| format!("record-trace: {error}"))?;
         let seen = (0..header.blocks().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
@@ -88,6 +85,17 @@ impl Recorder {
         let _ = self.image.set(Image { block_size, seen, begin });
         let path = path.to_path_buf();
         Ok(Recording { recorder: self.clone(), header, output, path })
+    }
+}
+
+/// Refuses a path where something is that a trace must not replace. The error is a line for the
+/// user.
+fn check_place(path: &Path) -> Result<(), String> {
+    let line = |problem: &str| format!("record-trace: {}: {problem}", path.display());
+    if may_be_replaced(path).map_err(|problem| line(&problem))? {
+        Ok(())
+    } else {
+        Err(line("exists and is no trace: name another file"))
     }
 }
 
@@ -119,6 +127,8 @@ impl Recording {
         if runs.is_empty() && path.try_exists().unwrap_or(true) {
             return Ok(());
         }
+        // Another program may have put something there meanwhile.
+        check_place(&path)?;
         let failed = |error: cowcloop_engine::Error| format!("record-trace: {error}");
         let go_on = || Ok(());
         let mut text = Vec::new();

@@ -5,6 +5,7 @@ mod control;
 mod events;
 mod sessions;
 mod support;
+mod traces;
 
 use cowcloop_engine::{Extent, ExtentKind};
 use cowcloop_server::{Fua, ZeroFlags};
