@@ -106,7 +106,7 @@ def _trace(info: dict[str, Any]) -> list[tuple[str, str]]:
             f"{info['blocks']} of {info['blocks_total']}, {size_in_full(info['block_size'])} each",
         ),
         ("bytes", f"{size_in_full(info['bytes'])} ({100 * info['share']:.1f} % of the image)"),
-        ("runs", f"{info['runs']} in {info['duration_ms'] / 1000:.1f} s"),
+        ("runs", f"{info['runs']}, the last one after {info['last_run_ms'] / 1000:.1f} s"),
     ]
     if info["damaged_lines"]:
         pairs.append(("damaged lines", f"{info['damaged_lines']}, which are left out"))

@@ -33,6 +33,9 @@ const MOST_BLOCKS: u64 = 1 << 26;
 /// Bytes of a line at most.
 const LONGEST: u64 = 4096;
 
+/// Bytes of the name of an image.
+const LONGEST_NAME: usize = 255;
+
 /// Bytes of a trace that are looked at.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -51,7 +54,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// That of a trace of an image, called `name`.
+    /// That of a trace of an image. Of its path, `name`, a trace has the last part alone.
     ///
     /// # Errors
     /// Those of [`Layer::identity`].
@@ -62,7 +65,7 @@ impl Header {
         }
         Ok(Header {
             cowcloop_trace: VERSION,
-            image: name.to_string(),
+            image: last_part(name).to_string(),
             size: base.size(),
             block_size: block_size(base),
             identity,
@@ -89,6 +92,16 @@ impl Header {
             && header.blocks() <= MOST_BLOCKS;
         possible.then_some(header)
     }
+}
+
+/// The last part of a path, as long as a file's name may be.
+fn last_part(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let mut end = name.len().min(LONGEST_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
 }
 
 fn block_size(base: &dyn Layer) -> u64 {
@@ -215,8 +228,8 @@ pub struct Summary {
     pub share: f64,
     /// Lines that name blocks.
     pub runs: u64,
-    /// When the last of them was read for the first time, in milliseconds since the start.
-    pub duration_ms: u64,
+    /// When the last of these runs began, in milliseconds since the start.
+    pub last_run_ms: u64,
     /// Lines that are damaged, or name blocks that the image does not have.
     pub damaged_lines: u64,
 }
@@ -231,10 +244,10 @@ impl Summary {
         let Header { image, size, block_size, identity, .. } = trace.header().clone();
         let total = trace.header().blocks();
         let (mut seen, mut blocks, mut bytes) = (Blocks::new(total), 0, 0);
-        let (mut runs, mut duration_ms) = (0, 0);
+        let (mut runs, mut last_run_ms) = (0, 0);
         while let Some(run) = trace.next_run()? {
             runs += 1;
-            duration_ms = duration_ms.max(run.ms);
+            last_run_ms = last_run_ms.max(run.ms);
             for block in run.block..run.block + run.count {
                 if seen.note(block) {
                     blocks += 1;
@@ -255,7 +268,7 @@ impl Summary {
             bytes,
             share,
             runs,
-            duration_ms,
+            last_run_ms,
             damaged_lines,
         }))
     }
@@ -263,7 +276,10 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::image::{Image, ImageOptions};
     use crate::storage::MemoryStorage;
 
     const HEADER: &str = concat!(
@@ -298,6 +314,25 @@ mod tests {
              {{\"ms\":2,\"block\":0,\"count\":1}}\n{{\"ms\":3,\"blo"
         );
         assert_eq!(runs(&text), (vec![(7, 2), (0, 1)], 6 + 10_001_u64.div_ceil(LONGEST)));
+    }
+
+    #[test]
+    fn a_header_tells_the_name_of_the_image_alone_and_can_be_read_again() {
+        let long = "\u{1}".repeat(LONGEST_NAME - 1) + "\u{e9}" + &"x".repeat(10_000);
+        for (path, name) in [
+            ("/home/me/chicken", "chicken"),
+            ("https://host/a/b.img?...", "b.img?..."),
+            ("/a/cd.iso:/KNOPPIX/KNOPPIX", "KNOPPIX"),
+            ("chicken", "chicken"),
+            (&long, &long[..LONGEST_NAME - 1]),
+        ] {
+            let image = Image::open(Arc::new(storage(b"x")), &ImageOptions::default()).unwrap();
+            let header = Header::of(path, &*image).unwrap();
+            assert_eq!(header.image, name);
+            let text = serde_json::to_vec(&header).unwrap();
+            let storage = storage(&text);
+            assert_eq!(TraceReader::open(&storage).unwrap().unwrap().header(), &header);
+        }
     }
 
     #[test]
@@ -340,6 +375,6 @@ mod tests {
         let summary = Summary::of(&storage(text.as_bytes())).unwrap().unwrap();
         assert_eq!((summary.blocks, summary.blocks_total, summary.runs), (3, 100, 2));
         assert_eq!(summary.bytes, 2 * 65536 + (6_553_000 - 99 * 65536));
-        assert_eq!((summary.duration_ms, summary.damaged_lines), (7, 0));
+        assert_eq!((summary.last_run_ms, summary.damaged_lines), (7, 0));
     }
 }
