@@ -234,7 +234,7 @@ class ServedKeywords(DeviceKeywords, total=False):
         Option(
             SPEED,
             PATH,
-            "Have ready what this trace says (default: IMAGE.trace, if there is one).",
+            "Prefetch the blocks that this trace names (default: IMAGE.trace, if there is one).",
             "FILE",
             rare=True,
         ),
@@ -244,14 +244,14 @@ class ServedKeywords(DeviceKeywords, total=False):
         Option(
             SPEED,
             CHOICE,
-            "What to have ready: none, what the trace says (default), or then all of IMAGE.",
+            "Prefetch nothing, the trace's blocks (default), or those and then all of IMAGE.",
             choices=("none", "trace", "all"),
             rare=True,
         ),
     ]
     rate: Annotated[
         Optional[Size],
-        Option(SPEED, SIZE, "Bytes a second that this may fetch or read.", rare=True),
+        Option(SPEED, SIZE, "Limit prefetching to SIZE bytes a second.", rare=True),
     ]
 
 

@@ -1,5 +1,5 @@
-//! The kind and content of a file: `sniff`, `image_info`, `cow_info`, `trace_info`. Nothing is locked, so
-//! files in use can be asked about too.
+//! The kind and content of a file: `sniff`, `image_info`, `cow_info`, `trace_info`. Nothing is
+//! locked, so files in use can be asked about too.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

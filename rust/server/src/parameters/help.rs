@@ -35,13 +35,13 @@ threads=<N>        Threads that inflate ahead (default: one per core).
 strict=<BOOL>      Check a whole block before any byte of it is given out.
 record-trace=<PATH>  Write down here, at the end, which blocks of the image clients
                    read first.
-trace=<PATH|URL>   Have ready for clients what this trace says (default: the
+trace=<PATH|URL>   Prefetch the blocks that this trace names (default: the
                    image's name and .trace, where that is a file).
 trace-url=<FD>     In the place of trace: an inherited file with the trace's URL,
                    which may hold a password.
-prefetch=<WHAT>    What to have ready: none, trace (the default), or all of the
-                   image, after that.
-rate=<SIZE>        Bytes a second that this may fetch, or read, at most.
+prefetch=<WHAT>    What to prefetch: none, trace (the trace's blocks, the default),
+                   or all (those, and then all of the image).
+rate=<SIZE>        Limit prefetching to SIZE bytes a second.
 preload=<N>        Read the first N blocks of the image into the cache at once.
 waiting=<N>        Requests of a client that may wait while the image is suspended
                    (default: 12, which leaves a quarter of nbdkit's threads; all of one
