@@ -131,6 +131,64 @@ def test_an_end_that_is_wished_between_two_servers_is_a_clean_one(
     assert (tmp_path / "out").read_bytes()[:SIZE] == data + cloop.PLAIN[4096:SIZE]
 
 
+@pytest.mark.parametrize("what", ["image", "cowfile", "no cowfile"])
+def test_a_server_of_something_else_does_not_take_over(
+    what: str, image: Path, tmp_path: Path
+) -> None:
+    """It would show the device's users another one; what it has kept waits for the right one."""
+    cow, place = tmp_path / "c", tmp_path / "f"
+    words = [] if what == "image" else [f"cow={cow}"]
+    disk = Daemon(place, f"image={image}", *words, supervised=True)
+    plain = bytearray(cloop.PLAIN[:SIZE])
+    if words:
+        # Not flushed: this server alone knows where it is.
+        plain[:4096] = random.Random(5).randbytes(4096)
+        with mmap.mmap(-1, 4096) as page:
+            page[:] = plain[:4096]
+            file = direct(disk.disk)
+            assert os.pwrite(file, page, 0) == len(page)
+            os.close(file)
+    replaced = cow if words else image
+    right = tmp_path / "right"
+    replaced.rename(right)
+    if what == "image":
+        # In the script at the beginning: all that tells the images apart.
+        other = bytearray(right.read_bytes())
+        other[100] ^= 1
+        replaced.write_bytes(other)
+    elif what == "cowfile":
+        with daemon(tmp_path / "g", f"image={image}", f"cow={cow}") as maker:
+            assert maker.disk.stat().st_size == SIZE
+    server = disk.server()
+    assert server is not None
+    os.kill(server, signal.SIGKILL)
+    # It has closed what it had opened before it says why.
+    told = disk.read_until("error", "ready")
+    assert told["event"] == "error"
+    assert str(replaced) in told["text"]
+    assert ("No such file" if what == "no cowfile" else "put") in told["text"]
+    assert replaced.exists() is (what != "no cowfile")
+    right.rename(replaced)
+    with disk.disk.open("rb") as fresh:
+        os.posix_fadvise(fresh.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert fresh.read(SIZE) == plain
+    assert disk.end() == 0
+
+
+def test_what_is_in_memory_alone_is_not_thrown_away(image: Path, tmp_path: Path) -> None:
+    words = (f"image={image}", "cow=:memory:")
+    with daemon(tmp_path / "f", *words, supervised=True) as running:
+        first = running.server()
+        running.disk.write_bytes(b"in memory")
+        running.process.send_signal(signal.SIGUSR1)
+        assert running.process.stderr is not None
+        # The first line is the warning at the start.
+        lines = [running.process.stderr.readline() for _ in range(2)]
+        assert "is not replaced: what is written is in the memory of the server" in lines[1]
+        assert running.server() == first
+        assert running.disk.read_bytes()[:9] == b"in memory"
+
+
 def test_what_is_in_memory_ends_with_its_server(image: Path, tmp_path: Path) -> None:
     words = (f"image={image}", "cow=:memory:")
     running = Daemon(tmp_path / "f", *words, supervised=True)

@@ -295,6 +295,9 @@ def something_else() -> None:
     shutil.copy("/payload/images/base.cloop", "/tmp/other.cloop")
     # In the script at the beginning: all that tells the images apart.
     sh("printf X | dd of=/tmp/other.cloop bs=1 seek=100 conv=notrunc")
+    # A server that takes over makes no cowfile.
+    Daemon("ublk", "image=/tmp/other.cloop", "cow=/tmp/other.cow").end()
+    Daemon("ublk", IMAGE, "cow=/tmp/another.cow").end()
     for name, cow in (("read-only", ""), ("written", "cow=/data/foreign.cow")):
         daemon = Daemon("ublk", IMAGE, *cow.split())
         daemon.kill()
@@ -303,6 +306,7 @@ def something_else() -> None:
         sh(f"{go_on} image=/tmp/other.cloop {other}", f"{name}: image")
         sh(f"{go_on} {IMAGE} cow=/tmp/another.cow", f"{name}: cowfile")
         sh(f"{go_on} {IMAGE} cow=:memory:", f"{name}: memory")
+        sh(f"{go_on} {IMAGE} cow=/tmp/missing.cow", f"{name}: missing")
         sh(f"{Daemon.PROGRAM} remove {daemon.device}", f"{name}: removed")
 
 

@@ -143,6 +143,10 @@ def test_a_device_is_not_taken_over_by_one_of_something_else(done: Told) -> None
             code, _, said = done[f"{device}: {other}"]
             assert (code, device, other) == (1, device, other)
             assert "is the device of another image, or of other cowfiles" in said
+        code, _, said = done[f"{device}: missing"]
+        assert (code, device) == (1, device)
+        assert "/tmp/missing.cow: " in said
+        assert "No such file or directory" in said
         assert done[f"{device}: removed"] == [0, "", ""]
 
 

@@ -75,7 +75,7 @@ def test_what_is_in_a_servers_memory_alone_is_not_thrown_away(chicken: Path, pla
     cowcloop("mount", "--via", "fuse", chicken, ":memory:", place)
     (place / "kept").write_text("in memory")
     first = listed()[0]["pid"]
-    refused("recover", place, says=("in the memory of its server", "nothing was done"))
+    refused("recover", place, says=("in the memory of the server", "nothing was done"))
     assert listed()[0]["pid"] == first
     assert (place / "kept").read_text() == "in memory"
     cowcloop("umount", place)

@@ -65,13 +65,15 @@ class Daemon:
         os.close(life)
         self._events = open(reader)  # noqa: SIM115 - closed by end()
         self.told: list[dict[str, Any]] = []
-        self._read_until("ready")
+        self.read_until("ready")
 
-    def _read_until(self, name: str | None) -> None:
+    def read_until(self, *names: str) -> dict[str, Any]:
+        """The next event of one of these names; the last of all where none comes."""
         for line in self._events:
             self.told.append(json.loads(line))
-            if self.told[-1]["event"] == name:
-                return
+            if self.told[-1]["event"] in names:
+                break
+        return self.told[-1] if self.told else {}
 
     def ask(self, command: str, **fields: object) -> dict[str, Any]:
         """One request on the control channel."""
@@ -129,7 +131,7 @@ class Daemon:
         return [event["text"] for event in self.told if event["event"] == "error"]
 
     def _clean(self) -> None:
-        self._read_until(None)
+        self.read_until()
         self._events.close()
         if self.process.stderr is not None:
             self.process.stderr.close()

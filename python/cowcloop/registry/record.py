@@ -25,8 +25,9 @@ class Record:
     `mount` is a directory, `via` how it came to be mounted there, `mounted` the number of the
     file system's device once it is, `mounts_below` how many mounts there were before, and
     `never_written` whether the file system is mounted read-only. `supervised` is a device whose
-    `pid` is that of a supervisor, which starts one server after the other. `image` is the name to
-    show; `source` is the image's own, with the secrets of a URL, where the two differ, and
+    `pid` is that of a supervisor, which starts one server after the other, unless it says that no
+    other server could go on with the device (`irreplaceable`). `image` is the name to show;
+    `source` is the image's own, with the secrets of a URL, where the two differ, and
     `image_options` is how it is read.
     """
 
@@ -46,6 +47,7 @@ class Record:
     all_interfaces: bool = False
     program: str = "nbdkit"
     supervised: bool = False
+    irreplaceable: str | None = None
     source: str | None = field(default=None, repr=False)
     image_options: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=time.time)

@@ -19,10 +19,14 @@ _LEVELS = {
 
 @dataclass(frozen=True)
 class Ready:
-    """Clients can use the process of this number, and the device that it may have made."""
+    """Clients can use the process of this number, and the device that it may have made.
+
+    `irreplaceable` is why no other server could go on with the device, where none could.
+    """
 
     pid: int
     device: str | None = None
+    irreplaceable: str | None = None
 
 
 def parse(line: bytes, typed: Mapping[str, str]) -> Ready | Message | None:
@@ -34,7 +38,7 @@ def parse(line: bytes, typed: Mapping[str, str]) -> Ready | Message | None:
         event = json.loads(line)
         name = event["event"]
         if name == "ready":
-            return Ready(event["pid"], event.get("device"))
+            return Ready(event["pid"], event.get("device"), event.get("irreplaceable"))
         if name in _LEVELS:
             return Message(_LEVELS[name], as_typed(event["text"], typed))
     except (ValueError, KeyError, TypeError):

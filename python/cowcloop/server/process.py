@@ -57,6 +57,8 @@ class Process(ABC):
         self.ready = False
         # The path of the device that the server has made, if it has.
         self.device: str | None = None
+        # Why no other server could go on with it, where none could.
+        self.irreplaceable: str | None = None
         # The exit status, the negative signal number when it was killed; None while it runs.
         self.status: int | None = None
         self.address = address
@@ -105,7 +107,7 @@ class Process(ABC):
         else:
             self._stderr = Lines(self._loop, self._on_prose)
             errors = give(self._stderr.writer)
-        urls = {name: give(_kept(url)) for name, url in options.secrets().items()}
+        urls = {name: give(_in_memory(url)) for name, url in options.secrets().items()}
         passed += urls.values()
         channels = Channels(str(entry.control), events, self._background, lifeline, urls)
         command = self._command(options, channels)
@@ -234,6 +236,7 @@ class Process(ABC):
 
     def _on_ready(self, ready: Ready) -> None:
         self.pid, self.device = ready.pid, ready.device
+        self.irreplaceable = ready.irreplaceable
         if self.status is not None and not self._runs_command:
             # It has ended meanwhile: that is the reason, and not that it does not answer.
             return
@@ -291,7 +294,7 @@ class Process(ABC):
                 self._on_prose(line)
 
 
-def _kept(text: str) -> int:
+def _in_memory(text: str) -> int:
     """A file in memory that holds a text."""
     file = os.memfd_create("cowcloop")
     os.write(file, os.fsencode(text))

@@ -8,7 +8,6 @@ import time
 
 from cowcloop import control, registry
 from cowcloop.control import ControlError, Silent
-from cowcloop.files import MEMORY
 from cowcloop.registry import Record
 from cowcloop.server.errors import ServerError
 
@@ -22,7 +21,7 @@ def recover(entry: registry.Entry) -> None:
     """Have a device's supervisor start another server; returns when that answers.
 
     What was acknowledged is there, and requests wait meanwhile. ServerError for a device without a
-    supervisor, for one whose changes would end with its server, and when the device has ended.
+    supervisor, for one that would end with its server, and when the device has ended.
     """
     record = entry.record
     if record is None:
@@ -55,11 +54,8 @@ def _check(record: Record) -> None:
             f"{record.uri}: its server has no supervisor, and clients would see it end: detach "
             "it, and attach it again"
         )
-    if record.cowfiles[-1:] == [MEMORY]:
-        raise ServerError(
-            f"{record.uri}: what was written is in the memory of its server, and would be lost "
-            "with it: nothing was done"
-        )
+    if record.irreplaceable is not None:
+        raise ServerError(f"{record.uri}: {record.irreplaceable}: nothing was done")
 
 
 def _server(entry: registry.Entry, record: Record) -> tuple[int | None, bool]:

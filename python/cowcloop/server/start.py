@@ -152,6 +152,7 @@ def record_of(options: ServeOptions, process: Process) -> registry.Record:
         all_interfaces=process.address.on_all_interfaces,
         program=process.address.program,
         supervised=process.supervised,
+        irreplaceable=process.irreplaceable,
         source=None if name == options.image else options.image,
         image_options=_image_options(options),
     )

@@ -11,6 +11,8 @@ use crate::report::{self, TOLD};
 
 /// What a supervisor says to its server, with the number of a descriptor.
 pub const SUPERVISOR: &str = "--supervisor=";
+/// The same, with the identity of the device that is to be taken over.
+pub const IDENTITY: &str = "--identity=";
 
 /// What is to be served, and by which door.
 pub struct Arguments {
@@ -20,6 +22,8 @@ pub struct Arguments {
     pub parameters: Parameters,
     /// The descriptor by which a supervisor listens.
     pub supervisor: Option<i32>,
+    /// The identity that the supervisor's device has.
+    pub identity: Option<u32>,
 }
 
 /// Why nothing is to be served.
@@ -51,16 +55,20 @@ impl Arguments {
         }
         let mut door = Wanted::named(&name.to_string_lossy())?;
         let mut parameters = Parameters::default();
-        let mut supervisor = None;
+        let (mut supervisor, mut identity) = (None, None);
         for word in words {
-            match word.to_str().and_then(|word| word.strip_prefix(SUPERVISOR)) {
-                Some(number) => supervisor = number.parse().ok(),
-                None => take(&word, &mut door, &mut parameters)?,
+            let text = word.to_str().unwrap_or_default();
+            if let Some(number) = text.strip_prefix(SUPERVISOR) {
+                supervisor = number.parse().ok();
+            } else if let Some(number) = text.strip_prefix(IDENTITY) {
+                identity = number.parse().ok();
+            } else {
+                take(&word, &mut door, &mut parameters)?;
             }
         }
         door.check()?;
         parameters.check()?;
-        Ok(Arguments { door, parameters, supervisor })
+        Ok(Arguments { door, parameters, supervisor, identity })
     }
 }
 

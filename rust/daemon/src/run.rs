@@ -12,14 +12,19 @@ use crate::memory;
 use crate::report::TOLD;
 use crate::supervisor::Link;
 
+/// Why a server of what is in memory cannot be replaced.
+const IN_MEMORY: &str = "what is written is in the memory of the server, and ends with it";
+
 /// Serves the device until it ends, and closes it. The error is a line for the user.
 pub fn run(arguments: Arguments) -> Result<(), String> {
     memory::stay_clear_of_our_own_device();
     let lifeline = arguments.parameters.lifeline.map(take_lifeline).transpose()?;
     let mut options = arguments.parameters.server_options()?;
+    options.device.takes_over = arguments.door.takes_over();
+    let in_memory = options.in_memory().then_some(IN_MEMORY);
     options.waiting = options.waiting.or(Some(arguments.door.waiting()));
     let server = Arc::new(Server::open(options, Arc::new(&TOLD))?);
-    let served = serve(&server, &arguments, lifeline);
+    let served = serve(&server, &arguments, lifeline, in_memory);
     // The device is closed whatever has happened, and of two errors the first is the reason.
     served.and(server.close())
 }
@@ -28,23 +33,57 @@ fn serve(
     server: &Arc<Server>,
     arguments: &Arguments,
     lifeline: Option<OwnedFd>,
+    in_memory: Option<&str>,
 ) -> Result<(), String> {
-    server.start()?;
     let connection = server.connect(b"", false)?;
     let link = arguments.supervisor.map(descriptors::adopt).transpose();
     let link = link.map_err(unheard)?.map(Link::inherited);
+    let identity = link.is_some().then(|| connection.identity()).transpose();
+    let identity = identity.map_err(|error| error.to_string())?;
+    if arguments.identity.is_some_and(|wanted| identity != Some(wanted)) {
+        return Err(format!(
+            "{}: is not the device that a server has left, but one of another image, size or \
+             cowfiles: put back what was replaced",
+            connection.description()
+        ));
+    }
+    server.start()?;
     let mut door = arguments.door.open(connection)?;
-    let service = match begin(server, lifeline, &mut *door, link.as_ref()) {
+    let irreplaceable = in_memory.or(door.irreplaceable());
+    let heard = link.zip(identity).map(|(link, identity)| Heard { link, identity, irreplaceable });
+    let service = match begin(server, lifeline, &mut *door, heard.as_ref()) {
         Ok(service) => service,
         Err(line) => {
             door.give_up();
             return Err(line);
         }
     };
-    TOLD.tell(Event::Ready { pid: answerable(link.is_some()), device: Some(&door.device()) });
+    TOLD.tell(Event::Ready {
+        pid: answerable(heard.is_some()),
+        device: Some(&door.device()),
+        irreplaceable,
+    });
     let served = door.serve();
     service.stop();
     served
+}
+
+/// A supervisor, and what it is told of the device.
+struct Heard<'a> {
+    link: Link,
+    identity: u32,
+    irreplaceable: Option<&'a str>,
+}
+
+impl Heard<'_> {
+    fn tell(&self, door: &dyn Door) -> std::io::Result<()> {
+        // First: from the device on another server would be started.
+        if let Some(why) = self.irreplaceable {
+            self.link.irreplaceable(why)?;
+        }
+        self.link.device(&door.left(), self.identity)?;
+        self.link.ready()
+    }
 }
 
 /// All that can fail while the device is there already, and not yet served.
@@ -52,14 +91,11 @@ fn begin(
     server: &Arc<Server>,
     lifeline: Option<OwnedFd>,
     door: &mut dyn Door,
-    link: Option<&Link>,
+    heard: Option<&Heard<'_>>,
 ) -> Result<Service, String> {
     let service = Service::start(server.clone(), lifeline, door.ending());
     let service = service.map_err(|error| format!("cannot start a thread: {}", reason(&error)))?;
-    let heard = link.map_or(Ok(()), |link| {
-        link.device(&door.left()).and_then(|()| link.ready()).map_err(unheard)
-    });
-    match heard {
+    match heard.map_or(Ok(()), |heard| heard.tell(door).map_err(unheard)) {
         Ok(()) => Ok(service),
         Err(line) => {
             service.stop();

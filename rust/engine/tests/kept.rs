@@ -195,3 +195,41 @@ fn one_kept_file_serves_one_server() {
     let refused = Device::open(&files.base, &[second], &options).err().unwrap();
     assert_eq!(refused.kind(), ErrorKind::Busy);
 }
+
+#[test]
+fn a_device_of_another_size_is_another_one() {
+    let files = files();
+    let place = |size: Option<u64>| {
+        let device_size = size;
+        let options = DeviceOptions { create: true, device_size, ..DeviceOptions::default() };
+        let device = Device::open(&files.base, std::slice::from_ref(&files.cow), &options).unwrap();
+        device.place().unwrap()
+    };
+    let first = place(None);
+    assert_eq!(first, place(None));
+    // The same file, begun anew.
+    fs::File::create(&files.cow).unwrap();
+    assert_ne!(first, place(Some(2 * SIZE)));
+}
+
+#[test]
+fn a_server_that_takes_over_has_the_cowfile_of_the_kept_bits() {
+    let files = files();
+    let device = files.keeping();
+    write(&device, 1);
+    drop(device);
+    let takes_over = || {
+        let kept = Some(KeptOptions { path: files.kept.clone(), boot: THIS_BOOT });
+        let options =
+            DeviceOptions { create: true, takes_over: true, kept, ..DeviceOptions::default() };
+        Device::open(&files.base, std::slice::from_ref(&files.cow), &options)
+    };
+    let away = files.cow.with_extension("away");
+    fs::rename(&files.cow, &away).unwrap();
+    assert!(takes_over().is_err() && !files.cow.exists());
+    drop(files.open(None).unwrap());
+    let error = takes_over().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+    fs::rename(&away, &files.cow).unwrap();
+    assert_eq!(found(&takes_over().unwrap()), [1, 1]);
+}

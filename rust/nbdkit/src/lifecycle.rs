@@ -93,7 +93,7 @@ pub fn after_fork() -> Result<(), String> {
     let service = Service::start(server, lifeline, Clients(listeners));
     state.service = Some(service.map_err(no_thread)?);
     // The sockets listen already.
-    TOLD.tell(Event::Ready { pid: std::process::id(), device: None });
+    TOLD.tell(Event::Ready { pid: std::process::id(), device: None, irreplaceable: None });
     Ok(())
 }
 

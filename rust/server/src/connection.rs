@@ -63,6 +63,9 @@ impl Connection {
 
     /// A number by which another server of the same device is known: see [`Device::place`]. The
     /// same device, read-only, has another one.
+    ///
+    /// # Errors
+    /// Those of reading the image.
     pub fn identity(&self) -> Result<u32> {
         let place = self.export.reader().place()?;
         let bytes = u32::from_le_bytes([place[0], place[1], place[2], place[3]]);

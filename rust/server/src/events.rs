@@ -15,6 +15,9 @@ pub enum Event<'a> {
         /// The path of the device, where the server makes one.
         #[serde(skip_serializing_if = "Option::is_none")]
         device: Option<&'a str>,
+        /// Why no other server could go on with it, where none could.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        irreplaceable: Option<&'a str>,
     },
     /// A failure that the server's owner should know of.
     Error {
@@ -108,13 +111,13 @@ pub(crate) mod tests {
     #[test]
     fn each_event_is_an_object_with_its_name() {
         let kept = Kept::default();
-        kept.tell(Event::Ready { pid: 7, device: None });
-        kept.tell(Event::Ready { pid: 8, device: Some("/dev/x") });
+        kept.tell(Event::Ready { pid: 7, device: None, irreplaceable: None });
+        kept.tell(Event::Ready { pid: 8, device: Some("/dev/x"), irreplaceable: Some("old") });
         kept.tell(Event::ClientRefused { text: "export \"x\"" });
         kept.tell(Event::Ended);
         let wanted = [
             r#"{"event":"ready","pid":7}"#,
-            r#"{"event":"ready","pid":8,"device":"/dev/x"}"#,
+            r#"{"event":"ready","pid":8,"device":"/dev/x","irreplaceable":"old"}"#,
             r#"{"event":"client-refused","text":"export \"x\""}"#,
             r#"{"event":"ended"}"#,
         ];

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cowcloop_engine::device::DeviceOptions;
+use cowcloop_engine::device::{DeviceOptions, MEMORY};
 use cowcloop_remote::RemoteOptions;
 
 use crate::metrics::MetricsAddress;
@@ -40,6 +40,13 @@ pub struct ServerOptions {
     pub kept: Option<PathBuf>,
     /// How often a supervisor has started the server again; `None` without one.
     pub restarts: Option<u64>,
+}
+
+impl ServerOptions {
+    /// Whether what is written ends with the server.
+    pub fn in_memory(&self) -> bool {
+        self.cows.last().is_some_and(|cow| cow.as_os_str() == MEMORY)
+    }
 }
 
 /// The sessions over an image.

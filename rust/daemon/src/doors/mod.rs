@@ -18,6 +18,9 @@ pub trait Door {
     /// What another server needs to go on with the device.
     fn left(&self) -> Left<'_>;
 
+    /// Why no other server could go on with the device, where none could.
+    fn irreplaceable(&self) -> Option<&'static str>;
+
     /// What ends the device, from another thread, when the server is to end.
     fn ending(&mut self) -> Box<dyn Ending>;
 
@@ -37,8 +40,6 @@ pub enum Left<'a> {
     Descriptor(BorrowedFd<'a>),
     /// The name by which the door finds the device.
     Named(OsString),
-    /// The name of a device with which no other server can go on.
-    Mortal(OsString),
 }
 
 /// A door that was asked for, with its arguments.
@@ -75,6 +76,14 @@ impl Wanted {
         match self {
             Wanted::Fuse(arguments) => arguments.check(),
             Wanted::Ublk(_) => Ok(()),
+        }
+    }
+
+    /// Whether it is a device that another server has left.
+    pub fn takes_over(&self) -> bool {
+        match self {
+            Wanted::Fuse(arguments) => arguments.device.is_some(),
+            Wanted::Ublk(arguments) => arguments.takes_over(),
         }
     }
 

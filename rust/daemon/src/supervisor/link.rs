@@ -16,7 +16,7 @@ use crate::doors::Left;
 
 /// What a message begins with.
 const DEVICE: u8 = b'd';
-const MORTAL: u8 = b'm';
+const IRREPLACEABLE: u8 = b'i';
 const READY: u8 = b'r';
 /// Bytes of the longest message.
 const LONGEST: usize = 4200;
@@ -25,15 +25,30 @@ const LONGEST: usize = 4200;
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
-/// What a server says.
+/// What the next server needs to go on with the device.
 #[derive(Debug)]
-pub enum Word {
+pub struct Device {
+    /// By which a server of anything else is known.
+    pub identity: u32,
+    pub handle: Handle,
+}
+
+/// How the next server finds the device.
+#[derive(Debug)]
+pub enum Handle {
     /// By this descriptor the kernel and the server talk.
     Descriptor(OwnedFd),
     /// The device has this name.
     Named(OsString),
-    /// The same of a device that ends with its server.
-    Mortal(OsString),
+}
+
+/// What a server says.
+#[derive(Debug)]
+pub enum Word {
+    /// The device is there.
+    Device(Device),
+    /// Why no other server could go on with the device.
+    Irreplaceable(String),
     /// Requests are being answered.
     Ready,
     /// The server has gone.
@@ -54,19 +69,25 @@ impl Link {
         Link(end)
     }
 
+    /// Says why no other server could go on with the device.
+    pub fn irreplaceable(&self, why: &str) -> io::Result<()> {
+        send(&self.0, &[&[IRREPLACEABLE], why.as_bytes()].concat(), SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
     /// Says what another server needs to go on with the device.
-    pub fn device(&self, left: &Left<'_>) -> io::Result<()> {
+    pub fn device(&self, left: &Left<'_>, identity: u32) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let (kind, name, descriptors) = match left {
-            Left::Named(name) => (DEVICE, name.as_bytes(), None),
-            Left::Mortal(name) => (MORTAL, name.as_bytes(), None),
-            Left::Descriptor(descriptor) => (DEVICE, &[][..], Some([*descriptor])),
+        let (name, descriptors) = match left {
+            Left::Named(name) => (name.as_bytes(), None),
+            Left::Descriptor(descriptor) => (&[][..], Some([*descriptor])),
         };
         if let Some(descriptors) = &descriptors {
             ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
         }
-        let pieces = [IoSlice::new(std::slice::from_ref(&kind)), IoSlice::new(name)];
+        let identity = identity.to_le_bytes();
+        let pieces = [IoSlice::new(&[DEVICE]), IoSlice::new(&identity), IoSlice::new(name)];
         sendmsg(&self.0, &pieces, &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
@@ -89,13 +110,22 @@ impl Link {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,
         });
-        match (message[..got.bytes].split_first(), descriptor) {
-            (Some((&DEVICE, _)), Some(descriptor)) => Ok(Word::Descriptor(descriptor)),
-            (Some((&DEVICE, name)), None) => Ok(Word::Named(OsString::from_vec(name.to_vec()))),
-            (Some((&MORTAL, name)), _) => Ok(Word::Mortal(OsString::from_vec(name.to_vec()))),
-            (Some((&READY, _)), _) => Ok(Word::Ready),
-            (None, _) => Ok(Word::End),
-            _ => Err(io::ErrorKind::InvalidData.into()),
+        let invalid = || io::ErrorKind::InvalidData.into();
+        match message[..got.bytes].split_first() {
+            Some((&DEVICE, rest)) => {
+                let (identity, name) = rest.split_first_chunk().ok_or_else(invalid)?;
+                let handle = match descriptor {
+                    Some(descriptor) => Handle::Descriptor(descriptor),
+                    None => Handle::Named(OsString::from_vec(name.to_vec())),
+                };
+                Ok(Word::Device(Device { identity: u32::from_le_bytes(*identity), handle }))
+            }
+            Some((&IRREPLACEABLE, why)) => {
+                Ok(Word::Irreplaceable(String::from_utf8_lossy(why).into_owned()))
+            }
+            Some((&READY, _)) => Ok(Word::Ready),
+            Some(_) => Err(invalid()),
+            None => Ok(Word::End),
         }
     }
 }
@@ -115,14 +145,18 @@ mod tests {
         let (ours, theirs) = Link::pair().unwrap();
         let theirs = Link::inherited(theirs);
         let file = tempfile::tempfile().unwrap();
-        theirs.device(&Left::Descriptor(file.as_fd())).unwrap();
-        theirs.device(&Left::Named("/dev/ublkb3".into())).unwrap();
-        theirs.device(&Left::Mortal("/dev/ublkb4".into())).unwrap();
+        theirs.irreplaceable("too old").unwrap();
+        theirs.device(&Left::Descriptor(file.as_fd()), 7).unwrap();
+        theirs.device(&Left::Named("/dev/ublkb3".into()), u32::MAX).unwrap();
         theirs.ready().unwrap();
         drop(theirs);
-        assert!(matches!(ours.next().unwrap(), Word::Descriptor(_)));
-        assert!(matches!(ours.next().unwrap(), Word::Named(name) if name == "/dev/ublkb3"));
-        assert!(matches!(ours.next().unwrap(), Word::Mortal(name) if name == "/dev/ublkb4"));
+        assert!(matches!(ours.next().unwrap(), Word::Irreplaceable(why) if why == "too old"));
+        let device = || match ours.next().unwrap() {
+            Word::Device(Device { identity, handle }) => (identity, handle),
+            word => panic!("{word:?}"),
+        };
+        assert!(matches!(device(), (7, Handle::Descriptor(_))));
+        assert!(matches!(device(), (u32::MAX, Handle::Named(name)) if name == "/dev/ublkb3"));
         assert!(matches!(ours.next().unwrap(), Word::Ready));
         assert!(matches!(ours.next().unwrap(), Word::End));
     }

@@ -16,25 +16,24 @@ mod watch;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode};
 
+use cowcloop_engine::device::MEMORY;
 use cowcloop_server::{reason, Event, Events};
 use rustix::process::Signal;
 
-use crate::arguments::SUPERVISOR;
+use crate::arguments::{IDENTITY, SUPERVISOR};
 use crate::doors::{self, DEVICE};
 use crate::report::TOLD;
 use kept::Kept;
 pub use link::Link;
+use link::{Device, Handle};
 use patience::{Patience, FAILURES};
 use signals::Signals;
 use watch::{Ended, Lifeline};
-
-/// The first kernel that sends again, on a FUSE file system, what a server has not answered.
-const SENDS_AGAIN: (u32, u32) = (6, 9);
 
 /// Serves a device as `words` say, by one server after the other. The error is a line for the user.
 pub fn supervise(words: &[OsString]) -> Result<ExitCode, String> {
@@ -49,22 +48,14 @@ struct Supervisor {
     words: Vec<OsString>,
     control: Option<PathBuf>,
     kept: Option<Kept>,
-    /// What is written would be lost with the server.
-    in_memory: bool,
     signals: Signals,
     lifeline: Lifeline,
     device: Option<Device>,
+    /// Why no server could take over from this one, where none could.
+    irreplaceable: Option<String>,
     restarts: u64,
     /// The signal by which the device is to end, for the next server that is ready.
     end: Option<Signal>,
-}
-
-/// What the next server needs to go on with the device.
-enum Device {
-    Descriptor(OwnedFd),
-    Named(OsString),
-    /// There can be none; this is only to be removed.
-    Mortal(OsString),
 }
 
 impl Supervisor {
@@ -81,8 +72,7 @@ impl Supervisor {
             crate::report::log_to_the_kernel();
         }
         let cow = value("cow=");
-        let in_memory = cow.as_deref() == Some(":memory:");
-        let kept = match (cow.filter(|_| !in_memory), value("kept=")) {
+        let kept = match (cow.filter(|cow| cow != MEMORY), value("kept=")) {
             (Some(cowfile), None) => Some(Kept::new(cowfile.into())?),
             _ => None,
         };
@@ -95,10 +85,10 @@ impl Supervisor {
             words: own,
             control: value("control=").map(PathBuf::from),
             kept,
-            in_memory,
             signals: Signals::new()?,
             lifeline: Lifeline::new(value("lifeline=").as_deref())?,
             device: None,
+            irreplaceable: None,
             restarts: 0,
             end: None,
         })
@@ -107,7 +97,7 @@ impl Supervisor {
     fn run(&mut self) -> io::Result<ExitCode> {
         let ended = self.serve()?;
         let left = self.device.as_ref().filter(|_| !ended.well());
-        if let Some(Device::Named(name) | Device::Mortal(name)) = left {
+        if let Some(Device { handle: Handle::Named(name), .. }) = left {
             // Its users would wait for a server for good.
             if let Err(text) = doors::remove(name) {
                 TOLD.tell(Event::Error { text: &text });
@@ -146,23 +136,7 @@ impl Supervisor {
     fn may_go_on(&self, ended: &Ended) -> bool {
         !matches!(ended.status.code(), Some(0 | 2))
             && self.device.is_some()
-            && self.refusal().is_none()
-    }
-
-    /// Why no server could take over from this one.
-    fn refusal(&self) -> Option<&'static str> {
-        if self.in_memory {
-            return Some("what is written is in the memory of the server, and ends with it");
-        }
-        match self.device {
-            Some(Device::Descriptor(_)) if kernel() < SENDS_AGAIN => Some(
-                "before Linux 6.9 the kernel cannot be asked for what the server has not answered",
-            ),
-            Some(Device::Mortal(_)) => {
-                Some("the kernel lets no other server take over a device that a user has made")
-            }
-            _ => None,
-        }
+            && self.irreplaceable.is_none()
     }
 
     /// The server answers requests.
@@ -170,7 +144,7 @@ impl Supervisor {
         if let Some(kept) = &mut self.kept {
             kept.watch();
         }
-        if let Some(why) = self.refusal().filter(|_| self.restarts == 0) {
+        if let Some(why) = &self.irreplaceable {
             let text = format!("if the server dies, the device does too: {why}");
             TOLD.tell(Event::Warning { text: &text });
         }
@@ -180,12 +154,12 @@ impl Supervisor {
         let (link, theirs) = Link::pair()?;
         let mut words = self.words.clone();
         words.insert(words.len().min(1), format!("{SUPERVISOR}{}", theirs.as_raw_fd()).into());
-        match &self.device {
-            None | Some(Device::Mortal(_)) => {}
-            Some(Device::Named(name)) => words.insert(1, name.clone()),
-            Some(Device::Descriptor(descriptor)) => {
-                words.insert(1, format!("{DEVICE}{}", descriptor.as_raw_fd()).into());
-            }
+        if let Some(Device { identity, handle }) = &self.device {
+            let handle = match handle {
+                Handle::Named(name) => name.clone(),
+                Handle::Descriptor(number) => format!("{DEVICE}{}", number.as_raw_fd()).into(),
+            };
+            words.splice(1..1, [handle, format!("{IDENTITY}{identity}").into()]);
         }
         words.push(format!("restarts={}", self.restarts).into());
         let mut server = Command::new(&self.program);
@@ -206,13 +180,4 @@ impl Supervisor {
             let _ = std::fs::remove_file(control);
         }
     }
-}
-
-/// The version of the kernel that runs.
-fn kernel() -> (u32, u32) {
-    let name = rustix::system::uname();
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
-    (next(), next())
 }

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
+use cowcloop_server::{Event, Events};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::process::{pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
@@ -13,8 +14,9 @@ use rustix::process::{pidfd_open, pidfd_send_signal, Pid, PidfdFlags, Signal};
 use super::link::{Link, Word};
 use super::patience::STEADY;
 use super::signals::Wish;
-use super::{Device, Supervisor};
+use super::Supervisor;
 use crate::descriptors;
+use crate::report::TOLD;
 
 /// How a server came to its end.
 pub struct Ended {
@@ -106,9 +108,14 @@ impl Supervisor {
                         wanted = true;
                         signal
                     }
-                    // It closes nothing then, and takes the device from nobody.
                     Wish::Replace => {
+                        if let Some(why) = &self.irreplaceable {
+                            let text = format!("the server is not replaced: {why}");
+                            TOLD.tell(Event::Warning { text: &text });
+                            continue;
+                        }
                         replaced = true;
+                        // It closes nothing then, and takes the device from nobody.
                         Signal::KILL
                     }
                 };
@@ -117,9 +124,8 @@ impl Supervisor {
             }
             if spoke {
                 match link.next()? {
-                    Word::Descriptor(device) => self.device = Some(Device::Descriptor(device)),
-                    Word::Named(name) => self.device = Some(Device::Named(name)),
-                    Word::Mortal(name) => self.device = Some(Device::Mortal(name)),
+                    Word::Device(device) => self.device = Some(device),
+                    Word::Irreplaceable(why) => self.irreplaceable = Some(why),
                     Word::Ready => {
                         ready = Some(Instant::now());
                         self.server_is_ready();

@@ -109,14 +109,15 @@ impl Device {
     }
 
     /// What tells the device from others of this machine, whatever is written to it: the identity
-    /// of its image, and which files its cowfiles are. Devices with changes in memory are all
-    /// different.
+    /// of its image, which files its cowfiles are, and its size. Devices with changes in memory are
+    /// all different.
     pub fn place(&self) -> Result<[u8; 32]> {
         let mut hash = Sha256::new();
         hash.update(self.base.identity()?);
         for overlay in &self.overlays {
             hash.update(overlay.cowfile().place()?);
         }
+        hash.update(self.size().to_le_bytes());
         Ok(hash.finalize().into())
     }
 

@@ -52,6 +52,16 @@ pub struct DeviceOptions {
     pub cow_limit: Option<u64>,
     /// What was acknowledged, and not flushed, is to be there for a server that takes over.
     pub kept: Option<KeptOptions>,
+    /// The device is one that another server has left: no cowfile is made, and the last one must
+    /// be that of the bits which were kept.
+    pub takes_over: bool,
+}
+
+impl DeviceOptions {
+    /// Whether a cowfile that is missing is made.
+    fn creates(&self, last: bool, access: Access) -> bool {
+        last && self.create && !self.takes_over && access == Access::Writable
+    }
 }
 
 impl Device {
@@ -158,6 +168,9 @@ impl Device {
                 Access::Writable => kept.map(KeptOptions::open).transpose()?,
                 Access::ReadOnly => None,
             };
+            if let Some(keeping) = keeping.as_ref().filter(|_| options.takes_over) {
+                keeping.refuse_other(&*storage)?;
+            }
             let overlay = Overlay::open_kept(storage, device.top.clone(), access, keeping)?;
             let overlay = Arc::new(overlay);
             if let Some(size) = options.device_size.filter(|size| *size != overlay.size() && last) {
@@ -206,14 +219,14 @@ impl Device {
             return Ok(Arc::new(storage));
         }
         let missing = || !cow.try_exists().unwrap_or(true);
-        if last && options.create && access == Access::Writable && missing() {
+        if options.creates(last, access) && missing() {
             return files::create(cow, &*self.top, size);
         }
         if let Some(prepare) = options.prepare.filter(|_| last && access == Access::Writable) {
             prepare(cow)?;
         }
         let storage = files::open(cow, access)?;
-        if last && options.create && access == Access::Writable {
+        if options.creates(last, access) {
             files::begin_if_empty(&*storage, cow, &*self.top, size)?;
         }
         Ok(storage)

@@ -15,7 +15,7 @@ use crate::format::cowfile::head::{Head, VERSION_OPEN};
 use crate::format::cowfile::kept::{make_anew, read_bits, KeptHead};
 use crate::format::cowfile::mark::Mark;
 use crate::storage::Storage;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Parts of the bitmap, by page, in which bits are kept one thread at a time.
 const TURNS: usize = 16;
@@ -27,6 +27,30 @@ pub struct Keeping {
     pub storage: Arc<dyn Storage>,
     /// This boot of the machine: bits that another one has kept mean nothing.
     pub boot: [u8; 16],
+}
+
+impl Keeping {
+    /// Refuses a cowfile in `storage` that is another one than that whose bits are kept here, and
+    /// would be lost if it began with none.
+    ///
+    /// # Errors
+    /// `Mismatch`; `Format` when it is neither empty nor a kept file; the system's.
+    pub fn refuse_other(&self, storage: &dyn Storage) -> Result<()> {
+        let file = file_of(storage)?;
+        match KeptHead::read(&*self.storage)? {
+            Some(head) if head.valid && head.boot == self.boot && head.file != file => {
+                let message = "is not the cowfile that the device has: put that one back";
+                Err(Error::new(ErrorKind::Mismatch, storage.name(), message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Device and inode number of a cowfile.
+fn file_of(storage: &dyn Storage) -> Result<(u64, u64)> {
+    let failed = |error| Error::io(storage.name(), "cannot tell which file it is", error);
+    Ok(storage.file_id().map_err(failed)?.unwrap_or_default())
 }
 
 /// The kept file of an open cowfile.
@@ -53,8 +77,7 @@ impl Kept {
     /// # Errors
     /// `Format` when it is neither empty nor a kept file; the system's.
     pub(super) fn look(keeping: Keeping, storage: &dyn Storage) -> Result<Kept> {
-        let failed = |error| Error::io(storage.name(), "cannot tell which file it is", error);
-        let file = storage.file_id().map_err(failed)?.unwrap_or_default();
+        let file = file_of(storage)?;
         let here = |head: &KeptHead| (head.boot, head.file) == (keeping.boot, file);
         let found = KeptHead::read(&*keeping.storage)?;
         let valid = found.as_ref().is_some_and(|head| head.valid && here(head));

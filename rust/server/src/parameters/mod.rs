@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions};
+use cowcloop_engine::device::{DeviceOptions, DigestTree, Prepare, VerityOptions, MEMORY};
 use cowcloop_engine::format::verity::Digest;
 use cowcloop_engine::image::ImageOptions;
 use cowcloop_engine::jobs::repair_before_use;
@@ -21,8 +21,6 @@ use values::{boolean, descriptor, digest, metrics, number, path, place, range, s
 use crate::metrics::MetricsAddress;
 use crate::options::{ServerOptions, SessionOptions};
 
-/// The name of an overlay that lives in memory.
-const MEMORY: &str = ":memory:";
 /// More restarts than a supervisor will ever count.
 const MANY: usize = u32::MAX as usize;
 
@@ -204,6 +202,7 @@ impl Parameters {
             cow_limit: self.session_quota,
             watch: None,
             kept: None,
+            takes_over: false,
         }
     }
 }

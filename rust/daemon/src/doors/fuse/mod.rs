@@ -74,6 +74,10 @@ impl Door for Fuse {
         Left::Descriptor(self.session.as_fd())
     }
 
+    fn irreplaceable(&self) -> Option<&'static str> {
+        (!take_over::is_possible()).then_some(take_over::IMPOSSIBLE)
+    }
+
     fn ending(&mut self) -> Box<dyn Ending> {
         Box::new(Unmount::new(self.mount.clone(), self.tell.clone()))
     }

@@ -29,6 +29,21 @@ const RESEND: u32 = 7;
 /// Bytes of a notice's head, and of an answer's.
 const NOTICE: usize = 16;
 
+/// The first kernel that sends again what a server has not answered.
+const SENDS_AGAIN: (u32, u32) = (6, 9);
+/// What older ones cannot do.
+pub const IMPOSSIBLE: &str =
+    "before Linux 6.9 the kernel cannot be asked for what the server has not answered";
+
+/// Whether the kernel that runs lets another server go on.
+pub fn is_possible() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= SENDS_AGAIN
+}
+
 /// A session on a descriptor that the kernel knows already.
 ///
 /// # Errors

@@ -24,6 +24,11 @@ impl Arguments {
         Ok(())
     }
 
+    /// Whether a device is named that a server has left behind.
+    pub fn takes_over(&self) -> bool {
+        self.left_behind.is_some()
+    }
+
     /// What the words mean.
     pub fn wanted(&self) -> Wanted {
         self.left_behind.map_or(Wanted::New, Wanted::LeftBehind)

@@ -12,6 +12,10 @@ use super::node;
 /// the device is made.
 const MARK: u32 = u32::from_le_bytes(*b"cowc");
 
+/// Why no server can take over some devices.
+pub const USERS_OWN: &str =
+    "the kernel lets no other server take over a device that a user has made";
+
 /// What the driver keeps with the device of a connection.
 pub fn mark(connection: &Connection) -> Result<u64, String> {
     let identity = connection.identity().map_err(|error| error.to_string())?;
@@ -27,10 +31,7 @@ pub fn take(control: &mut Control, id: u32, mark: u64) -> Result<Info, String> {
         return Err(format!("{path}: is the device of another image, or of other cowfiles"));
     }
     if info.flags & flags::USER_RECOVERY == 0 {
-        return Err(format!(
-            "{path}: the kernel lets no other server take over a device that a user has made; \
-             remove it with: cowcloopd remove {path}"
-        ));
+        return Err(format!("{path}: {USERS_OWN}; remove it with: cowcloopd remove {path}"));
     }
     let begun = control.start_recovery(&info);
     begun.map_err(|error| refusal(&info, "cannot be taken over", &error))?;

@@ -68,12 +68,11 @@ impl Door for Ublk {
     }
 
     fn left(&self) -> Left<'_> {
-        let name = self.device().into();
-        if self.device.outlives_its_server() {
-            Left::Named(name)
-        } else {
-            Left::Mortal(name)
-        }
+        Left::Named(self.device().into())
+    }
+
+    fn irreplaceable(&self) -> Option<&'static str> {
+        (!self.device.outlives_its_server()).then_some(left_behind::USERS_OWN)
     }
 
     fn ending(&mut self) -> Box<dyn Ending> {
