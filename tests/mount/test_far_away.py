@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support import iso
 from support.liar import liar
 from support.mounts import DONE, WAYS
-from support.programs import cowcloop, refused, require_room_for_a_cache
+from support.programs import cache_home, cowcloop, refused
 from support.server import listed, wait_until
 
 pytestmark = pytest.mark.usefixtures("fuse", "loop")
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cache of the test's own."""
-    require_room_for_a_cache(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with cache_home(tmp_path) as home:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+        yield
 
 
 def tree(place: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.cloop import build
 from support.liar import Liar, liar
-from support.programs import require_room_for_a_cache
+from support.programs import cache_home
 
 #: Bytes of the raw image.
 SIZE = (5 << 20) + 12_345
@@ -18,11 +18,6 @@ SIZE = (5 << 20) + 12_345
 def noise(size: int, seed: int = 7) -> bytes:
     """Bytes that no compressor makes smaller, the same each time."""
     return random.Random(seed).randbytes(size)
-
-
-@pytest.fixture(autouse=True)
-def _room(tmp_path_factory: pytest.TempPathFactory) -> None:
-    require_room_for_a_cache(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +47,11 @@ def compressed(device: bytes) -> Iterator[Liar]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache of the test's own, which commands use unless told otherwise."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "cowcloop" / "images"
+    with cache_home(tmp_path) as home:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+        yield home / "cowcloop" / "images"
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Union
 
@@ -30,11 +32,29 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def require_room_for_a_cache(folder: Path) -> None:
-    """Skips the test where a cache of images would keep nothing: see --cache-limit."""
+@contextlib.contextmanager
+def cache_home(folder: Path) -> Iterator[Path]:
+    """An XDG_CACHE_HOME of the test's own: in its folder or, where that is too full, in memory.
+
+    A cache without a limit leaves a tenth of its file system free: see --cache-limit.
+    """
+    if _has_room(folder):
+        yield folder / "cache"
+        return
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or not _has_room(memory):
+        pytest.skip(f"a cache leaves a tenth of the file system free: {folder} has no more")
+    home = Path(tempfile.mkdtemp(prefix="cct-", dir=memory))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether caches without a limit keep there what tests fetch."""
     usage = shutil.disk_usage(folder)
-    if usage.free < usage.total // 10 + (1 << 30):
-        pytest.skip(f"a cache leaves a tenth of the file system free, and {folder} has no more")
+    return usage.free >= usage.total // 10 + (256 << 20)
 
 
 def find(name: str) -> str | None:
