@@ -49,6 +49,11 @@ test cpio /usr/bin/cpio
 test curl /usr/bin/curl
 test strace /usr/bin/strace
 test debootstrap /usr/sbin/debootstrap
+test iproute2 /usr/bin/ip /bin/ip
+test dnsmasq-base /usr/sbin/dnsmasq
+test ipxe /usr/lib/ipxe/snponly.efi
+test pxelinux /usr/lib/PXELINUX/pxelinux.0
+test syslinux-common /usr/lib/syslinux/modules/bios/ldlinux.c32
 test zisofs-tools /usr/bin/mkzftree
 test squashfs-tools /usr/bin/mksquashfs
 test btrfs-progs /usr/bin/mkfs.btrfs /usr/sbin/mkfs.btrfs /sbin/mkfs.btrfs

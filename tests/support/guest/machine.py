@@ -26,7 +26,8 @@ MEMORY_MIB = 1024
 
 #: What a kernel has to be told.
 ON_THE_CONSOLE = "console=ttyS0 panic=-1 quiet no_timer_check"
-_NETWORK = ("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+_NO_ROM = "virtio-net-pci,romfile="
+_NETWORK = ("-netdev", "user,id=net", "-device", f"{_NO_ROM},netdev=net")
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,22 @@ def start(
     drives: Sequence[Drive] = (),
     append: str = "",
     memory: int = MEMORY_MIB,
-    network: bool = False,
+    network: bool | str = False,
     uefi: bool = False,
 ) -> Iterator[Running]:
     """A machine that runs, and has no power any more after the block.
 
     Without an initramfs its firmware, a BIOS or UEFI, looks for a boot loader on the drives.
     The kernel's console is ttyS0; what the guest writes to ttyS1 comes back as the results. With
-    a `network` it reaches this machine as 10.0.2.2.
+    a `network` it reaches this machine as 10.0.2.2; with the name of a tap device it is beside
+    that, and its firmware looks for a boot loader there.
     """
     with tempfile.TemporaryDirectory(prefix="guest-") as folder:
         command = [
             *_emulator(),
             *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", str(memory)),
             *("-display", "none", "-nodefaults", "-no-reboot"),
-            *(_NETWORK if network else ("-nic", "none")),
+            *_network(network, uefi),
             *("-chardev", f"file,id=c,path={folder}/console", "-serial", "chardev:c"),
             *("-chardev", f"file,id=r,path={folder}/results", "-serial", "chardev:r"),
         ]
@@ -163,7 +165,7 @@ def boot(
     append: str = "",
     timeout: float = 120,
     memory: int = MEMORY_MIB,
-    network: bool = False,
+    network: bool | str = False,
     uefi: bool = False,
 ) -> Machine:
     """Run a machine until it switches itself off or reboots, or the test fails after `timeout`."""
@@ -172,6 +174,17 @@ def boot(
     )
     with machine as running:
         return running.wait(timeout)
+
+
+def _network(network: bool | str, uefi: bool) -> Sequence[str]:
+    if not isinstance(network, str):
+        return _NETWORK if network else ("-nic", "none")
+    tap = f"tap,id=net,ifname={network},script=no,downscript=no"
+    # A BIOS boots by the program in the card; UEFI has a driver, and would try the other card.
+    card = f"{_NO_ROM if uefi else 'virtio-net-pci'},netdev=net,bootindex=0"
+    # The kernel finds a card first that leads nowhere.
+    other = ("-netdev", "hubport,id=other,hubid=0", "-device", f"{_NO_ROM},netdev=other")
+    return (*other, "-netdev", tap, "-device", card)
 
 
 def _emulator() -> list[str]:
