@@ -37,7 +37,7 @@ def erofs(material: Material, compressor: str) -> Path:
 def first_file(material: Material) -> Path:
     """A file of the image, within its tree."""
     with mounts.plain(material.raw) as place:
-        return _files(place.tree)[0]
+        return files_below(place.tree)[0]
 
 
 def archive(material: Material, scratch: Path) -> Path:
@@ -47,7 +47,7 @@ def archive(material: Material, scratch: Path) -> Path:
         return target
     with mounts.plain(material.raw) as place:
         chosen, left = [], _ARCHIVE_BYTES
-        for file in _files(place.tree):
+        for file in files_below(place.tree):
             left -= (place.tree / file).stat().st_size
             if left < 0:
                 break
@@ -73,7 +73,7 @@ def roomy(material: Material) -> tuple[Path, Path]:
     return raw, cloop
 
 
-def _files(tree: Path) -> list[Path]:
+def files_below(tree: Path) -> list[Path]:
     """The files below a directory, always in the same order."""
     found = []
     for folder, _, names in os.walk(tree):

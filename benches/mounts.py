@@ -10,10 +10,11 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import cowcloop
 from cowcloop import mounts
@@ -37,11 +38,11 @@ class Place:
 
 
 @contextmanager
-def ours(image: Path, *cows: Path) -> Iterator[Place]:
+def ours(image: Path | str, *cows: Path, options: Sequence[str | Path] = ()) -> Iterator[Place]:
     """By cowcloop, with FUSE and a loop device even where the kernel has ublk."""
     _check(FUSE)
     with _folder() as folder:
-        run([COWCLOOP, "mount", "-q", "--via", "fuse", image, *cows, folder])
+        run([COWCLOOP, "mount", "-q", "--via", "fuse", *options, image, *cows, folder])
         try:
             yield _place(folder)
         finally:
@@ -78,15 +79,33 @@ def inside(kind: str, holder: Path, name: str) -> Iterator[Place]:
 def by_nbdfuse(image: Path, *cows: Path) -> Iterator[Place]:
     """From nbdkit's socket, which nbdfuse shows as a file."""
     _check(FUSE)
-    command = program("nbdfuse")
+    program("nbdfuse")
     with ExitStack() as stack:
         server = stack.enter_context(cowcloop.serve(image, *cows))
-        folder = stack.enter_context(_folder())
-        file = folder / "disk"
-        process = subprocess.Popen([command, str(file), server.uri])
-        stack.callback(_end, process, folder)
-        _wait(file, process)
+        file = stack.enter_context(nbdfuse(server.uri))
         yield stack.enter_context(plain(file, read_only=not cows))
+
+
+@contextmanager
+def nbdfuse(uri: str) -> Iterator[Path]:
+    """What an NBD server has, as a file."""
+    with by_fuse(lambda folder: ["nbdfuse", folder / "disk", uri]) as folder:
+        yield folder / "disk"
+
+
+@contextmanager
+def by_fuse(command: Callable[[Path], Sequence[str | Path]]) -> Iterator[Path]:
+    """The directory on which a program, given it, mounts something until that is unmounted."""
+    _check(FUSE)
+    with _folder() as folder, tempfile.TemporaryFile("w+") as said:
+        name, *words = command(folder)
+        started = [program(str(name)), *words]
+        process = subprocess.Popen(started, stdout=said, stderr=said)
+        try:
+            _wait(str(name), folder, process, said)
+            yield folder
+        finally:
+            _end(process, folder)
 
 
 @contextmanager
@@ -140,18 +159,20 @@ def _place(folder: Path) -> Place:
     return Place(folder, found.source)
 
 
-def _wait(file: Path, process: subprocess.Popen[bytes]) -> None:
+def _wait(name: str, folder: Path, process: subprocess.Popen[bytes], said: IO[str]) -> None:
     until = time.monotonic() + _START_SECONDS
-    while not file.exists():
+    while mounts.at(str(folder)) is None:
         if process.poll() is not None:
-            raise RuntimeError(f"nbdfuse: exit code {process.returncode}")
+            said.seek(0)
+            lines = " / ".join(said.read().strip().splitlines()[-3:])
+            raise RuntimeError(f"{name}: exit code {process.returncode}: {lines}")
         if time.monotonic() > until:
-            raise RuntimeError(f"nbdfuse showed no file in {_START_SECONDS} s")
+            raise RuntimeError(f"{name} mounted nothing in {_START_SECONDS} s")
         time.sleep(0.005)
 
 
 def _end(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Unmount it, which ends nbdfuse; by force where that fails, so that neither stays behind."""
+    """Unmount it, which ends the program; by force where that fails: neither stays behind."""
     try:
         run(["umount", folder])
         process.wait(_END_SECONDS)

@@ -20,16 +20,20 @@ COWCLOOP = Path(sys.executable).with_name("cowcloop")
 # Debian's packages of the programs that are run here.
 _PACKAGES = {
     "create_compressed_fs": "cloop-utils",
+    "curl": "curl",
     "extract_compressed_fs": "cloop-utils",
     "fio": "fio",
+    "httpdirfs": "httpdirfs",
     "mke2fs": "e2fsprogs",
     "mkfs.erofs": "erofs-utils",
     "mksquashfs": "squashfs-tools",
     "nbdcopy": "libnbd-bin",
     "nbdfuse": "libnbd-bin",
     "nbdkit": "nbdkit",
+    "nginx": "nginx-light",
     "qemu-img": "qemu-utils",
     "qemu-nbd": "qemu-utils",
+    "squashfuse": "squashfuse",
 }
 
 

@@ -63,6 +63,8 @@ test zsh /usr/bin/zsh /bin/zsh
 test fish /usr/bin/fish
 
 bench erofs-utils /usr/bin/mkfs.erofs
+bench httpdirfs /usr/bin/httpdirfs
+bench squashfuse /usr/bin/squashfuse
 "
 
 command=${1:-build}

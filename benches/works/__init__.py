@@ -30,10 +30,14 @@ def all_works(setting: Setting) -> Iterator[Work]:
         mount_write,
         overlay_writes,
         random_reads,
+        remote,
+        remote_sessions,
         sequential,
         size,
+        trust,
     )
 
     reading = (sequential, random_reads, extract)
-    for module in (*reading, create, overlay_writes, mount, mount_write, size):
+    distant = (remote, remote_sessions, trust)
+    for module in (*reading, create, overlay_writes, mount, mount_write, *distant, size):
         yield from module.works(setting)
