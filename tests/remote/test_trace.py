@@ -12,6 +12,7 @@ from typing import Any
 import cowcloop as package
 import pytest
 from support import cloop, nbdclient
+from support.crowd import read_together
 from support.liar import Liar, liar
 from support.programs import cowcloop
 from support.server import Server, listed, serving, wait_until
@@ -46,7 +47,7 @@ def read(handles: list[Any], blocks: list[int], plain: bytes) -> None:
     """Each client reads a little of each block, one after the other."""
     places = [block * BLOCK + 1024 for block in blocks]
     wanted = [plain[at : at + 4096] for at in places]
-    assert nbdclient.read_together(handles, places, 4096) == [wanted] * len(handles)
+    assert read_together(handles, places, 4096) == [wanted] * len(handles)
 
 
 def record(server: Liar, blocks: list[int], plain: bytes, folder: Path) -> bytes:
@@ -196,7 +197,7 @@ def test_a_cache_that_keeps_nothing_ends_the_filling(
         assert asked < len(image)
         far_on = 89 << 20
         client = nbdclient.connect(served.uri)
-        (found,) = nbdclient.read_together([client], [far_on], 4096)
+        (found,) = read_together([client], [far_on], 4096)
         assert found == [image[far_on : far_on + 4096]]
         assert served.stop() == 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cowcloop as package
 import pytest
 from support import cloop, nbdclient
+from support.crowd import read_together
 from support.iso import make
 from support.programs import cowcloop, refused
 from support.server import Server, attach, listed, serving, wait_until
@@ -140,13 +141,13 @@ def test_small_blocks_that_a_trace_groups_are_all_made_ready(tmp_path: Path) -> 
     small = tmp_path / "small.img"
     small.write_bytes(cloop.build(random.Random(2).randbytes(COUNT * BLOCK), 4096, level=1))
     with serving(small, "--record-trace", tmp_path / "small.img.trace") as server:
-        nbdclient.read_together([nbdclient.connect(server.uri)], [b * BLOCK for b in ORDER], 512)
+        read_together([nbdclient.connect(server.uri)], [b * BLOCK for b in ORDER], 512)
     assert blocks_of(runs_of(tmp_path / "small.img.trace")) == ORDER
     each = len(ORDER) * BLOCK // 4096
     with serving(small) as server:
         wait_until(lambda: misses() == each, "the trace to be replayed")
         ends = [(block + 1) * BLOCK - 2048 for block in ORDER]
-        nbdclient.read_together([nbdclient.connect(server.uri)], ends, 512)
+        read_together([nbdclient.connect(server.uri)], ends, 512)
         assert misses() == each, "all of it was in the cache"
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
 import pytest
-from support import cloop, nbdclient
+from support import nbdclient
 from support.programs import cowcloop, one_line, refused
-from support.server import listed, serving, wait_until
+from support.server import serving, wait_until
 from support.sessions import BLOCK, PLAIN, join
 
 
@@ -141,37 +140,3 @@ def test_a_machine_that_does_not_name_its_boot(image: Path, folder: Path) -> Non
             handle = join(server, "pc")
             assert handle.pread(4, 0) == (b"wwww" if kept else PLAIN[:4])
             handle.shutdown()
-
-
-def test_each_block_is_inflated_once_for_sixty_machines(tmp_path: Path, folder: Path) -> None:
-    """A boot storm: the same reads at once, in requests of many sizes, as kernels make them."""
-    size = 64 << 10
-    plain = cloop.sample(40 * size, size, 5)
-    image = tmp_path / "i.img"
-    image.write_bytes(cloop.build(plain, size))
-    lengths = (4096, 32768, 131072, 4096, 65536)
-
-    def boot(handle: object, number: int, failed: list[str]) -> None:
-        at = 0
-        while at < len(plain):
-            length = min(lengths[(at // 4096 + number) % len(lengths)], len(plain) - at)
-            if handle.pread(length, at) != plain[at : at + length]:  # type: ignore[attr-defined]
-                failed.append(f"{number} at {at}")
-            at += length
-        handle.shutdown()  # type: ignore[attr-defined]
-
-    with serving(image, "--sessions", folder, "--cache", "64M") as server:
-        handles = [join(server, f"pc{number}") for number in range(60)]
-        failed: list[str] = []
-        threads = [
-            threading.Thread(target=boot, args=(handle, number, failed))
-            for number, handle in enumerate(handles)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert failed == []
-        (device,) = listed()
-        inflated = device["cache"]["misses"]
-        assert 0 < inflated <= 40 * 1.1, f"{inflated} times for 40 blocks"

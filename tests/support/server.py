@@ -24,12 +24,12 @@ def socket_of(uri: str) -> Path:
     return Path(unquote(parse_qs(urlsplit(uri).query)["socket"][0]))
 
 
-def wait_until(condition: Any, what: str, seconds: float = PATIENCE) -> None:
+def wait_until(condition: Any, what: str, seconds: float = PATIENCE, pause: float = 0.02) -> None:
     """Waits for ``condition()`` to hold; fails when it never does."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"waited in vain for: {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def alive(pid: int) -> bool:
