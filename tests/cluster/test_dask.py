@@ -15,7 +15,7 @@ import cowcloop
 import pytest
 from support import cloop, workers
 from support.interrupted import stopped_half_way
-from support.programs import PATIENCE, cowcloop_path, finding, one_line, refused
+from support.programs import PATIENCE, cowcloop_path, finding, one_line, refused, run
 from support.programs import cowcloop as run_cowcloop
 from support.server import wait_until
 
@@ -190,6 +190,30 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         file.write(PLAIN)
     arguments = ("create", "--level", "best", "--dask", "local:2", big, out)
     assert stopped_half_way(*arguments, folder=tmp_path) == 130
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.usefixtures("processes")
+def test_ctrl_c_during_garbage_collection(tmp_path: Path) -> None:
+    """No exception of its callbacks reaches the program: the command ends all the same."""
+    (tmp_path / "raw").write_bytes(bytes(1 << 20))
+    script = (
+        "import gc, signal, sys\n"
+        "from cowcloop import cli, cluster\n"
+        "def strike(phase, info):\n"
+        "    gc.callbacks.clear()\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "def create(*arguments, **options):\n"
+        "    gc.callbacks.append(strike)\n"
+        "    gc.collect()\n"
+        "    return begin(*arguments, **options)\n"
+        "begin, cluster.create = cluster.create, create\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    words = ("create", "--dask", "local:1", tmp_path / "raw", tmp_path / "out")
+    done = run(sys.executable, "-c", script, *words, expect=130)
+    assert done.stderr == b"cowcloop: interrupted\n"
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import TimeoutError as NotYet
 from typing import Any, Generic, TypeVar
 
 from ..errors import CowcloopError
+from ..signals import raise_missed
 from .pool import Pool, one_line
 
 #: How often a range is given out.
@@ -47,6 +48,7 @@ class InOrder(Generic[Job]):
                     yield self._next()
             while self._out:
                 yield self._next()
+            raise_missed()
         finally:
             for _, _, future in self._out:
                 # Of a cluster that is gone nothing can be cancelled.
@@ -93,6 +95,8 @@ class InOrder(Generic[Job]):
 
     def _wait(self, future: Future[Any]) -> Any:
         while True:
+            # Dask has callbacks of its own in this program.
+            raise_missed()
             try:
                 return future.result(timeout=_PATIENCE)
             except NotYet:
