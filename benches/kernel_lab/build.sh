@@ -1,7 +1,7 @@
 #!/bin/sh
-# build.sh CACHE: a User Mode Linux kernel and the cloop module, as it is and mended, built
-# from Debian's packages into the folder CACHE. Takes some minutes, once; what is there already
-# is kept.
+# build.sh CACHE SOURCE: User Mode Linux kernels, built from Debian's packages into the folder
+# CACHE: one of 6.1 with the cloop module, as it is and mended, and one with ublk of SOURCE, a
+# linux-source-VERSION.tar.xz. Takes some minutes, once; what is there already is kept.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$1
@@ -30,22 +30,36 @@ need $source:/usr/src/$source.tar.xz cloop-src:/usr/src/cloop.tar.xz \
     dmsetup:/usr/sbin/dmsetup squashfs-tools:/usr/bin/mksquashfs
 
 mkdir -p "$cache"
-if [ ! -x "$cache/linux" ]; then
-    rm -rf "$tree"
-    tar -C "$cache" -xJf /usr/src/$source.tar.xz
+
+# configure ARCHIVE TREE: a kernel that runs on processors with a large XSAVE area.
+configure() {
+    rm -rf "$2"
+    tar -C "$cache" -xJf "$1"
     # Room for a processor's whole XSAVE area, and its length handed back as it was given:
     # the kernel refuses any other, on processors where that area is large.
-    sed -i 's/HOST_FP_SIZE, 2696)/HOST_FP_SIZE, 12288)/' "$tree/arch/x86/um/user-offsets.c"
+    sed -i 's/HOST_FP_SIZE, 2696)/HOST_FP_SIZE, 12288)/' "$2/arch/x86/um/user-offsets.c"
     sed -i \
-        -e 's/^int have_xstate_support;/&\nstatic unsigned long xstate_length;/' \
+        -e 's/^\(static \)\{0,1\}int have_xstate_support;/&\nstatic unsigned long xstate_length;/' \
         -e '/^int save_fp_registers/,/^}/s/^\t\treturn 0;/\t\txstate_length = iov.iov_len;\n&/' \
         -e '/^int restore_fp_registers/,/^}/s/iov_len = FP_SIZE.*/iov_len = xstate_length;/' \
-        "$tree/arch/x86/um/os-Linux/registers.c"
-    make -C "$tree" ARCH=um defconfig
-    cat "$here/kernel.config" >>"$tree/.config"
-    make -C "$tree" ARCH=um olddefconfig
+        "$2/arch/x86/um/os-Linux/registers.c"
+    make -C "$2" ARCH=um defconfig
+    cat "$here/kernel.config" >>"$2/.config"
+    make -C "$2" ARCH=um olddefconfig
+}
+
+if [ ! -x "$cache/linux" ]; then
+    configure /usr/src/$source.tar.xz "$tree"
     make -C "$tree" ARCH=um -j"$jobs" linux modules
     cp "$tree/linux" "$cache/linux"
+fi
+if [ ! -x "$cache/linux-ublk" ]; then
+    newer=$cache/$(basename "$2" .tar.xz)
+    configure "$2" "$newer"
+    make -C "$newer" ARCH=um -j"$jobs" linux
+    cp "$newer/linux" "$cache/linux-ublk"
+    # 2 GB that nothing needs any more: no module is built for this one.
+    rm -rf "$newer"
 fi
 
 # module NAME SCRIPT: the driver with a sed script applied to it.
