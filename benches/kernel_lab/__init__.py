@@ -1,7 +1,8 @@
-"""Kernel cloop and its neighbours, run natively in a User Mode Linux kernel.
+"""Kernel cloop and its neighbours, run natively in User Mode Linux kernels.
 
-`measure` builds the kernel and the module where they are not in the cache, boots it with this
-machine's own files as its root, and returns the rows that ``guest.py`` measured in there.
+One kernel has cloop, a newer one ublk as cowcloopd needs it. `measure` builds both, and the module,
+where they are not in the cache, boots them with this machine's own files as their root, and returns
+the rows that ``guest.py`` measured in there.
 """
 
 from __future__ import annotations

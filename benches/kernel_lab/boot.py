@@ -1,4 +1,4 @@
-"""Builds the kernel, boots it, and fetches what the guest measured."""
+"""Builds the kernels, boots them, and fetches what the guests measured."""
 
 from __future__ import annotations
 
@@ -10,23 +10,49 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benches import debian
 from benches.material import Material, cache_folder, offsets
+from benches.model import UnavailableError
 
 _HERE = Path(__file__).parent
+# The one that has ublk as we need it; for the one that has cloop see build.sh.
+_NEWER = "linux-source-6.12"
 _MEMORY = "mem=3G"
 # Seconds for one round of all contenders; after them a hanging guest is ended.
 _SECONDS_A_ROUND = 600
 
 
 def measure(material: Material, runs: int) -> list[dict[str, Any]]:
-    """The guest's figures: one item for each program and work."""
+    """The guests' figures: one item for each program and work."""
     cache = cache_folder() / "kernel"
     print("the kernel lab: building what is missing takes some minutes", file=sys.stderr)
-    subprocess.run([str(_HERE / "build.sh"), str(cache)], check=True, stdout=subprocess.DEVNULL)
+    build = [str(_HERE / "build.sh"), str(cache)]
+    unavailable = ""
+    try:
+        build.append(str(debian.unpacked(_NEWER, alone=True) / f"usr/src/{_NEWER}.tar.xz"))
+    except UnavailableError as error:
+        unavailable = str(error)
+    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+    if unavailable:
+        names = {"work": "dd bs=1M", "contender": "cowcloop, /dev/ublkb0"}
+        rows: list[dict[str, Any]] = [{**names, "figures": [], "unavailable": unavailable}]
+    else:
+        rows = _measure(cache / "linux-ublk", material, runs, {})
+    modules = {
+        "as it is": str(cache / "cloop.ko"),
+        "mended": str(cache / "cloop-mended.ko"),
+    }
+    return rows + _measure(cache / "linux", material, runs, modules)
+
+
+def _measure(
+    kernel: Path, material: Material, runs: int, modules: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Those of one guest."""
     with tempfile.TemporaryDirectory(prefix="cowcloop-lab-", dir="/tmp") as name:
         folder = Path(name)
-        job = _write_job(folder, material, cache, runs)
-        _boot(cache / "linux", folder, job, runs)
+        job = _write_job(folder, material, modules, runs)
+        _boot(kernel, folder, job, runs)
         result = folder / "result.json"
         if not result.exists():
             end = (folder / "console").read_text(errors="replace")[-2000:]
@@ -35,7 +61,7 @@ def measure(material: Material, runs: int) -> list[dict[str, Any]]:
         return rows
 
 
-def _write_job(folder: Path, material: Material, cache: Path, runs: int) -> Path:
+def _write_job(folder: Path, material: Material, modules: dict[str, str], runs: int) -> Path:
     job = folder / "job.json"
     job.write_text(
         json.dumps(
@@ -44,10 +70,7 @@ def _write_job(folder: Path, material: Material, cache: Path, runs: int) -> Path
                 "raw": str(material.raw),
                 "squashfs": str(material.squashfs),
                 "size": material.size,
-                "modules": {
-                    "as it is": str(cache / "cloop.ko"),
-                    "mended": str(cache / "cloop-mended.ko"),
-                },
+                "modules": modules,
                 "offsets": offsets(material),
                 "cowcloop": [sys.executable, "-m", "cowcloop"],
                 "runs": runs,

@@ -1,7 +1,7 @@
 #!/bin/sh
-# build.sh CACHE SOURCE: User Mode Linux kernels, built from Debian's packages into the folder
-# CACHE: one of 6.1 with the cloop module, as it is and mended, and one with ublk of SOURCE, a
-# linux-source-VERSION.tar.xz. Takes some minutes, once; what is there already is kept.
+# build.sh CACHE [SOURCE]: User Mode Linux kernels, built from Debian's packages into the folder
+# CACHE: one of 6.1 with the cloop module, as it is and mended, and one of SOURCE, a
+# linux-source-VERSION.tar.xz, with ublk. Takes some minutes, once; what is there already is kept.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$1
@@ -53,7 +53,7 @@ if [ ! -x "$cache/linux" ]; then
     make -C "$tree" ARCH=um -j"$jobs" linux modules
     cp "$tree/linux" "$cache/linux"
 fi
-if [ ! -x "$cache/linux-ublk" ]; then
+if [ $# -gt 1 ] && [ ! -x "$cache/linux-ublk" ]; then
     newer=$cache/$(basename "$2" .tar.xz)
     configure "$2" "$newer"
     make -C "$newer" ARCH=um -j"$jobs" linux

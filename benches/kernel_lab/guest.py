@@ -105,9 +105,9 @@ def loop() -> Iterator[None]:
 
 
 @contextmanager
-def served(command: list[str]) -> Iterator[None]:
-    """cowcloop in the guest, connected to the kernel's NBD client by its own option."""
-    words = [*command, "--device", "/dev/nbd0"]
+def served(command: list[str], device: str) -> Iterator[None]:
+    """cowcloop in the guest, which makes or connects the device by its own option."""
+    words = [*command, "--device", device]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
         try:
             # Its address, once the device can be read.
@@ -174,15 +174,24 @@ def random_reads(device: str, job: dict[str, Any], length: int) -> float:
 
 
 def devices(job: dict[str, Any]) -> list[Device]:
-    """All contenders."""
+    """All contenders that this kernel has."""
     socket = "/mnt/nbd.sock"
     image = f"{_FOLDER}/base.image"
     ours = [*job["cowcloop"], "serve", image]
+    if not job["modules"]:
+        kernel = f"Linux {os.uname().release}"
+        return [
+            Device(f"cowcloop, /dev/ublkb0, {kernel}", "/dev/ublkb0", lambda: served(ours, "ublk")),
+            Device(
+                f"cowcloop, /dev/nbd0, {kernel}", "/dev/nbd0", lambda: served(ours, "/dev/nbd0")
+            ),
+            Device(f"control: raw image through loop, {kernel}", "/dev/loop1", loop),
+        ]
     qemu = ["qemu-nbd", "--persistent", "-r", "-f", "cloop", f"--socket={socket}", image]
     as_it_is, mended = job["modules"]["as it is"], job["modules"]["mended"]
     file = f"/mnt/squashfs/{Path(job['raw']).name}"
     return [
-        Device("cowcloop", "/dev/nbd0", lambda: served(ours)),
+        Device("cowcloop", "/dev/nbd0", lambda: served(ours, "/dev/nbd0")),
         Device("kernel cloop as it is", "/dev/cloop0", lambda: cloop(as_it_is)),
         Device("kernel cloop mended", "/dev/cloop0", lambda: cloop(mended)),
         Device("dm-snapshot over cloop mended", "/dev/dm-0", lambda: snapshot(mended)),
