@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     passing: bool,
     /// Where in the block the last read ended.
     read_to: AtomicU32,
+    /// Bytes that readers have taken of it.
+    taken: AtomicU32,
 }
 
 /// The part of a block that is there.
@@ -38,8 +40,8 @@ pub(crate) enum Data {
 impl Entry {
     /// A block that is worth keeping.
     pub(super) fn new(data: Data) -> Self {
-        let (ahead, read_to) = (AtomicBool::new(false), AtomicU32::new(0));
-        Entry { data, ahead, passing: false, read_to }
+        let (read_to, taken) = (AtomicU32::new(0), AtomicU32::new(0));
+        Entry { data, ahead: AtomicBool::new(false), passing: false, read_to, taken }
     }
 
     /// A block that was read `ahead` of its reader, or that no other reader will want
@@ -71,7 +73,14 @@ impl Entry {
     /// Notes a read; returns whether it goes on where the last one ended, and
     /// so is the same use of the block.
     pub(super) fn continues(&self, within: usize, end: usize) -> bool {
+        self.taken.fetch_add((end - within) as u32, Ordering::Relaxed);
         self.read_to.swap(end as u32, Ordering::Relaxed) as usize == within
+    }
+
+    /// Whether readers have had as many bytes as there are in a block of this size. A reader of
+    /// small files has a block in pieces, in any order.
+    pub(super) fn used_up(&self, block_size: usize) -> bool {
+        self.taken.load(Ordering::Relaxed) as usize >= block_size
     }
 }
 

@@ -34,10 +34,7 @@ impl History {
 
     /// Notes that the block is wanted; returns whether it was wanted lately.
     pub(super) fn note(&self, block: u64) -> bool {
-        // Fibonacci hashing spreads blocks evenly that lie apart in any regular way.
-        let place = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let place = place >> (64 - (self.bits.len() as u64 * 64).trailing_zeros());
-        let (word, bit) = (&self.bits[place as usize / 64], 1 << (place % 64));
+        let (word, bit) = self.place(block);
         if word.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             return true;
         }
@@ -45,6 +42,19 @@ impl History {
             self.forget();
         }
         false
+    }
+
+    /// Whether a block was wanted lately.
+    pub(super) fn knows(&self, block: u64) -> bool {
+        let (word, bit) = self.place(block);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    fn place(&self, block: u64) -> (&AtomicU64, u64) {
+        // Fibonacci hashing spreads blocks evenly that lie apart in any regular way.
+        let place = block.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let place = place >> (64 - (self.bits.len() as u64 * 64).trailing_zeros());
+        (&self.bits[place as usize / 64], 1 << (place % 64))
     }
 
     fn forget(&self) {
@@ -64,7 +74,10 @@ mod tests {
         let history = History::new(1000);
         let first = (0..1900).filter(|&block| history.note(block)).count();
         assert!(first < 1900 / 8, "{first} blocks were taken for others");
+        assert!((0..1900).all(|block| history.knows(block)));
         assert!((0..1900).all(|block| history.note(block)));
+        let others = (5000..6000).filter(|&block| history.knows(block)).count();
+        assert!(others < 1000 / 4, "{others} blocks were taken for others");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! queue       work that waits for a thread, and threads that wait for work
 //! workers     threads for the work that no reader waits for
 //! readahead   which block a reader will want next
+//! neighbours  which blocks a reader will want that jumps about
 //! checker     blocks that were served in part and are to be checked
 //! reader      a request: from the cache, else decoded into it or past it
 //! ```
@@ -23,6 +24,7 @@ mod entry;
 mod growing;
 mod history;
 mod known;
+mod neighbours;
 mod queue;
 mod readahead;
 mod reader;

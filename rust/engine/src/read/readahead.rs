@@ -22,8 +22,9 @@ const MOST_HINTS: usize = 256;
 
 /// Decodes blocks before they are wanted.
 pub(super) trait LoadAhead: Send + Sync {
-    /// Decodes blocks into the cache, except those that are there or on their way.
-    fn load_ahead(&self, blocks: Range<u64>);
+    /// Decodes blocks into the cache, except those that are there or on their way, and unless
+    /// they were `asked` for those that readers have had lately.
+    fn load_ahead(&self, blocks: Range<u64>, asked: bool);
 }
 
 /// Sends workers ahead of the readers of one image.
@@ -65,7 +66,7 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
     fn run(&self, id: u64) {
         while let Some(loader) = self.loader.upgrade() {
             let Some(blocks) = self.sequences.take(id, self.blocks) else { return };
-            loader.load_ahead(blocks);
+            loader.load_ahead(blocks, false);
         }
     }
 
@@ -77,7 +78,7 @@ impl<L: LoadAhead + 'static> ReadAhead<L> {
             self.workers.spawn(move || {
                 for first in blocks.clone().step_by(TOGETHER as usize) {
                     let Some(loader) = hint.0.loader.upgrade() else { return };
-                    loader.load_ahead(first..blocks.end.min(first + TOGETHER));
+                    loader.load_ahead(first..blocks.end.min(first + TOGETHER), true);
                 }
             });
         }
@@ -225,7 +226,7 @@ mod tests {
     struct Loader(Mutex<Vec<u64>>);
 
     impl LoadAhead for Loader {
-        fn load_ahead(&self, blocks: Range<u64>) {
+        fn load_ahead(&self, blocks: Range<u64>, _: bool) {
             self.0.lock().extend(blocks);
         }
     }

@@ -12,7 +12,7 @@ use crate::read::decoder::Wanted;
 use crate::read::entry::{Data, Entry};
 use crate::read::growing::Growing;
 use crate::read::known::Known;
-use crate::read::readahead::LoadAhead;
+use crate::read::readahead::{LoadAhead, Step};
 use crate::Result;
 
 use super::BlockReader;
@@ -24,6 +24,7 @@ impl BlockReader {
         self.blocks.refuse_damaged(block)?;
         let location = self.blocks.decoder().location(block);
         let step = self.readahead.follow(block, block + 1);
+        let jumps_about = self.look_around(block, step);
         let again = self.history.note(block);
         let again = again || self.shared;
         let admission = if again || step.sequential { Admission::Kept } else { Admission::Once };
@@ -31,7 +32,8 @@ impl BlockReader {
         // A block that was read before and is not checked yet was perhaps pushed out of the queue
         // of those to be checked.
         let owed = again && !checked;
-        let entry = if !step.sequential && !owed && self.worth_a_part(location, checked) {
+        let ordered = step.sequential || jumps_about;
+        let entry = if !ordered && !owed && self.worth_a_part(location, checked) {
             let data = self.load_part(block, location, end)?;
             if self.blocks.state(block) == Known::Nothing {
                 self.check_later(block);
@@ -41,6 +43,32 @@ impl BlockReader {
             Entry::in_order(self.load_whole(block)?, false, step.sequential && !again)
         };
         Ok((entry, admission))
+    }
+
+    /// Notes that a block is wanted, and has a worker bring in those behind it where its
+    /// neighbours were wanted lately. Returns whether they were: then all of it will be wanted,
+    /// in several reads, and is decoded once.
+    pub(super) fn look_around(&self, block: u64, step: Step) -> bool {
+        let soon = self.neighbours.note(block);
+        let end = soon.end.min(self.blocks.decoder().block_count());
+        // Of a reader in order blocks are brought in already.
+        if step.sequential || soon.start >= end || self.shared {
+            return false;
+        }
+        if !self.blocks.decoder().is_near(soon.start, end) {
+            return false;
+        }
+        let missing = |block| {
+            self.has_data(block)
+                && !self.dropped.knows(block)
+                && self.cache.peek(block).is_none()
+                && !self.cache.in_flight(block)
+        };
+        // Not for each block: two of them are decoded in less time together.
+        if self.workers.spare() > 0 && (soon.start..end).take(2).any(missing) {
+            self.readahead.hint(soon.start..end);
+        }
+        true
     }
 
     /// Whether to decode only the part that is wanted now, given whether the block was checked
@@ -83,9 +111,7 @@ impl BlockReader {
     /// Brings a block that will be wanted into the cache, to stay, unless it is there or another
     /// reader brings it. Of one that cannot be had a reader will find out.
     pub(crate) fn bring_in(&self, block: u64) {
-        let stored = self.blocks.decoder().location(block).length > 0;
-        let known = matches!(self.blocks.state(block), Known::Zero | Known::Damaged);
-        if !stored || known || self.cache.peek(block).is_some() {
+        if !self.has_data(block) || self.cache.peek(block).is_some() {
             return;
         }
         let Some(turn) = self.cache.try_turn(block) else { return };
@@ -94,6 +120,13 @@ impl BlockReader {
         if let Ok(data) = self.load_whole(block) {
             turn.fill(Entry::new(data), Admission::Kept);
         }
+    }
+
+    /// Whether there is something to decode: the block is stored, and not known to be zeros or
+    /// damaged.
+    fn has_data(&self, block: u64) -> bool {
+        let stored = self.blocks.decoder().location(block).length > 0;
+        stored && !matches!(self.blocks.state(block), Known::Zero | Known::Damaged)
     }
 
     /// Decodes and checks a whole block.
@@ -134,18 +167,16 @@ impl BlockReader {
 }
 
 impl LoadAhead for BlockReader {
-    fn load_ahead(&self, blocks: Range<u64>) {
-        let wanted = |block: &u64| {
-            let stored = self.blocks.decoder().location(*block).length > 0;
-            stored && !matches!(self.blocks.state(*block), Known::Zero | Known::Damaged)
-        };
+    fn load_ahead(&self, blocks: Range<u64>, asked: bool) {
         // A worker that waited for what is far away would be missing to readers of what is here.
         if !self.blocks.decoder().is_near(blocks.start, blocks.end) {
             self.blocks.decoder().expect(blocks.start, blocks.end);
             return;
         }
         let _busy = self.workers.enter();
-        let turns = blocks.filter(wanted).filter_map(|block| self.cache.try_turn(block));
+        let turns = blocks
+            .filter(|block| self.has_data(*block) && (asked || !self.dropped.knows(*block)))
+            .filter_map(|block| self.cache.try_turn(block));
         let turns: Vec<_> = turns.collect();
         self.misses.fetch_add(turns.len() as u64, Ordering::Relaxed);
         let mut buffers: Vec<_> = turns.iter().map(|_| self.buffers.take()).collect();

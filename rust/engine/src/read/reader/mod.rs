@@ -19,12 +19,17 @@ use super::decoder::Decoder;
 use super::entry::{self, Entry};
 use super::history::History;
 use super::known::KnownBlocks;
+use super::neighbours::Neighbours;
 use super::readahead::ReadAhead;
 use super::workers::Workers;
 use crate::buffers::Buffers;
 
 /// Memory for blocks that are decoded next, in bytes: what a reader keeps of it between blocks.
 const SPARE_BYTES: usize = 2 << 20;
+
+/// Blocks that are not decoded ahead soon after readers have had them, about: a few times as many as
+/// a reader's longest window. Two readers in one neighbourhood have windows that overlap.
+const DROPPED: u64 = 128;
 
 /// How blocks are read.
 #[derive(Debug, Clone, Copy)]
@@ -48,9 +53,12 @@ pub(crate) struct BlockReader {
     shared: bool,
     cache: BlockCache<Entry>,
     history: History,
+    /// What readers in order have had, and no one else is expected to want.
+    dropped: History,
     buffers: Arc<Buffers>,
     workers: Arc<Workers>,
     readahead: Arc<ReadAhead<BlockReader>>,
+    neighbours: Neighbours,
     checker: Arc<Checker<BlockReader>>,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -79,8 +87,10 @@ impl BlockReader {
             shared: options.shared,
             cache: BlockCache::new(cache_bytes, heaviest),
             history: History::new(cache_bytes / block_size as u64),
+            dropped: History::new(DROPPED),
             buffers: Buffers::new(block_size, SPARE_BYTES),
             readahead: ReadAhead::new(count, block_size, cache_bytes, workers.clone(), me.clone()),
+            neighbours: Neighbours::new(block_size),
             checker: Checker::new(me.clone()),
             workers,
             hits: AtomicU64::new(0),
@@ -174,6 +184,12 @@ impl BlockReader {
         self.blocks.decoder().block_size()
     }
 
+    /// Drops a block that its only reader has had.
+    fn drop_used(&self, block: u64, entry: &Arc<Entry>) {
+        self.dropped.note(block);
+        self.cache.remove(block, entry);
+    }
+
     /// Drops a block from the cache.
     fn forget(&self, block: u64) {
         if let Some(entry) = self.cache.peek(block) {
@@ -187,5 +203,10 @@ impl BlockReader {
     /// The block's entry in the cache.
     pub(crate) fn cached(&self, block: u64) -> Option<Arc<Entry>> {
         self.cache.peek(block)
+    }
+
+    /// What a worker does for a sequence, or because it was `asked`.
+    pub(crate) fn decode_ahead(&self, blocks: std::ops::Range<u64>, asked: bool) {
+        super::readahead::LoadAhead::load_ahead(self, blocks, asked);
     }
 }

@@ -25,8 +25,8 @@ impl BlockReader {
         }
         self.serve_found(block, &entry, within, piece, None)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
-        if goes_on && end == self.block_size() && entry.passing() {
-            self.cache.remove(block, &entry);
+        if entry.passing() && entry.used_up(self.block_size()) {
+            self.drop_used(block, &entry);
         }
         Ok(())
     }
@@ -97,7 +97,8 @@ impl BlockReader {
     /// The reader has come for which the block was read ahead: send workers further.
     fn note_first_use(&self, block: u64, entry: &Entry) {
         if entry.first_use() {
-            self.readahead.follow(block, block + 1);
+            let step = self.readahead.follow(block, block + 1);
+            self.look_around(block, step);
         }
     }
 }

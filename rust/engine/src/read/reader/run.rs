@@ -122,6 +122,7 @@ impl BlockReader {
             if block < ahead && self.cache.in_flight(block) {
                 late.push(wanted);
             } else if !self.history.note(block) && !self.shared {
+                self.dropped.note(block);
                 missing.push(wanted);
             } else if let Some(turn) = self.cache.try_turn(block) {
                 // Wanted again, and so perhaps a third time.
@@ -150,7 +151,7 @@ impl BlockReader {
         let first = entry.first_use();
         self.hits.fetch_add(1, Ordering::Relaxed);
         if entry.passing() {
-            self.cache.remove(block, entry);
+            self.drop_used(block, entry);
         } else if !first {
             // The reader for which the block was read ahead does not count as a second one.
             self.cache.touch(block, entry);

@@ -334,3 +334,55 @@ fn what_is_read_in_order_once_is_not_kept_and_twice_is() {
         assert!(thrice.cache_misses < twice.cache_misses + 8, "{size}: {twice:?} {thrice:?}");
     }
 }
+
+#[test]
+fn a_block_that_is_read_in_pieces_is_kept_until_all_were_had() {
+    let (builder, bytes) = image(BLOCK, 4);
+    let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+    let piece = |at: usize, end: usize| {
+        let at = BLOCK + at;
+        assert!(read(&image, at, BLOCK + end - at).unwrap() == bytes[at..BLOCK + end]);
+    };
+    // The next block is one that is read in order.
+    read(&image, BLOCK - 100, 100).unwrap();
+    piece(30_000, 60_000);
+    piece(60_000, BLOCK);
+    piece(0, 10_000);
+    assert_eq!(image.counters().cache_misses, 2);
+    piece(10_000, 30_000);
+    assert!(image.reader.cached(1).is_none());
+}
+
+#[test]
+fn what_a_reader_has_had_is_not_decoded_ahead_again_unless_asked_for() {
+    let (builder, bytes) = image(BLOCK, 16);
+    for size in [4096, 2 * BLOCK] {
+        let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+        for at in (0..8 * BLOCK).step_by(size) {
+            assert!(read(&image, at, size).unwrap() == bytes[at..at + size]);
+        }
+        image.reader.decode_ahead(4..6, false);
+        assert!(image.reader.cached(4).is_none(), "{size}");
+        image.reader.decode_ahead(4..6, true);
+        assert!(image.reader.cached(4).is_some(), "{size}");
+        image.reader.decode_ahead(10..12, false);
+        assert!(image.reader.cached(11).is_some(), "{size}");
+    }
+}
+
+#[test]
+fn jumps_in_a_neighbourhood_have_its_blocks_decoded_whole_and_ahead() {
+    let (builder, bytes) = image(BLOCK, 64);
+    let image = CloopImage::open(storage(&builder.build()), &options(false)).unwrap();
+    image.start();
+    let whole = |block| match &image.reader.cached(block).unwrap().data {
+        crate::read::Data::Whole(_) => true,
+        crate::read::Data::Growing(_) => false,
+    };
+    for block in [40, 7, 3, 5] {
+        assert!(read(&image, block * BLOCK, 100).unwrap() == bytes[block * BLOCK..][..100]);
+    }
+    assert_eq!([40, 7, 3, 5].map(whole), [false, false, false, true]);
+    assert!(eventually(|| (8..10).all(|block| image.reader.cached(block).is_some())));
+    assert!(image.reader.cached(41).is_none());
+}
