@@ -61,6 +61,8 @@ test xz-utils /usr/bin/xz
 test man-db /usr/bin/man
 test zsh /usr/bin/zsh /bin/zsh
 test fish /usr/bin/fish
+test libvirt-clients /usr/bin/virt-xml-validate
+test libxml2-utils /usr/bin/xmllint
 
 bench erofs-utils /usr/bin/mkfs.erofs
 bench httpdirfs /usr/bin/httpdirfs
