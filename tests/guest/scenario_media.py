@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import subprocess
+from pathlib import Path
 
-from inside import sh, tell  # type: ignore[import-not-found]
+from inside import PATIENCE, sh, tell, wait_until  # type: ignore[import-not-found]
 
 BASE = "/payload/images/base.cloop"
 
@@ -63,7 +67,52 @@ def sessions() -> None:
         sh(f"e2fsck -fn /tmp/{name}.raw", f"{name} check")
 
 
+def killed() -> None:
+    """A mount by the kernel's NBD ends with its server, and what waits for that waits no more."""
+    sh(f"cowcloop mount --via nbd {BASE} /data/killed.cow /mnt/files")
+    Path("/mnt/files/synced").write_text("synced\n")
+    (listed,) = json.loads(sh("cowcloop list --json").stdout)
+    sh(f"sync -f /mnt/files && sync {listed['device']}")
+    Path("/mnt/files/lost").write_text("sent to the server, which does not answer\n")
+    os.kill(listed["pid"], signal.SIGSTOP)
+    waiting = subprocess.Popen(["sync"])
+    sent = Path("/sys/block", Path(listed["device"]).name, "inflight")
+    wait_until(lambda: sent.read_text().split()[1] != "0", "a write")
+    os.kill(listed["pid"], signal.SIGKILL)
+    sh(f"cowcloop recover {listed['device']}", "killed recover")
+    sh("cowcloop list", "killed listed")
+    unmount = subprocess.Popen(
+        ["cowcloop", "umount", "/mnt/files"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _, said = unmount.communicate(timeout=PATIENCE)
+        tell("killed unmounted", [unmount.returncode, said])
+    except subprocess.TimeoutExpired:
+        tell("failed: umount", "hangs")
+        sh(f"nbd-client -d {listed['device']}")
+    waiting.wait()
+    sh(f"cowcloop extract {BASE} /data/killed.cow /tmp/killed.raw")
+    sh("debugfs -R 'cat synced' /tmp/killed.raw", "killed synced")
+
+
+def killed_in_the_foreground() -> None:
+    """What serve has connected can be connected again."""
+    codes = []
+    for _ in range(2):
+        command = ["cowcloop", "serve", BASE, "/data/served.cow", "--device", "/dev/nbd5"]
+        serve = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert serve.stdout is not None
+        serve.stdout.readline()
+        children = Path(f"/proc/{serve.pid}/task/{serve.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        codes.append([len(children), serve.wait()])
+    tell("killed in the foreground", codes)
+
+
 example()
 images()
+killed()
+killed_in_the_foreground()
 sessions()
 sh("python3 /payload/demo.py", "demo")

@@ -77,6 +77,21 @@ def test_compressed_media_of_other_kinds(done: Told) -> None:
     assert done["stick"][1] == "cut\n"
 
 
+def test_a_mount_by_nbd_ends_with_its_server(done: Told) -> None:
+    code, _, said = done["killed recover"]
+    assert code == 1
+    assert "no supervisor" in said
+    assert "nbdkit has ended" in done["killed listed"][1]
+    code, said = done["killed unmounted"]
+    assert (code, said.count("\n")) == (0, 1)
+    assert "what was not on disk when it ended is lost" in said
+    assert done["killed synced"][1] == "synced\n"
+
+
+def test_a_device_of_a_killed_server_can_be_connected_again(done: Told) -> None:
+    assert done["killed in the foreground"] == [[1, 1], [1, 1]]
+
+
 def test_clients_of_the_kernel_have_sessions(done: Told) -> None:
     assert done["whose"] == ["anna\n", "ben\n"]
     assert done["sessions detached"] == [0, "", ""]

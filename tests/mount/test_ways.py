@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cowcloop.mount.errors import MountError
 from cowcloop.mount.ways import WAYS, base, choose, fuse, named, nbd
+from cowcloop.server import nbd_client
 from cowcloop.server.address import ublk
 from cowcloop.server.messages import Message
 from support.programs import cowcloop, program, refused
@@ -24,7 +25,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (blocks / "nbd0/pid").write_text("1\n")
     loop = tmp_path / "loop-control"
     loop.touch()
-    monkeypatch.setattr(nbd, "_BLOCK_DEVICES", blocks)
+    monkeypatch.setattr(nbd_client, "BLOCK_DEVICES", blocks)
     monkeypatch.setattr(fuse, "_LOOP", loop)
     monkeypatch.setattr(ublk, "_CONTROL", loop)
     for module in (base, fuse, nbd, ublk):
@@ -77,7 +78,7 @@ def test_a_module_is_loaded_where_that_is_allowed(
 
     monkeypatch.setattr(ublk, "_CONTROL", machine / "none")
     monkeypatch.setattr(fuse, "_LOOP", machine / "none")
-    monkeypatch.setattr(nbd, "_BLOCK_DEVICES", machine / "none")
+    monkeypatch.setattr(nbd_client, "BLOCK_DEVICES", machine / "none")
     for module in (base, fuse, nbd, ublk):
         monkeypatch.setattr(module, "load", load)
     # Loaded, but this user may not use what is there.

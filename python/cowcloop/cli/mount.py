@@ -52,8 +52,8 @@ def mount_command(
 
     Serves it in the background and mounts its file system with noatime: by ublk where the kernel
     has it, or by FUSE and a loop device, or, without root, by FUSE and fuse2fs (ext2, ext3 and
-    ext4 only). --via nbd takes the kernel's NBD instead. Without COW the mount is read-only.
-    "cowcloop umount" ends all of it.
+    ext4 only). --via nbd takes the kernel's NBD instead: such a mount fails when its server is
+    killed. Without COW the mount is read-only. "cowcloop umount" ends all of it.
 
     A file system does not tell its programs at once when the medium of COW is full. The log says
     before that there is little space, and "cowcloop cow watch" can wait for it.

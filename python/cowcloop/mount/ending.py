@@ -105,7 +105,7 @@ def release(entry: registry.Entry, *, discard: bool = False) -> Ended:
         raise MountError(
             f"{place}: mounted in another mount namespace (a container?): unmount it there"
         )
-    if not entry.alive() and block_device.is_ublk(record):
+    if not entry.alive():
         # An unmount would wait for a server that goes on with the device.
         block_device.clean_up(record)
     with background.ending(entry.path / FILESYSTEM_FIFO):

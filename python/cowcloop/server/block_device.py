@@ -31,14 +31,16 @@ def is_ublk(record: registry.Record) -> bool:
 
 
 def clean_up(record: registry.Record) -> None:
-    """Remove the block device of a server that has ended by itself.
+    """Remove the block device of a server that has ended by itself, or disconnect it.
 
-    What uses it sees errors then: before, it waits for another server.
+    What uses it sees errors then: before, it waits for another server. The kernel's NBD does so
+    with what it had sent already.
     """
     if record.device is None:
         return
     if not is_ublk(record):
-        let_go(record)
+        if nbd_client.connected(record.device):
+            nbd_client.disconnect(record.device)
     elif os.path.exists(record.device):
         remove_left_behind(daemon_path(), record.device)
 

@@ -109,11 +109,14 @@ class Server:
         problem = self._lost()
         self._entry = None
         atexit.unregister(self._close_at_exit)
-        if process.status is None:
-            try:
+        try:
+            if process.status is None:
                 block_device.let_go(self._ready())
-            except CowcloopError as error:
-                problem = str(error)
+            elif process.status < 0:
+                # It was killed.
+                block_device.clean_up(self._ready())
+        except CowcloopError as error:
+            problem = str(error)
         process.terminate()
         self.wait()
         problem = process.failure() or problem

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import subprocess
+from pathlib import Path
 
 from cowcloop.programs import find_program
 from cowcloop.server.errors import ServerError
@@ -15,6 +16,8 @@ from cowcloop.server.errors import ServerError
 _READ_AHEAD_KIB = 1024
 
 _ERROR = "Error: "
+
+BLOCK_DEVICES = Path("/sys/block")
 
 
 def check(device: str) -> None:
@@ -32,19 +35,27 @@ def check(device: str) -> None:
     find_program("nbd-client", "nbd-client")
 
 
+def connected(device: str) -> bool:
+    """Whether a device has a client: the kernel shows its process number."""
+    return (BLOCK_DEVICES / _name(device) / "pid").exists()
+
+
 def connect(device: str, socket: str) -> None:
     """Connect a device to a server. 512-byte blocks, so that every filesystem can be mounted."""
     _run([find_program("nbd-client", "nbd-client"), "-unix", socket, device, "-b", "512"], device)
     # It works without, where there is no sysfs.
     with contextlib.suppress(OSError):
-        name = os.path.basename(os.path.realpath(device))
-        with open(f"/sys/block/{name}/queue/read_ahead_kb", "w", encoding="ascii") as file:
-            file.write(str(_READ_AHEAD_KIB))
+        place = BLOCK_DEVICES / _name(device) / "queue/read_ahead_kb"
+        place.write_text(str(_READ_AHEAD_KIB), encoding="ascii")
 
 
 def disconnect(device: str) -> None:
     """Take a device, for which the kernel holds nothing any more, from the server."""
     _run([find_program("nbd-client", "nbd-client"), "-d", device], device)
+
+
+def _name(device: str) -> str:
+    return os.path.basename(os.path.realpath(device))
 
 
 def _run(command: list[str], device: str) -> None:

@@ -10,9 +10,8 @@ from cowcloop.modules import load
 from cowcloop.mount import kernel
 from cowcloop.mount.errors import MountError
 from cowcloop.mount.ways.base import KERNEL_PROGRAMS, Attach, Mounting, Way, needs_root
+from cowcloop.server import nbd_client
 from cowcloop.server.options import ServeOptions
-
-_BLOCK_DEVICES = Path("/sys/block")
 
 
 class ByNbd(Way):
@@ -39,7 +38,7 @@ class ByNbd(Way):
                 return attach(options.with_device(device))
             except server.ServerError:
                 # Another program may have taken it first.
-                if not connected(device):
+                if not nbd_client.connected(device):
                     raise
                 tried |= {device}
 
@@ -60,7 +59,7 @@ def free_device(tried: frozenset[str] = frozenset()) -> str:
         load("nbd", Path("/dev/nbd0"))
         known = _devices()
     for device in known:
-        if device not in tried and not connected(device):
+        if device not in tried and not nbd_client.connected(device):
             return device
     if known:
         raise MountError(f"all {len(known)} kernel NBD devices are in use: detach one of them")
@@ -69,12 +68,7 @@ def free_device(tried: frozenset[str] = frozenset()) -> str:
     )
 
 
-def connected(device: str) -> bool:
-    """Whether a kernel NBD device has a client: the kernel shows its process number."""
-    return (_BLOCK_DEVICES / Path(device).name / "pid").exists()
-
-
 def _devices() -> list[str]:
-    names = [path.name for path in _BLOCK_DEVICES.glob("nbd*")]
+    names = [path.name for path in nbd_client.BLOCK_DEVICES.glob("nbd*")]
     found = [name for name in names if re.fullmatch(r"nbd\d+", name)]
     return [f"/dev/{name}" for name in sorted(found, key=lambda name: int(name[3:]))]
