@@ -85,7 +85,7 @@ def killed() -> None:
         ["cowcloop", "umount", "/mnt/files"], stderr=subprocess.PIPE, text=True
     )
     try:
-        _, said = unmount.communicate(timeout=PATIENCE)
+        _, said = unmount.communicate(timeout=5 * PATIENCE)
         tell("killed unmounted", [unmount.returncode, said])
     except subprocess.TimeoutExpired:
         tell("failed: umount", "hangs")

@@ -81,7 +81,8 @@ def test_a_mount_by_nbd_ends_with_its_server(done: Told) -> None:
     code, _, said = done["killed recover"]
     assert code == 1
     assert "no supervisor" in said
-    assert "nbdkit has ended" in done["killed listed"][1]
+    assert "unmount it, and mount it again" in said
+    assert "broken" in done["killed listed"][1]
     code, said = done["killed unmounted"]
     assert (code, said.count("\n")) == (0, 1)
     assert "what was not on disk when it ended is lost" in said

@@ -50,9 +50,12 @@ def recover(entry: registry.Entry) -> None:
 def _check(record: Record) -> None:
     """Refuse a device whose users would see its server end."""
     if not record.supervised:
+        again = "detach it, and attach it again"
+        if record.mount is not None:
+            again = "unmount it, and mount it again"
         raise ServerError(
-            f"{record.uri}: its server has no supervisor, and clients would see it end: detach "
-            "it, and attach it again"
+            f"{record.mount or record.uri}: its server has no supervisor, and clients would see it "
+            f"end: {again}"
         )
     if record.irreplaceable is not None:
         raise ServerError(f"{record.uri}: {record.irreplaceable}: nothing was done")
