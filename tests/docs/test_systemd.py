@@ -39,6 +39,7 @@ def test_the_activated_server(chicken: Path, ext2: Path, runtime: Path) -> None:
         "cowcloop": plugin_path(),
         "image=/srv/cowcloop/chicken.cloop": f"image={chicken}",
         "cow=/var/lib/cowcloop-activated/chicken.cow": f"cow={runtime / 'chicken.cow'}",
+        "kept=/var/lib/cowcloop-activated/kept": f"kept={runtime / 'kept'}",
     }
     command = [stand_ins.get(word, word) for word in words]
     assert all(Path(word.partition("=")[2] or word).is_absolute() for word in command[3:])
@@ -66,7 +67,8 @@ def test_the_service_is_what_the_program_takes() -> None:
     service = unit("cowcloop@.service")["Service"]
     words = service["ExecStart"].replace("%i", "x").split()
     assert words[:4] == ["/usr/bin/cowcloop", "serve", "--unix", "/run/cowcloop-x/nbd.sock"]
-    assert words[4:] == ["/srv/cowcloop/x.cloop", "/var/lib/cowcloop/x/x.cow"]
+    assert words[4:6] == ["/srv/cowcloop/x.cloop", "/var/lib/cowcloop/x/x.cow"]
+    assert words[6:] == ["--", "kept=/var/lib/cowcloop/x/kept"]
     assert service["RuntimeDirectory"] == "cowcloop-%i"
     assert service["StateDirectory"] == "cowcloop/%i"
     assert os.path.dirname(words[3]) == service["Environment"].replace("%i", "x").split("=")[1]

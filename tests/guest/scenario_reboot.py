@@ -5,12 +5,16 @@ Each of its devices has its cowfile on /data, a file system of its own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
-from inside import sh, tell, wait_for  # type: ignore[import-not-found]
+from inside import Traffic, digest, sh, tell, wait_for  # type: ignore[import-not-found]
+from inside_nbd import KernelNbd  # type: ignore[import-not-found]
 
 # A program that keeps a file system busy as long as its session lives, and writes then.
 LAST_WORDS = (
@@ -18,6 +22,7 @@ LAST_WORDS = (
     " echo working >new.txt; touch ~/here; while :; do sleep 0.2; done"
 )
 BASE = "/payload/images/base.cloop"
+KILLS = 2
 
 
 def session(user: str, command: str, *, stays: bool = False) -> None:
@@ -25,6 +30,41 @@ def session(user: str, command: str, *, stays: bool = False) -> None:
     waiting = "" if stays else "--wait --pipe"
     login = f"systemd-run --quiet --property=PAMName=login --property=User={user}"
     sh(f"{login} {waiting} sh -c {json.dumps(command)}")
+
+
+def killed(device: KernelNbd, server: Callable[[], int]) -> None:
+    """Kill the server of a unit under a client that reconnects; nothing of it is flushed."""
+    with open(device.device, "rb") as file:
+        content = bytearray(file.read())
+    traffic = Traffic(device.device, content, seed=3)
+    traffic.start()
+
+    def goes_on() -> bool:
+        # The kernel sends again what the dead server had not answered, in its own time.
+        return any(traffic.goes_on(lambda: None) for _ in range(5))
+
+    stalls = 0
+    for _ in range(KILLS):
+        stalls += not goes_on()
+        os.kill(server(), signal.SIGKILL)
+        device.reconnect()
+    stalls += not goes_on()
+    tell("unit killed", [stalls, traffic.end()])
+    sh(f"blockdev --flushbufs {device.device}")
+    tell("unit killed whole", digest(device.device) == hashlib.sha256(content).hexdigest())
+
+
+def unit_is_killed() -> None:
+    """systemd starts another server, which has all that was acknowledged."""
+
+    def server() -> int:
+        main = sh("systemctl show -p MainPID --value cowcloop@chicken").stdout.strip()
+        return int(Path(f"/proc/{main}/task/{main}/children").read_text())
+
+    device = KernelNbd(7, "/run/cowcloop-chicken/nbd.sock")
+    killed(device, server)
+    device.disconnect()
+    sh("systemctl show -p NRestarts --value cowcloop@chicken", "unit restarts")
 
 
 def units() -> None:
@@ -46,6 +86,7 @@ def units() -> None:
     sh(f"cowcloop sync '{uri}'", "unit synced")
     sh(f"cowcloop cow snapshot '{uri}' /var/lib/cowcloop/chicken/monday.cow", "unit snapshot")
     sh(f"cowcloop cow snapshot '{uri}' /root/monday.cow", "unit snapshot elsewhere")
+    unit_is_killed()
     sh("cowcloop detach --all && systemctl is-active cowcloop@chicken", "unit after detach --all")
     sh(f"cowcloop detach '{uri}'", "unit detached")
     sh("sleep 2; systemctl show -p ActiveState -p Result cowcloop@chicken", "unit after detach")

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
-import mmap
 import os
 import pwd
-import random
 import shutil
 import signal
-import struct
+import termios
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inside import PATIENCE, Daemon, sh, tell, wait_until  # type: ignore[import-not-found]
+from inside import SOME, Daemon, Traffic, digest, sh, tell, wait_until  # type: ignore[import-not-found]
 
 IMAGE = "image=/payload/images/base.cloop"
 KILLS = 20
-# Requests between two kills.
-SOME = 25
 
 _SECTOR = 512
-_DISCARD, _ZERO = 0x1277, 0x127F
 
 
 class Served:
@@ -59,74 +52,6 @@ class Served:
             return true()
 
         wait_until(looked, what)
-
-
-class Traffic(threading.Thread):
-    """Random requests, one after the other, beside an array that holds what the device must."""
-
-    def __init__(self, device: str, content: bytearray, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.content = content
-        self.done = 0
-        self.problem: str | None = None
-        self.stopped = False
-        self._random = random.Random(seed)
-        # Past the cache of the kernel, so that each request is one of the device's.
-        self._device = os.open(device, os.O_RDWR | os.O_DIRECT)
-        self._buffer = mmap.mmap(-1, 1 << 18)
-
-    def run(self) -> None:
-        try:
-            while not self.stopped and self.problem is None:
-                self._step()
-                self.done += 1
-        except OSError as error:
-            self.problem = f"request {self.done}: {error}"
-
-    def goes_on(self, served: Served) -> bool:
-        """Whether some more requests are answered, or one has failed, within the patience."""
-        seen, end = self.done, time.monotonic() + PATIENCE
-        while self.problem is None and self.done <= seen + SOME:
-            served.look_after()
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.05)
-        return True
-
-    def end(self) -> str | None:
-        """No more requests; what went wrong."""
-        self.stopped = True
-        self.join()
-        # The end of a user's device waits for the last program that has it open.
-        os.close(self._device)
-        return self.problem
-
-    def _step(self) -> None:
-        kind = self._random.choice(("read", "read", "write", "write", "write", "zero", "discard"))
-        unit = 4096 if kind == "discard" else _SECTOR
-        length = self._random.choice((1, 2, 7, 8, 64)) * unit
-        length = min(length, len(self._buffer))
-        at = self._random.randrange((len(self.content) - length) // unit) * unit
-        view = memoryview(self._buffer)[:length]
-        if kind == "read":
-            got = os.preadv(self._device, [view], at)
-            if got != length or view != self.content[at : at + length]:
-                self.problem = f"request {self.done}: wrong data in {length} bytes at {at}"
-            return
-        data = self._random.randbytes(length) if kind == "write" else bytes(length)
-        if kind == "write":
-            view[:] = data
-            os.pwritev(self._device, [view], at)
-        else:
-            code = _ZERO if kind == "zero" else _DISCARD
-            fcntl.ioctl(self._device, code, struct.pack("QQ", at, length))
-        self.content[at : at + length] = data
-
-
-def digest(path: str) -> str:
-    """Of all that is in a file or device."""
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def queue(device: str, name: str) -> int:
@@ -170,9 +95,9 @@ def limits_and_data() -> None:
     traffic.start()
     stalls = 0
     for _ in range(KILLS):
-        stalls += not traffic.goes_on(served)
+        stalls += not traffic.goes_on(served.look_after)
         served.replace()
-    while not traffic.goes_on(served):
+    while not traffic.goes_on(served.look_after):
         stalls += 1
         served.replace()
     tell("stalls", stalls)
@@ -329,6 +254,19 @@ def left_behind() -> None:
     sh("e2fsck -fn /tmp/left.raw", "left check")
 
 
+def power_cut() -> None:
+    """The machine is at its end at once, with the file system mounted and written to."""
+    daemon = Daemon("ublk", IMAGE, "cow=/data/cut.cow", "kept=/run/cut.kept")
+    sh(f"mount {daemon.device} /mnt/files")
+    Path("/mnt/files/synced").write_text("synced\n" * 5000)
+    sh(f"sync -f /mnt/files && sync {daemon.device}")
+    # Part of this may be on the disk.
+    sh("for n in $(seq 20); do cp /mnt/files/synced /mnt/files/$n; done; sync /mnt/files/1")
+    tell("cut", [os.path.exists(daemon.device)])
+    termios.tcdrain(1)
+    Path("/proc/sysrq-trigger").write_text("b")
+
+
 def commands() -> None:
     """What a user types."""
     base = "/payload/images/base.cloop"
@@ -384,3 +322,4 @@ mounted_at_the_end()
 unheard()
 something_else()
 left_behind()
+power_cut()

@@ -119,6 +119,13 @@ def test_a_unit_has_started_when_clients_can_connect(done: Done, ext2: Path) -> 
     assert done.told["unit again"] == [0, "", ""]
 
 
+def test_a_unit_whose_server_is_killed_goes_on(done: Done) -> None:
+    """A client that reconnects sees no error, and all that was acknowledged, flushed or not."""
+    assert done.told["unit killed"] == [0, None]
+    assert done.told["unit killed whole"]
+    assert done.told["unit restarts"] == [0, "2\n", ""]
+
+
 def test_a_missing_image_is_no_start(done: Done) -> None:
     assert done.told["absent image"][0] != 0
     assert "/srv/cowcloop/absent.cloop: cannot open the image" in done.told["journal"][1]

@@ -135,7 +135,8 @@ class Payload:
         `data` is an ext4 disk, mounted on /data, that keeps what is written to it.
         """
         (self.folder / "scenario.py").write_text(scenario)
-        shutil.copy(Path(__file__).with_name("inside.py"), self.folder)
+        for name in ("inside.py", "inside_nbd.py"):
+            shutil.copy(Path(__file__).with_name(name), self.folder)
         (self.folder / "init").write_text(_ALONE)
         disk = self.folder.with_name("payload.img")
         _make_ext4(self.folder, disk, "128M")
