@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("fuse", "sends_again")
 
 SIZE = len(cloop.PLAIN) // 1024 * 1024
 #: Kills under the writers of a mounted file system.
-KILLS = 20
+KILLS = 100
 
 
 @pytest.fixture
@@ -220,9 +220,12 @@ def test_its_end(how: signal.Signals | str, image: Path, tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("loop")
 def test_writers_on_a_mounted_ext2_see_no_error(chicken: Path, tmp_path: Path) -> None:
-    """Programs write, read and sync all the time while one server after the other is killed."""
-    words = (f"image={chicken}", f"cow={tmp_path}/c")
+    """Programs write, read and sync all the time while one server after the other is killed, on a
+    file system that has grown with its device."""
+    words = (f"image={chicken}", f"cow={tmp_path}/c", f"size={32 << 20}")
     with daemon(tmp_path / "f", *words, supervised=True) as running:
+        run(program("e2fsck", "e2fsprogs"), "-fy", running.disk)
+        run(program("resize2fs", "e2fsprogs"), running.disk)
         with on_loop(running.disk, tmp_path / "mnt") as place:
             writers = [Writer(place, number) for number in range(2)]
             with ExitStack() as ends:
@@ -240,8 +243,11 @@ def test_writers_on_a_mounted_ext2_see_no_error(chicken: Path, tmp_path: Path) -
                         )
             assert [writer.error for writer in writers] == [None, None]
             run("sync", "-f", place)
+            run(program("fstrim", "util-linux"), place)
             for writer in writers:
                 writer.check()
+            found = os.statvfs(place)
+            assert found.f_blocks * found.f_frsize > 16 << 20
         assert running.ask("status")["restarts"] == KILLS
         assert run(program("e2fsck", "e2fsprogs"), "-fn", running.disk).returncode == 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.guest import Payload, Told
 from support.guest.life import PATIENCE, live_once, make_data, make_payload
+from support.programs import cowcloop, program, run
 
 SCENARIO = Path(__file__).with_name("scenario_ublk.py")
 
@@ -157,3 +158,17 @@ def test_a_device_that_is_left_behind_can_be_removed(done: Told) -> None:
     assert done["removed gone"]
     assert done["left flushed"][1] == "flushed\n"
     assert done["left check"][0] == 0, done["left check"]
+
+
+def test_what_was_synced_outlives_the_machine(done: Told, shared: Path, tmp_path: Path) -> None:
+    assert done["cut"] == [True]
+    data, cow, raw = (tmp_path / name for name in ("data", "cut.cow", "raw"))
+    run("cp", "--sparse=always", shared / "ublk/data.img", data)
+    e2fsck, debugfs = program("e2fsck", "e2fsprogs"), program("debugfs", "e2fsprogs")
+    # The disk's own file system has a journal, the one on the device has none.
+    run(e2fsck, "-fy", data, expect=None)
+    run(debugfs, "-R", f"dump /cut.cow {cow}", data)
+    assert json.loads(cowcloop("info", cow, "--json").stdout)["state"] == "in use or crashed"
+    cowcloop("extract", shared / "ublk/payload/images/base.cloop", cow, raw)
+    assert run(e2fsck, "-fy", raw, expect=None).returncode in (0, 1)
+    assert run(debugfs, "-R", "cat synced", raw).stdout == b"synced\n" * 5000
