@@ -184,3 +184,42 @@ impl Drop for Connection {
         self.server.connection_ends();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cowcloop_engine::image::reader;
+
+    use super::*;
+    use crate::events::tests::Kept;
+    use crate::options::{ServerOptions, SessionOptions};
+
+    /// The number of the reader whose share a request of this connection takes.
+    fn whose(connection: &Connection) -> u64 {
+        let mut found = None;
+        let request = || {
+            found = Some(reader());
+            Ok(())
+        };
+        connection.counted(Kind::Read, 0, request).unwrap();
+        assert_eq!(reader(), 0);
+        found.unwrap()
+    }
+
+    #[test]
+    fn each_session_is_one_reader_whatever_the_number_of_its_clients() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        std::fs::write(&image, [0; 4096]).unwrap();
+        let sessions = Some(SessionOptions::new(folder.path().join("sessions")));
+        let options = ServerOptions { image, sessions, ..Default::default() };
+        let server = Arc::new(Server::open(options, Arc::<Kept>::default()).unwrap());
+        let [anna, again, bert, base] = ["anna", "anna", "bert", ""]
+            .map(|name| server.connect(name.as_bytes(), false).unwrap());
+        assert_eq!(whose(&anna), whose(&again));
+        let numbers = [&base, &anna, &bert].map(whose);
+        assert!(numbers[0] == 0 && numbers[1] != 0 && numbers[2] != 0, "{numbers:?}");
+        assert_ne!(numbers[1], numbers[2]);
+        drop([anna, again, bert, base]);
+        server.close().unwrap();
+    }
+}

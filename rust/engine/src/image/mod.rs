@@ -11,7 +11,7 @@ use crate::format::detect::{detect, FileKind};
 use crate::storage::Storage;
 use crate::{memory, Error, ErrorKind, Layer, Result};
 
-pub use crate::read::as_reader;
+pub use crate::read::{as_reader, reader};
 pub use cloop::CloopImage;
 pub use raw::RawImage;
 

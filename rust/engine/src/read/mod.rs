@@ -35,7 +35,7 @@ mod zeros;
 pub use block::{BadBlock, StoredBlock};
 pub(crate) use decoder::Decoder;
 pub(crate) use reader::{BlockReader, ReaderOptions};
-pub use shares::as_reader;
+pub use shares::{as_reader, reader};
 pub(crate) use zeros::ZeroFinder;
 
 #[cfg(test)]

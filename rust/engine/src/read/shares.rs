@@ -24,8 +24,8 @@ pub fn as_reader<T>(reader: u64, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// The reader that this thread works for.
-pub(super) fn reader() -> u64 {
+/// The number of the reader that this thread works for.
+pub fn reader() -> u64 {
     READER.get()
 }
 
