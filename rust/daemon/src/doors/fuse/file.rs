@@ -1,6 +1,5 @@
 //! The file system's requests, and the connection's answers.
 
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::ControlFlow;
@@ -19,6 +18,7 @@ use fuser::{
 use super::attributes::{errno, Attributes, FILE, FOREVER, NAME};
 use super::crew::{Crew, WAITING};
 use super::mount::readers;
+use super::room::with_room;
 
 /// Bytes of a read or a write at most; the kernel's own limit, unless its owner raises that.
 const MOST: u32 = 1 << 20;
@@ -38,11 +38,6 @@ const SEEK_HOLE: i32 = 4;
 
 /// The handle of a file that was opened to be written.
 const WRITER: FileHandle = FileHandle(1);
-
-thread_local! {
-    /// Where a reader of requests puts the data of its answers.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// The file system with one file.
 pub struct DeviceFile {
@@ -87,15 +82,11 @@ impl DeviceFile {
     }
 }
 
-fn read(connection: &Connection, buffer: &mut Vec<u8>, offset: u64, size: usize, reply: ReplyData) {
-    if buffer.len() < size {
-        buffer.resize(size, 0);
-    }
-    let data = &mut buffer[..size];
-    match connection.read(data, offset) {
+fn read(connection: &Connection, offset: u64, size: usize, reply: ReplyData) {
+    with_room(size, |data| match connection.read(data, offset) {
         Ok(()) => reply.data(data),
         Err(error) => reply.error(errno(&error)),
-    }
+    });
 }
 
 fn write(connection: &Connection, data: &[u8], offset: u64, reply: ReplyWrite) {
@@ -231,15 +222,11 @@ impl Filesystem for DeviceFile {
         let left = self.size().saturating_sub(offset);
         let size = usize::try_from(left).unwrap_or(usize::MAX).min(size as usize);
         if let Some(_leave) = self.crew.leave() {
-            guard(|| {
-                BUFFER.with_borrow_mut(|buffer| {
-                    read(&self.connection, buffer, offset, size, reply);
-                });
-            });
+            guard(|| read(&self.connection, offset, size, reply));
             return;
         }
         let connection = self.connection.clone();
-        self.crew.hand_over(move || read(&connection, &mut Vec::new(), offset, size, reply));
+        self.crew.hand_over(move || read(&connection, offset, size, reply));
     }
 
     fn write(

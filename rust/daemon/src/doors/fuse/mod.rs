@@ -10,6 +10,7 @@ mod crew;
 mod ending;
 mod file;
 mod mount;
+mod room;
 mod take_over;
 
 use std::os::fd::AsFd;
