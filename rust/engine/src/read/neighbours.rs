@@ -2,8 +2,7 @@
 //!
 //! A file system is read in small jumps: a directory, the inodes that it names, the files of
 //! those inodes, in whatever order. No block follows the one before it, so that this is no
-//! sequence, but in the end nearly all of the neighbourhood is read. Of reads that go anywhere in
-//! an image of 2,048 blocks, one in two hundred finds neighbours by chance.
+//! sequence, but in the end nearly all of the neighbourhood is read.
 
 use std::ops::Range;
 
