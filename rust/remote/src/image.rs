@@ -351,6 +351,18 @@ impl Storage for RemoteImage {
         true
     }
 
+    fn read_kept(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<u64>> {
+        let end = offset.saturating_add(buf.len() as u64);
+        let Some(cache) = self.0.cache.as_ref().filter(|_| end <= self.0.size()) else {
+            return Ok(None);
+        };
+        let edition = cache.read_edition(buf, offset);
+        if edition.is_some() {
+            self.0.precede(offset..end);
+        }
+        Ok(edition)
+    }
+
     fn renew(&self, offset: u64, length: u64) -> bool {
         // Where nothing can be fetched, what is there may be of use to another program.
         if self.0.refusal().is_some() {

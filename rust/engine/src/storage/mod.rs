@@ -187,6 +187,18 @@ pub trait Storage: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Reads all of `buf` from what is kept for good, and says which edition of it that is: within
+    /// one, what was read stays the same. `None`: not all of it is kept, or it is changing.
+    ///
+    /// # Errors
+    /// As [`read_exact_at`](Self::read_exact_at).
+    fn read_kept(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<u64>> {
+        if self.may_rot() {
+            return Ok(None);
+        }
+        self.read_exact_at(buf, offset).map(|()| Some(0))
+    }
+
     /// Throws away what is kept of a range that was found to be wrong. `true`: it was kept, and
     /// the next read fetches it anew.
     fn renew(&self, _offset: u64, _length: u64) -> bool {

@@ -132,6 +132,19 @@ impl Storage for Slice {
         self.inner.may_rot()
     }
 
+    fn read_kept(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<u64>> {
+        let (mut done, mut edition) = (0, None);
+        for (at, length) in self.within(offset, buf.len() as u64) {
+            let piece = &mut buf[done..done + length as usize];
+            let found = self.inner.read_kept(piece, at)?;
+            if found.is_none() || edition.is_some_and(|edition| found != Some(edition)) {
+                return Ok(None);
+            }
+            (done, edition) = (done + length as usize, found);
+        }
+        Ok(edition.filter(|_| done == buf.len()))
+    }
+
     fn renew(&self, offset: u64, length: u64) -> bool {
         let renew = |(at, length)| self.inner.renew(at, length);
         self.within(offset, length).fold(false, |renewed, piece| renew(piece) | renewed)

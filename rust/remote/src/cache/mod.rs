@@ -10,6 +10,7 @@ pub(crate) mod place;
 mod room;
 mod state;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,9 +54,9 @@ pub struct Cache {
     /// Chunks that can be read: those with a bit in the file, and those that were written
     /// since by this process.
     present: Bits,
-    /// Chunks that were written and are not synced yet.
-    pending: Mutex<Vec<u64>>,
-    /// Counts the beginnings and the ends of forgetting: odd while it is under way.
+    pending: Mutex<Pending>,
+    /// Counts the beginnings and the ends of forgetting: odd while it is under way. In between, a
+    /// chunk that is there is not written again by this process.
     forgotten: AtomicU64,
     /// The file may have bits that were forgotten, and could not be cleared there.
     unmended: AtomicBool,
@@ -66,6 +67,14 @@ pub struct Cache {
     /// Nothing more is written.
     closed: AtomicBool,
     path: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// Chunks that were written and are not synced yet.
+    written: Vec<u64>,
+    /// Chunks that are being written.
+    landing: BTreeSet<u64>,
 }
 
 impl Cache {
@@ -128,8 +137,12 @@ impl Cache {
             return;
         }
         if let Ok(n) = self.state.read_at(&mut bytes, HEAD + first) {
-            let _pending = self.pending.lock();
+            let pending = self.pending.lock();
             if before == self.forgotten.load(Ordering::Acquire) {
+                // These are overwritten.
+                for chunk in pending.landing.range(first * 8..last * 8) {
+                    bytes[(chunk / 8 - first) as usize] &= !(1 << (chunk % 8));
+                }
                 self.present.add(first, &bytes[..n]);
             }
         }
@@ -140,33 +153,69 @@ impl Cache {
         self.data.read_exact_at(buf, offset)
     }
 
-    /// Keeps whole chunks from `first` on (the image's last one may be short).
+    /// Reads bytes of chunks all of which are there; the edition that they are from: within one,
+    /// this process does not change what is there. `None`: they are not, or are changing.
+    pub fn read_edition(&self, buf: &mut [u8], offset: u64) -> Option<u64> {
+        let edition = self.forgotten.load(Ordering::Acquire);
+        let end = (offset + buf.len() as u64).div_ceil(CHUNK);
+        let there = edition % 2 == 0 && self.has_all(offset / CHUNK, end);
+        let read = there && self.read(buf, offset).is_ok();
+        (read && self.forgotten.load(Ordering::Acquire) == edition).then_some(edition)
+    }
+
+    /// Keeps whole chunks from `first` on (the image's last one may be short), except for those
+    /// that are there.
     pub fn keep(&self, first: u64, bytes: &[u8]) -> Kept {
         if self.closed.load(Ordering::Acquire) {
             return Kept::Not;
         }
-        if self.room.as_ref().is_some_and(|room| !room.take(bytes.len() as u64)) {
-            return Kept::Not;
-        }
-        if let Err(error) = self.data.write_all_at(bytes, first * CHUNK) {
-            self.stop("is not written to any more", &error);
-            return Kept::Not;
-        }
-        let last = first + (bytes.len() as u64).div_ceil(CHUNK);
+        let absent = self.land(first, first + (bytes.len() as u64).div_ceil(CHUNK));
+        let written = self.write(&absent, first, bytes);
         let mut pending = self.pending.lock();
-        let kept = if pending.is_empty() { Kept::First } else { Kept::More };
-        for chunk in first..last {
-            pending.push(chunk);
-            self.present.set(chunk);
+        for chunk in &absent {
+            pending.landing.remove(chunk);
         }
+        if !written {
+            return Kept::Not;
+        }
+        let kept = if pending.written.is_empty() { Kept::First } else { Kept::More };
+        absent.iter().for_each(|chunk| self.present.set(*chunk));
+        pending.written.extend(absent);
         kept
+    }
+
+    /// The chunks of `[first, last)` that are not there, and that nothing else writes either; they
+    /// are being written from now on.
+    fn land(&self, first: u64, last: u64) -> Vec<u64> {
+        let mut pending = self.pending.lock();
+        let absent: Vec<u64> = (first..last)
+            .filter(|chunk| !self.present.has(*chunk) && !pending.landing.contains(chunk))
+            .collect();
+        pending.landing.extend(&absent);
+        absent
+    }
+
+    /// Writes some of the chunks that begin with `first`; whether there was room.
+    fn write(&self, chunks: &[u64], first: u64, bytes: &[u8]) -> bool {
+        for run in chunks.chunk_by(|chunk, next| chunk + 1 == *next) {
+            let from = ((run[0] - first) * CHUNK) as usize;
+            let piece = &bytes[from..bytes.len().min(from + run.len() * CHUNK as usize)];
+            if self.room.as_ref().is_some_and(|room| !room.take(piece.len() as u64)) {
+                return false;
+            }
+            if let Err(error) = self.data.write_all_at(piece, run[0] * CHUNK) {
+                self.stop("is not written to any more", &error);
+                return false;
+            }
+        }
+        true
     }
 
     /// Makes what was written durable, and then the bits that vouch for it.
     pub fn settle(&self) -> io::Result<()> {
         let _turn = self.turn.lock();
         // Taken before the sync, which so covers all of them.
-        let taken = std::mem::take(&mut *self.pending.lock());
+        let taken = std::mem::take(&mut self.pending.lock().written);
         if taken.is_empty() {
             return Ok(());
         }
@@ -192,7 +241,7 @@ impl Cache {
         {
             let mut pending = self.pending.lock();
             self.forgotten.fetch_add(1, Ordering::AcqRel);
-            pending.retain(|chunk| !(from..to).contains(chunk));
+            pending.written.retain(|chunk| !(from..to).contains(chunk));
             found.iter().for_each(|chunk| self.present.clear(*chunk));
         }
         if let Err(error) = self.change_bits(&found, false) {
@@ -283,6 +332,31 @@ mod tests {
         fn allocated(&self) -> io::Result<u64> {
             self.state.allocated()
         }
+    }
+
+    #[test]
+    fn what_is_there_stays_as_it_is_within_an_edition() {
+        let memory = |name| Arc::new(MemoryStorage::new(name, u64::MAX));
+        let (data, state) = (memory("data"), memory("state"));
+        state.write_all_at(&[0], HEAD).unwrap();
+        let cache = Cache::on(data, state, 5 * CHUNK).unwrap();
+        let (good, bad) = (vec![1; CHUNK as usize], vec![2; 3 * CHUNK as usize]);
+        let mut buf = vec![0; CHUNK as usize];
+        assert_eq!(cache.read_edition(&mut buf, CHUNK), None);
+        assert_eq!(cache.keep(1, &good), Kept::First);
+        let edition = cache.read_edition(&mut buf, CHUNK);
+        assert!(edition.is_some() && buf == good);
+        // What another reader has fetched at the same time.
+        assert_eq!(cache.keep(0, &bad), Kept::More);
+        assert_eq!(cache.read_edition(&mut buf, CHUNK), edition);
+        assert_eq!(buf, good);
+        assert_eq!(cache.read_edition(&mut buf, 2 * CHUNK), edition);
+        assert_eq!(buf, bad[..CHUNK as usize]);
+        cache.forget(1, 2);
+        assert_eq!(cache.read_edition(&mut buf, CHUNK), None);
+        assert_eq!(cache.keep(1, &good), Kept::More);
+        let later = cache.read_edition(&mut buf, CHUNK);
+        assert!(later > edition);
     }
 
     #[test]

@@ -114,9 +114,13 @@ impl Life {
             0..=4 => {
                 let end = (chunk + 1 + numbers.below(2) as u64).min(CHUNKS);
                 let bytes: Vec<u8> = (chunk..end).flat_map(right).collect();
+                // What is there is not written again.
+                let absent = (chunk..end)
+                    .map(|chunk| self.cache().is_ok_and(|cache| !cache.has(chunk)))
+                    .collect::<Vec<_>>();
                 let kept = self.cache().is_ok_and(|cache| cache.keep(chunk, &bytes) != Kept::Not);
-                for chunk in chunk..end {
-                    self.renewed[chunk as usize] |= kept && self.rotten[chunk as usize];
+                for (chunk, absent) in (chunk..end).zip(absent) {
+                    self.renewed[chunk as usize] |= kept && absent && self.rotten[chunk as usize];
                 }
             }
             5..=7 => {

@@ -2,7 +2,7 @@
 //! beside its own program, in `tests/verity`.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use super::*;
@@ -214,6 +214,7 @@ struct Stale {
     fetched: AtomicBool,
     heals: bool,
     rots: bool,
+    edition: Option<AtomicU64>,
 }
 
 impl Storage for Stale {
@@ -251,6 +252,13 @@ impl Storage for Stale {
     fn may_rot(&self) -> bool {
         self.rots
     }
+    fn read_kept(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<u64>> {
+        if self.rots && self.edition.is_none() {
+            return Ok(None);
+        }
+        self.read_exact_at(buf, offset)?;
+        Ok(Some(self.edition.as_ref().map_or(0, |edition| edition.load(Ordering::SeqCst))))
+    }
     fn renew(&self, _: u64, _: u64) -> bool {
         !self.fetched.swap(true, Ordering::SeqCst)
     }
@@ -262,7 +270,8 @@ fn what_was_kept_wrongly_is_fetched_once_more_and_once_only() {
     let (tree, digest) = tree_of(&bytes);
     for heals in [true, false] {
         let fetched = AtomicBool::new(false);
-        let stale = Arc::new(Stale { good: storage("a.img", &bytes), fetched, heals, rots: false });
+        let good = storage("a.img", &bytes);
+        let stale = Arc::new(Stale { good, fetched, heals, rots: false, edition: None });
         let verified = Verified::new(stale, Some(storage("t", &tree)), Some(digest)).unwrap();
         let mut buf = [0; 10];
         let read = verified.read_exact_at(&mut buf, 0);
@@ -280,7 +289,7 @@ fn what_may_be_other_bytes_the_next_time_is_verified_each_time() {
     let (tree, digest) = tree_of(&bytes);
     let stale = |fetched: bool| {
         let (good, fetched) = (storage("a.img", &bytes), AtomicBool::new(fetched));
-        Arc::new(Stale { good, fetched, heals: true, rots: true })
+        Arc::new(Stale { good, fetched, heals: true, rots: true, edition: None })
     };
     let base = stale(true);
     let verified = Verified::new(base.clone(), Some(storage("t", &tree)), Some(digest)).unwrap();
@@ -290,6 +299,28 @@ fn what_may_be_other_bytes_the_next_time_is_verified_each_time() {
     base.fetched.store(false, Ordering::SeqCst);
     verified.read_exact_at(&mut buf, 0).unwrap();
     assert_eq!(buf, bytes[..2 * BLOCK]);
+    assert_eq!(verified.status().failures, 1);
+}
+
+#[test]
+fn what_is_kept_is_verified_once_and_again_in_another_edition() {
+    let bytes = sample(200 * BLOCK);
+    let (tree, digest) = tree_of(&bytes);
+    let (good, fetched) = (storage("a.img", &bytes), AtomicBool::new(true));
+    let edition = Some(AtomicU64::new(2));
+    let base = Arc::new(Stale { good, fetched, heals: true, rots: true, edition });
+    let verified = Verified::new(base.clone(), Some(storage("t", &tree)), Some(digest)).unwrap();
+    let mut buf = vec![0; 10 * BLOCK];
+    for _ in 0..3 {
+        verified.read_exact_at(&mut buf, 5 * BLOCK as u64).unwrap();
+        assert_eq!(buf, bytes[5 * BLOCK..15 * BLOCK]);
+        assert_eq!(verified.status().verified_bytes, 10 * BLOCK as u64);
+    }
+    // Something was thrown away, and other bytes came.
+    base.fetched.store(false, Ordering::SeqCst);
+    base.edition.as_ref().unwrap().store(4, Ordering::SeqCst);
+    verified.read_exact_at(&mut buf, 5 * BLOCK as u64).unwrap();
+    assert_eq!(buf, bytes[5 * BLOCK..15 * BLOCK]);
     assert_eq!(verified.status().failures, 1);
 }
 

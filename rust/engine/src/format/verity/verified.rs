@@ -28,8 +28,8 @@ thread_local! {
     static WHOLE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Another storage, each block of which is verified when it is first read, and remembered; or
-/// each time, where what is read again may be other bytes.
+/// Another storage, each block of which is verified when it is first read, and remembered for as
+/// long as it is kept; or each time, where what is read again may be other bytes.
 #[derive(Debug)]
 pub(crate) struct Verified {
     inner: Arc<dyn Storage>,
@@ -39,8 +39,7 @@ pub(crate) struct Verified {
     digest: Digest,
     /// The hash of a file of one block, which has no tree.
     only: Hash,
-    /// `None`: nothing is remembered of bytes that may change underneath.
-    seen: Option<Seen>,
+    seen: Seen,
     blocks: AtomicU64,
     failures: AtomicU64,
 }
@@ -91,7 +90,7 @@ impl Verified {
         };
         check_pin(inner.name(), digest, pinned)?;
         let counts = (AtomicU64::new(0), AtomicU64::new(0));
-        let seen = (!inner.may_rot()).then(|| Seen::new(size));
+        let seen = Seen::new(size);
         Ok(Verified { inner, size, tree, digest, only, seen, blocks: counts.0, failures: counts.1 })
     }
 
@@ -106,12 +105,7 @@ impl Verified {
 
     /// Verifies everything anew from now on: another medium may hold it.
     pub(crate) fn forget(&self) {
-        self.seen.iter().for_each(Seen::clear);
-    }
-
-    /// Whether the blocks from `first` up to `end` have been verified, and are as they were.
-    fn has_seen(&self, first: u64, end: u64) -> bool {
-        self.seen.as_ref().is_some_and(|seen| seen.all(first, end))
+        self.seen.clear();
     }
 
     fn wanted(&self, block: u64) -> io::Result<Hash> {
@@ -131,8 +125,11 @@ impl Verified {
             let wanted = (offset + buf.len() as u64).next_multiple_of(UNIT).min(self.size);
             let end = wanted.min(start + PIECE as u64);
             whole.resize((end - start) as usize, 0);
-            self.inner.read_exact_at(&mut whole, start)?;
-            self.verify(&mut whole, start)?;
+            let kept = self.inner.read_kept(&mut whole, start)?;
+            if kept.is_none() {
+                self.inner.read_exact_at(&mut whole, start)?;
+            }
+            self.verify(&mut whole, start, kept)?;
             let piece = &whole[(at - start) as usize..];
             let n = piece.len().min(buf.len() - done);
             buf[done..done + n].copy_from_slice(&piece[..n]);
@@ -142,18 +139,23 @@ impl Verified {
         Ok(())
     }
 
-    /// Verifies blocks that were read at `start`, except for those that were seen before.
-    fn verify(&self, bytes: &mut [u8], start: u64) -> io::Result<()> {
-        for (block, at) in (start / UNIT..).zip((0..bytes.len()).step_by(BLOCK)) {
-            if self.has_seen(block, block + 1) {
+    /// Verifies blocks that were read at `start`, except for those that were seen before, in the
+    /// edition of what is kept that they were read from.
+    fn verify(&self, bytes: &mut [u8], start: u64, mut edition: Option<u64>) -> io::Result<()> {
+        let first = start / UNIT;
+        for (block, at) in (first..).zip((0..bytes.len()).step_by(BLOCK)) {
+            if edition.is_some() && self.seen.all(block, block + 1) == edition {
                 continue;
             }
             let wanted = self.wanted(block)?;
             if hash_block(first_of(&bytes[at..])) != wanted {
                 self.once_more(block, &mut bytes[at..], &wanted)?;
+                edition = None;
             }
-            self.seen.iter().for_each(|seen| seen.note(block));
             self.blocks.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(edition) = edition {
+            self.seen.note(first, first + bytes.len().div_ceil(BLOCK) as u64, edition);
         }
         Ok(())
     }
@@ -211,8 +213,9 @@ impl Storage for Verified {
         }
         let buf = &mut buf[..length];
         let end = offset + length as u64;
-        if self.has_seen(offset / UNIT, end.div_ceil(UNIT)) {
-            return self.inner.read_at(buf, offset);
+        let seen = self.seen.all(offset / UNIT, end.div_ceil(UNIT));
+        if seen.is_some() && self.inner.read_kept(buf, offset)? == seen {
+            return Ok(length);
         }
         self.read_unseen(buf, offset)?;
         Ok(length)
@@ -257,7 +260,10 @@ impl Storage for Verified {
         self.inner.is_near(offset, length)
     }
 
-    // What has rotted does not get past the tree: `may_rot` stays false.
+    // What has rotted since it was verified gets past the tree.
+    fn may_rot(&self) -> bool {
+        self.inner.may_rot()
+    }
 
     fn renew(&self, offset: u64, length: u64) -> bool {
         self.inner.renew(offset, length)
