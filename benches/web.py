@@ -41,7 +41,7 @@ http {{
 """
 _START_SECONDS = 30
 #: What cowcloop fetches at least, and keeps together.
-_CHUNK = 64 << 10
+_CHUNK = 16 << 10
 
 
 @dataclass(frozen=True)

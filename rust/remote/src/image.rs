@@ -26,7 +26,7 @@ const WANTED_AT_ONCE: usize = 16;
 const AHEAD_AT_ONCE: usize = 24;
 /// Chunks on their way, or waiting for their turn, from which on none is asked for that no reader
 /// waits for yet: 32 MiB.
-const MOST_AHEAD: usize = 512;
+const MOST_AHEAD: usize = 2048;
 /// How long an end waits until what has come is in the cache.
 const LANDING: Duration = Duration::from_secs(5);
 

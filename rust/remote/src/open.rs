@@ -10,13 +10,14 @@ use cowcloop_engine::{Error, ErrorKind, Result};
 use crate::address::Address;
 use crate::backoff::Backoff;
 use crate::cache::place::Place;
-use crate::cache::{Cache, CHUNK};
+use crate::cache::Cache;
 use crate::client::Answer;
 use crate::failure::{Failure, Kind};
 use crate::image::{Remote, RemoteImage};
 use crate::interrupt;
 use crate::link::Link;
 use crate::options::RemoteOptions;
+use crate::pace;
 use crate::version::Version;
 
 /// Attempts while a server answers wrongly: one that knows no ranges never will.
@@ -83,10 +84,7 @@ impl RemoteImage {
         let version = answer.version;
         let cache = kept(place, &address, &version)?;
         let image = Self::with(name, version, link, options, cache);
-        let keep = !image.remote().cache.as_ref().is_some_and(|cache| cache.has(0));
-        if keep {
-            image.remote().clone().keep(0, answer.bytes);
-        }
+        image.remote().clone().keep(0, answer.bytes);
         Ok(image)
     }
 
@@ -135,7 +133,7 @@ fn first(
     let mut backoff = Backoff::default();
     loop {
         let (handle, client) = link.get()?;
-        let failure = match handle.block_on(uninterrupted(client.get(0..CHUNK, None))) {
+        let failure = match handle.block_on(uninterrupted(client.get(0..pace::LEAST, None))) {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::cache::CHUNK;
 use crate::client::Answer;
 
 /// The bounds of one request, in bytes.
-const LEAST: u64 = CHUNK;
+pub(crate) const LEAST: u64 = 64 << 10;
 pub(crate) const MOST: u64 = 1 << 20;
 /// The bounds of what is asked for ahead of a reader, in bytes.
 const LEAST_AHEAD: u64 = 512 << 10;

@@ -24,8 +24,9 @@ use room::Room;
 use state::HEAD;
 pub(crate) use state::{chunks, Head};
 
-/// Bytes of a chunk: what a bit stands for.
-pub const CHUNK: u64 = 64 << 10;
+/// Bytes of a chunk: what a bit stands for. Compressed blocks lie anywhere, so larger ones have
+/// more fetched that is not wanted.
+pub const CHUNK: u64 = 16 << 10;
 
 /// Whether chunks were kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +171,9 @@ impl Cache {
             return Kept::Not;
         }
         let absent = self.land(first, first + (bytes.len() as u64).div_ceil(CHUNK));
+        if absent.is_empty() {
+            return Kept::More;
+        }
         let written = self.write(&absent, first, bytes);
         let mut pending = self.pending.lock();
         for chunk in &absent {
