@@ -65,17 +65,18 @@ mod tests {
 
     #[test]
     fn the_oldest_go_first() {
+        const EACH: u64 = (1 << 20) / CHUNK;
         let mut recent = Recent::default();
         for first in 0..40 {
-            recent.push(first * 16, vec![first as u8; 1 << 20].into());
+            recent.push(first * EACH, vec![first as u8; 1 << 20].into());
         }
-        assert!(!recent.has(7 * 16) && recent.has(8 * 16));
+        assert!(!recent.has(7 * EACH) && recent.has(8 * EACH));
         let mut buf = [0; 10];
         assert_eq!(recent.copy(&mut buf, (39 << 20) + 3), 10);
         assert_eq!(buf, [39; 10]);
         assert_eq!(recent.copy(&mut buf, (40 << 20) - 4), 4);
         assert_eq!(recent.copy(&mut buf, 5), 0);
-        assert!(recent.forget(39 * 16 + 3, 39 * 16 + 4) && !recent.has(39 * 16));
-        assert!(!recent.forget(39 * 16, 40 * 16));
+        assert!(recent.forget(39 * EACH + 3, 39 * EACH + 4) && !recent.has(39 * EACH));
+        assert!(!recent.forget(39 * EACH, 40 * EACH));
     }
 }

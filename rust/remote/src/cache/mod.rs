@@ -159,7 +159,7 @@ impl Cache {
     pub fn read_edition(&self, buf: &mut [u8], offset: u64) -> Option<u64> {
         let edition = self.forgotten.load(Ordering::Acquire);
         let end = (offset + buf.len() as u64).div_ceil(CHUNK);
-        let there = edition % 2 == 0 && self.has_all(offset / CHUNK, end);
+        let there = edition & 1 == 0 && self.has_all(offset / CHUNK, end);
         let read = there && self.read(buf, offset).is_ok();
         (read && self.forgotten.load(Ordering::Acquire) == edition).then_some(edition)
     }
