@@ -52,6 +52,11 @@ cp "$root"/contrib/systemd/* "$tree/usr/lib/systemd/system/"
 mkdir -p "$home/boot" "$tree/usr/share/initramfs-tools"
 cp "$root"/contrib/boot/* "$home/boot/"
 cp -r "$root"/contrib/initramfs-tools/* "$tree/usr/share/initramfs-tools/"
+mkdir -p "$tree/etc/init.d"
+cp "$root/contrib/sysvinit/cowcloop-root" "$tree/etc/init.d/"
+chmod 755 "$tree/etc/init.d/cowcloop-root"
+# systemd needs no such script, and would make a service of it.
+ln -s /dev/null "$tree/usr/lib/systemd/system/cowcloop-root.service"
 cat >"$tree/usr/share/bash-completion/completions/cowcloop" <<'END'
 eval "$(cowcloop --show-completion bash)"
 END
@@ -106,4 +111,20 @@ Description: compressed block images, with copy-on-write files over them
  changes.
 END
 echo "activate-noawait update-initramfs" >"$tree/DEBIAN/triggers"
+echo /etc/init.d/cowcloop-root >"$tree/DEBIAN/conffiles"
+cat >"$tree/DEBIAN/postinst" <<'END'
+#!/bin/sh
+set -e
+if [ -x /etc/init.d/cowcloop-root ]; then
+    update-rc.d cowcloop-root defaults >/dev/null
+fi
+END
+cat >"$tree/DEBIAN/postrm" <<'END'
+#!/bin/sh
+set -e
+if [ "$1" = purge ]; then
+    update-rc.d cowcloop-root remove >/dev/null
+fi
+END
+chmod 755 "$tree/DEBIAN/postinst" "$tree/DEBIAN/postrm"
 dpkg-deb --root-owner-group --build "$tree" "cowcloop_${version}-1_$architecture.deb"

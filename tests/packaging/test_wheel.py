@@ -124,6 +124,7 @@ def test_the_debian_package(wheel: Path, tmp_path: Path) -> None:
     manuals = {path.name for path in (root / "usr/share/man").rglob("*") if path.is_file()}
     assert manuals == {"cowcloop.1.gz", "nbdkit-cowcloop-plugin.1.gz", "cowfile.5.gz"}
     assert (root / "usr/lib/systemd/system/cowcloop@.service").is_file()
+    assert os.access(root / "etc/init.d/cowcloop-root", os.X_OK)
     if shutil.which("lintian"):
         done = run("lintian", "--allow-root", "--fail-on=warning", package, expect=None)
         assert (done.returncode, done.stdout.decode()) == (0, "")
