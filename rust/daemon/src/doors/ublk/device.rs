@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -55,6 +56,7 @@ pub struct Device {
     threads: Option<Threads>,
     course: Arc<Course>,
     taken_over: bool,
+    folder: OwnedFd,
 }
 
 /// The threads of a device.
@@ -81,14 +83,15 @@ impl Device {
         ended: &Sender<End>,
     ) -> Result<Device, String> {
         let mut control = Control::open()?;
+        let folder = node::folder().map_err(|error| format!("/dev: {}", reason(&error)))?;
         let mark = left_behind::mark(&connection)?;
         let info = match wanted {
             Wanted::New => add(&mut control, mark)?,
             Wanted::LeftBehind(id) => left_behind::take(&mut control, id, mark)?,
         };
         let taken_over = wanted != Wanted::New;
-        let mut device =
-            Device { control, info, threads: None, course: Arc::default(), taken_over };
+        let (threads, course) = (None, Arc::default());
+        let mut device = Device { control, info, threads, course, taken_over, folder };
         let started = device.start(connection, wanted, ended);
         if started.is_err() && wanted == Wanted::New {
             // What has failed first is what the user is told.
@@ -161,10 +164,10 @@ impl Device {
     /// Writes back what the kernel holds for the device, and removes it; when this returns the
     /// connection has been dropped. The error is a line for the user.
     pub fn close(mut self) -> Result<(), String> {
-        let path = self.path();
         // Once it is stopped, the kernel throws away what it holds.
-        let written = node::write_back(&path);
+        let written = node::write_back(&self.folder, self.info.id);
         let removed = self.remove();
+        let path = self.path();
         written.and(removed).map_err(|error| format!("{}: {}", path.display(), reason(&error)))
     }
 

@@ -2,10 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{self, Mode, OFlags};
 
 /// Where /dev is not the kernel's own, a program makes its files a moment later, and it may be a
 /// program that gives them to the user whose device it is.
@@ -46,9 +48,17 @@ fn may_come(error: io::ErrorKind) -> bool {
     matches!(error, io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
 }
 
-/// Writes back what the kernel holds in memory for a block device.
-pub fn write_back(path: &Path) -> io::Result<()> {
-    let device = File::open(path)?;
+/// The folder with the files. A server of the root file system keeps it open: a system that leaves
+/// its initramfs may take away what is mounted on `/dev` in the server's own root.
+pub fn folder() -> io::Result<OwnedFd> {
+    Ok(fs::open("/dev", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Writes back what the kernel holds in memory for a block device in the folder.
+pub fn write_back(folder: &OwnedFd, id: u32) -> io::Result<()> {
+    let name = format!("ublkb{id}");
+    let device = fs::openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let device = File::from(device);
     // SAFETY: the request takes no argument.
     if unsafe { libc::ioctl(device.as_raw_fd(), BLKFLSBUF, 0) } == 0 {
         return Ok(());
