@@ -47,6 +47,7 @@ test mtools /usr/bin/mformat
 test initramfs-tools-core /usr/bin/lsinitramfs
 test cpio /usr/bin/cpio
 test curl /usr/bin/curl
+test shellcheck /usr/bin/shellcheck
 test strace /usr/bin/strace
 test debootstrap /usr/sbin/debootstrap
 test iproute2 /usr/bin/ip /bin/ip

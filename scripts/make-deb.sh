@@ -49,8 +49,9 @@ chmod 755 "$tree/usr/bin/cowcloop"
 ln -s ../../../cowcloop/cowcloop/lib/nbdkit-cowcloop-plugin.so "$tree/$plugins/"
 cp "$root"/contrib/systemd/* "$tree/usr/lib/systemd/system/"
 # A root from an image: docs/howto/live-boot.md.
-mkdir -p "$home/boot" "$tree/usr/share/initramfs-tools"
+mkdir -p "$home/boot" "$tree/usr/share/initramfs-tools" "$tree/usr/lib/dracut/modules.d"
 cp "$root"/contrib/boot/* "$home/boot/"
+cp -r "$root"/contrib/dracut/* "$tree/usr/lib/dracut/modules.d/"
 cp -r "$root"/contrib/initramfs-tools/* "$tree/usr/share/initramfs-tools/"
 mkdir -p "$tree/etc/init.d"
 cp "$root/contrib/sysvinit/cowcloop-root" "$tree/etc/init.d/"
@@ -104,7 +105,7 @@ Maintainer: $maintainer
 Installed-Size: $(du -sk "$tree/usr" | cut -f1)
 Depends: python3 (>= 3.9), python3-pycdlib, nbdkit (>= 1.24), libc6
 Recommends: e2fsprogs, fuse3, libnbd-bin
-Suggests: initramfs-tools, busybox, nbd-client
+Suggests: initramfs-tools | dracut, busybox, nbd-client, dracut-network
 Description: compressed block images, with copy-on-write files over them
  Reads cloop and uzip images without unpacking them, and serves them over NBD.
  Writes go to cowfiles, in the layout of the cowloop driver; the image never

@@ -41,6 +41,8 @@ def make_root(folder: Path, script: str, size: str = "24M") -> Path:
     (root / "sbin/init").write_text(_BEGIN + script + _END)
     for path in ("bin/busybox", "sbin/init"):
         (root / path).chmod(0o755)
+    # systemd in an initramfs wants it in a root.
+    (root / "etc/os-release").write_text("ID=small\n")
     # What is not needed to boot.
     noise = random.Random(5)
     for number in range(_NOISE):
@@ -55,8 +57,16 @@ def make_root(folder: Path, script: str, size: str = "24M") -> Path:
 class Lives:
     """A machine that is started again and again."""
 
-    def __init__(self, initramfs: Path, root: str, *drives: Drive, network: bool = False) -> None:
+    def __init__(
+        self,
+        initramfs: Path,
+        root: str,
+        *drives: Drive,
+        network: bool = False,
+        memory: int = MEMORY_MIB,
+    ) -> None:
         self.initramfs = initramfs
+        self.memory = memory
         self.append = f"root=cowcloop:{root} rw"
         self.drives = drives
         self.network = network
@@ -67,7 +77,7 @@ class Lives:
             self.initramfs,
             drives=self.drives,
             append=self.append,
-            memory=MEMORY_MIB,
+            memory=self.memory,
             network=self.network,
             timeout=PATIENCE,
         )
