@@ -44,6 +44,21 @@ def test_a_block_that_the_tree_does_not_know_is_an_error(
             disk.pread(1000, 3_000_000)
 
 
+def test_what_is_kept_is_verified_once(
+    server: Liar, raw: bytes, cache: Path, tmp_path: Path
+) -> None:
+    tree = tree_of(raw, tmp_path)
+    with cowcloop.open(server.url, verity_tree=tree) as disk:
+        assert disk.read() == raw
+    with cowcloop.open(server.url, verity_tree=tree) as disk:
+        assert disk.pread(len(raw), 0) == raw
+        before = disk.status().verified_bytes
+        assert before is not None
+        assert before >= len(raw)
+        assert disk.pread(len(raw), 0) == raw
+        assert disk.status().verified_bytes == before
+
+
 def test_the_tree_beside_the_image_is_fetched_where_a_digest_pins_it(
     server: Liar, raw: bytes, cache: Path, tmp_path: Path
 ) -> None:
