@@ -9,8 +9,8 @@ number() {
 }
 
 echo "init $(cat /proc/1/comm)"
-# login and agetty have set these, on the console.
-echo "login $LOGNAME on $TERM"
+# That login sets.
+echo "login $LOGNAME"
 echo "found $(cat /new.txt 2>/dev/null)"
 echo "root $(sed -n 's|^\([^ ]*\) / \([^ ]*\) .*|\1 \2|p' /proc/mounts)"
 echo "mounted $(sed -n 's|^\([^ ]*\) /run/initramfs/\([^ ]*\) .*|\2=\1|p' /proc/mounts | tr '\n' ' ')"
