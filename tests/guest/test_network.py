@@ -11,11 +11,11 @@ import pytest
 from support import pages
 from support.guest.kernel import kernel
 from support.guest.life import PATIENCE
-from support.guest.machine import ON_THE_CONSOLE, Machine, boot
+from support.guest.machine import ON_THE_CONSOLE, Machine, boot, start
 from support.guest.network import TAP, dnsmasq, network, replaced
 from support.guest.small import MEMORY_MIB, check
 from support.programs import ROOT, program, run
-from support.server import serving
+from support.server import serving, wait_until
 
 pytestmark = [
     pytest.mark.boot,
@@ -56,11 +56,30 @@ class Classroom:
         assert " rw" in text
         (self.tftp / name).write_text(text.replace(" rw", f" rw {ON_THE_CONSOLE}"))
 
+    def settings(self, loader: str) -> str:
+        """The settings of dnsmasq's that name a loader."""
+        return replaced(_block("ini", loader), {_TFTP: self.tftp})
+
     def live(self, loader: str, *, uefi: bool = False) -> Machine:
-        """One boot of the machine, which gets the settings of dnsmasq's that name a loader."""
-        settings = replaced(_block("ini", loader), {_TFTP: self.tftp})
-        with dnsmasq(settings, self.folder):
+        """One boot of the machine."""
+        with dnsmasq(self.settings(loader), self.folder):
             return boot(None, network=TAP, memory=MEMORY_MIB, timeout=PATIENCE, uefi=uefi)
+
+    def live_by_another(self, loader: str, then: str) -> Machine:
+        """One boot by a BIOS that is not iPXE's: it is told of no more than a loader."""
+        settings = self.settings(then)
+        line = f"dhcp-boot=tag:!ipxe,tag:!uefi,{loader}\n"
+        assert line in settings
+        choices = ("dhcp-match", "dhcp-boot")
+        lines = [each for each in settings.splitlines() if not each.startswith(choices)]
+        with start(None, network=TAP, memory=MEMORY_MIB) as machine:
+            simple = "\n".join([*lines, f"dhcp-boot={loader}\n"])
+            with dnsmasq(simple, self.folder) as log:
+                sent = f"sent {self.tftp / loader} to"
+                wait_until(lambda: sent in log.read_text(), "the loader to be sent", PATIENCE)
+            # What was loaded asks again, and says what it is.
+            with dnsmasq(settings, self.folder):
+                return machine.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -72,7 +91,7 @@ def classroom(initramfs: Path, small_root: Path, tmp_path: Path) -> Iterator[Cla
         yield Classroom(tmp_path, initramfs)
 
 
-def test_the_bios_by_pxelinux_and_by_the_script(classroom: Classroom, small_root: Path) -> None:
+def test_a_bios_by_pxelinux_and_by_ipxe(classroom: Classroom, small_root: Path) -> None:
     classroom.put_files("pxelinux.0")
     classroom.put_menu("pxelinux.cfg/default", _block("syslinux"))
     first = classroom.live("pxelinux.0")
@@ -81,7 +100,8 @@ def test_the_bios_by_pxelinux_and_by_the_script(classroom: Classroom, small_root
     shutil.rmtree(classroom.tftp)
     classroom.put_files("snponly.efi")
     classroom.put_menu("boot.ipxe", _block("ipxe"))
-    assert "found life 1\n" in classroom.live("boot.ipxe").results
+    second = classroom.live_by_another("undionly.kpxe", "boot.ipxe")
+    assert "found life 1\n" in second.results, second.console
     check(small_root, classroom.folder / "class" / _COWFILE, classroom.folder)
 
 

@@ -53,8 +53,8 @@ def network(card: str, address: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def dnsmasq(settings: str, folder: Path) -> Iterator[None]:
-    """dnsmasq with the settings of a file, and with nothing of this machine's own."""
+def dnsmasq(settings: str, folder: Path) -> Iterator[Path]:
+    """dnsmasq with the settings of a file, and with nothing of this machine's own; its log."""
     file, log = folder / "dnsmasq.conf", folder / "dnsmasq.log"
     file.write_text(settings)
     words = ("--keep-in-foreground", "--user=root", "--leasefile-ro", "--pid-file=")
@@ -73,7 +73,7 @@ def dnsmasq(settings: str, folder: Path) -> Iterator[None]:
             return _DHCP_PORT in Path("/proc/thread-self/net/udp").read_text()
 
         wait_until(listens, "dnsmasq")
-        yield
+        yield log
     finally:
         process.terminate()
         process.wait()
