@@ -67,33 +67,13 @@ def mount(
             )
             assert entry.record is not None
             interrupts.check()
-            source = way.source(entry.record)
             image = shown(options.image)
-            volume = probe.find_volume(source, image, wanted.partition)
-            access = "ro" if entry.record.read_only else "rw"
-            way.mount(
-                ways.Mounting(
-                    entry.record,
-                    entry.path,
-                    source,
-                    volume,
-                    image,
-                    (access, "noatime", *wanted.options),
-                    wanted.options,
-                    interrupts,
-                    report,
-                )
-            )
+            volume = _mount_device(way, entry, image, wanted, interrupts, report)
             interrupts.check()
-            found = mounts.at(place)
-            made = replace(
-                entry.record,
-                mounted=None if found is None else found.device,
-                never_written=mounts.is_read_only(place),
-            )
-            for message in _warnings(made, volume, wanted):
+            entry = _noted(entry)
+            assert entry.record is not None
+            for message in _warnings(entry.record, volume, wanted):
                 report(Message("warning", f"{image}: {message}"))
-            entry = entry.write(made)
             units.keep(entry)
             return entry
         except BaseException:
@@ -103,6 +83,50 @@ def mount(
             # The failure may be due to a signal that reached one of our programs.
             interrupts.check()
             raise
+
+
+def _mount_device(
+    way: ways.Way,
+    entry: registry.Entry,
+    image: str,
+    wanted: MountOptions,
+    interrupts: Interrupts,
+    report: Report,
+) -> probe.Volume:
+    """Mount the file system on a device that is served, in the place of its record."""
+    assert entry.record is not None
+    source = way.source(entry.record)
+    volume = probe.find_volume(source, image, wanted.partition)
+    access = "ro" if entry.record.read_only else "rw"
+    way.mount(
+        ways.Mounting(
+            entry.record,
+            entry.path,
+            source,
+            volume,
+            image,
+            (access, "noatime", *wanted.options),
+            wanted.options,
+            interrupts,
+            report,
+        )
+    )
+    return volume
+
+
+def _noted(entry: registry.Entry) -> registry.Entry:
+    """Add to the record what is known once the device is mounted."""
+    assert entry.record is not None
+    place = entry.record.mount
+    assert place is not None
+    found = mounts.at(place)
+    return entry.write(
+        replace(
+            entry.record,
+            mounted=None if found is None else found.device,
+            never_written=mounts.is_read_only(place),
+        )
+    )
 
 
 def _via(options: ServeOptions, wanted: str | None) -> str | None:
