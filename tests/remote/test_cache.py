@@ -191,9 +191,16 @@ def test_a_damaged_cache_costs_speed_alone(
 def test_a_cache_that_is_cut_in_use_costs_speed_alone(
     server: Liar, raw: bytes, cache: Path
 ) -> None:
+    """Nothing is written beyond the cut, which would make zeros of what was there."""
     with cowcloop.open(server.url) as disk:
         disk.pread(len(raw), 0)
-        os.truncate(data_file(cache), 1_000_000)
+        file = data_file(cache)
+        wait_until(lambda: file.read_bytes() == raw, "the whole image in the cache")
+        os.truncate(file, 1_000_000)
+        assert disk.pread(1000, len(raw) - 1000) == raw[-1000:]
+        assert file.stat().st_size == 1_000_000
+        assert disk.pread(len(raw), 0) == raw
+    with cowcloop.open(server.url) as disk:
         assert disk.pread(len(raw), 0) == raw
 
 

@@ -41,6 +41,10 @@ impl Bits {
         self.word(bit).fetch_and(!mask(bit), Ordering::AcqRel);
     }
 
+    pub fn clear_all(&self) {
+        self.words.iter().for_each(|word| word.store(0, Ordering::Release));
+    }
+
     /// Sets those that are set in the file's `bytes`, the first of which is for the bits from
     /// `8 * first` on.
     pub fn add(&self, first: u64, bytes: &[u8]) {

@@ -49,6 +49,8 @@ pub(crate) trait Neighbours: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub struct Cache {
     data: Arc<dyn Storage>,
+    /// The file with the bytes is as long at least.
+    reach: AtomicU64,
     state: Arc<dyn Storage>,
     /// Of the image, in bytes.
     size: u64,
@@ -86,6 +88,7 @@ impl Cache {
         state.read_exact_at(&mut bytes, HEAD)?;
         present.add(0, &bytes);
         Ok(Cache {
+            reach: AtomicU64::new(data.len()?),
             data,
             state,
             size,
@@ -150,8 +153,15 @@ impl Cache {
     }
 
     /// Reads bytes of chunks that are there.
+    ///
+    /// # Errors
+    /// Those of the disk. From a file that another program has cut short nothing is read any more.
     pub fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.data.read_exact_at(buf, offset)
+        let read = self.data.read_exact_at(buf, offset);
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+            self.lose();
+        }
+        read
     }
 
     /// Reads bytes of chunks all of which are there; the edition that they are from: within one,
@@ -202,6 +212,11 @@ impl Cache {
     /// Writes some of the chunks that begin with `first`; whether there was room.
     fn write(&self, chunks: &[u64], first: u64, bytes: &[u8]) -> bool {
         for run in chunks.chunk_by(|chunk, next| chunk + 1 == *next) {
+            // A write beyond its end would make zeros of what was cut off.
+            if self.data.len().is_ok_and(|length| length < self.reach.load(Ordering::Acquire)) {
+                self.lose();
+                return false;
+            }
             let from = ((run[0] - first) * CHUNK) as usize;
             let piece = &bytes[from..bytes.len().min(from + run.len() * CHUNK as usize)];
             if self.room.as_ref().is_some_and(|room| !room.take(piece.len() as u64)) {
@@ -211,8 +226,23 @@ impl Cache {
                 self.stop("is not written to any more", &error);
                 return false;
             }
+            let end = run[0] * CHUNK + piece.len() as u64;
+            self.reach.fetch_max(end, Ordering::AcqRel);
         }
         true
+    }
+
+    /// Another program has cut the file with the bytes short: none of it is believed. Whoever
+    /// opens it next sees its length, and begins anew.
+    fn lose(&self) {
+        self.stop("is cut short", &io::Error::other("another program has changed it"));
+        let _turn = self.turn.lock();
+        let mut pending = self.pending.lock();
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        pending.written.clear();
+        self.present.clear_all();
+        self.unmended.store(true, Ordering::Release);
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Makes what was written durable, and then the bits that vouch for it.
