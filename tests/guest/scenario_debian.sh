@@ -5,7 +5,7 @@ daemon=/proc/$(cat /run/initramfs/cowcloopd.pid)
 
 # The number in a line of such a file.
 number() {
-    sed -n "s/^$1: *\([0-9]*\) kB\$/\1/p" "$2"
+    sed -n "s/^$1:[[:space:]]*\([0-9]*\) kB\$/\1/p" "$2"
 }
 
 echo "init $(cat /proc/1/comm)"

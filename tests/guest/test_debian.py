@@ -1,7 +1,8 @@
-"""A whole Debian with sysvinit as the root: `make test-boot` runs this."""
+"""Whole Debians as roots, with systemd and with sysvinit: `make test-boot` runs these."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +20,31 @@ SCENARIO = Path(__file__).with_name("scenario_debian.sh")
 # Several boots, on a machine that does other things.
 pytestmark = [pytest.mark.boot, pytest.mark.timeout(4 * PATIENCE)]
 
-_MEMORY_MIB = 512
+#: Memory of a machine whose image is larger.
+_MEMORY_MIB = 256
+_NOISE_MIB = 224
 
 
-def _image(folder: Path, init: str) -> Path:
-    """A compressed Debian with the scenario."""
-    raw, image = folder / "root.img", folder / "root.cloop"
+def _image(folder: Path, init: str, noise: int = 0) -> Path:
+    """A compressed Debian with the scenario, and with so many MiB that make it larger."""
+    raw, image, extra = folder / "root.img", folder / "root.cloop", folder / "noise"
     run(program("cp", "coreutils"), "--sparse=always", debian(init), raw)
-    run(program("debugfs", "e2fsprogs"), "-w", "-R", f"write {SCENARIO} scenario", raw)
+    files = {"scenario": SCENARIO}
+    if noise:
+        with extra.open("wb") as file:
+            for _ in range(noise):
+                file.write(os.urandom(1 << 20))
+        files["noise"] = extra
+    for name, source in files.items():
+        run(program("debugfs", "e2fsprogs"), "-w", "-R", f"write {source} {name}", raw)
     cowcloop("create", "--quiet", "--level", "1", raw, image)
     raw.unlink()
+    extra.unlink(missing_ok=True)
     return image
+
+
+def _digest(path: Path) -> bytes:
+    return run(program("sha256sum", "coreutils"), path).stdout
 
 
 class Lives:
@@ -78,6 +93,33 @@ def _said(machine: Machine, name: str) -> str:
     return found[1]
 
 
+def test_systemd_from_an_iso_image_that_is_larger_than_the_memory(
+    initramfs: Path, tmp_path: Path
+) -> None:
+    image = _image(tmp_path, "systemd", _NOISE_MIB)
+    size = image.stat().st_size
+    # So the most memory that the machine can have used is less than the image.
+    assert size > _MEMORY_MIB << 20
+    disc = tmp_path / "disc"
+    (disc / "live").mkdir(parents=True)
+    (disc / "live/root.cloop").symlink_to(image)
+    iso = tmp_path / "live.iso"
+    genisoimage = program("genisoimage", "genisoimage")
+    run(genisoimage, "-quiet", "-f", "-r", "-V", "LIVE", "-o", iso, disc)
+    before = _digest(iso)
+    # It is not protected by its drive.
+    lives = Lives(tmp_path, initramfs, image, Drive(iso, scratch=False))
+    root = "LABEL=LIVE/live/root.cloop"
+    first = lives.live(root, _MEMORY_MIB)
+    assert _said(first, "init") == "systemd"
+    assert _said(first, "found") == ""
+    assert _said(first, "root") == "/dev/ublkb0 ext4"
+    assert "cow=/dev/vdb1" in _said(first, "mounted").split()
+    assert int(_said(first, "used")) << 10 < size
+    assert _said(lives.live(root, _MEMORY_MIB), "found") == "written"
+    assert _digest(iso) == before
+
+
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[Liar]:
     """A web server with a Debian."""
@@ -88,11 +130,11 @@ def web(tmp_path: Path) -> Iterator[Liar]:
 def test_sysvinit_from_a_web_server(initramfs: Path, web: Liar, tmp_path: Path) -> None:
     lives = Lives(tmp_path, initramfs, tmp_path / "root.cloop")
     url = web.url.replace("127.0.0.1", "10.0.2.2")
-    first = lives.live(url, _MEMORY_MIB, network=True)
+    first = lives.live(url, 2 * _MEMORY_MIB, network=True)
     assert _said(first, "init") == "init"
     assert _said(first, "found") == ""
     assert _said(first, "root") == "/dev/ublkb0 ext4"
     assert "cow=/dev/vda1" in _said(first, "mounted").split()
-    second = lives.live(f"{url},via=fuse", _MEMORY_MIB, network=True)
+    second = lives.live(f"{url},via=fuse", 2 * _MEMORY_MIB, network=True)
     assert _said(second, "found") == "written"
     assert _said(second, "root") == "/dev/loop0 ext4"
