@@ -1,6 +1,6 @@
 //! A block in the cache: all of it, or as much as a reader asked for.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::cache::Weigh;
 use super::growing::Growing;
@@ -24,8 +24,17 @@ pub(crate) struct Entry {
     passing: bool,
     /// Where in the block the last read ended.
     read_to: AtomicU32,
-    /// Bytes that readers have taken of it.
-    taken: AtomicU32,
+    had: Had,
+}
+
+/// What readers have had of a block that passes.
+#[derive(Debug, Default)]
+struct Had {
+    bytes: AtomicU32,
+    /// A bit for each 64th part of it that was had as a whole.
+    parts: AtomicU64,
+    /// One of them was had twice: the block is wanted again.
+    again: AtomicBool,
 }
 
 /// The part of a block that is there.
@@ -40,8 +49,8 @@ pub(crate) enum Data {
 impl Entry {
     /// A block that is worth keeping.
     pub(super) fn new(data: Data) -> Self {
-        let (read_to, taken) = (AtomicU32::new(0), AtomicU32::new(0));
-        Entry { data, ahead: AtomicBool::new(false), passing: false, read_to, taken }
+        let (ahead, read_to) = (AtomicBool::new(false), AtomicU32::new(0));
+        Entry { data, ahead, passing: false, read_to, had: Had::default() }
     }
 
     /// A block that was read `ahead` of its reader, or that no other reader will want
@@ -70,17 +79,38 @@ impl Entry {
         self.ahead.load(Ordering::Relaxed) && self.ahead.swap(false, Ordering::Relaxed)
     }
 
-    /// Notes a read; returns whether it goes on where the last one ended, and
-    /// so is the same use of the block.
-    pub(super) fn continues(&self, within: usize, end: usize) -> bool {
-        self.taken.fetch_add((end - within) as u32, Ordering::Relaxed);
+    /// Notes a read of a block of `block_size` bytes; returns whether it goes on where the last
+    /// one ended, and so is the same use of the block.
+    pub(super) fn continues(&self, within: usize, end: usize, block_size: usize) -> bool {
+        if self.passing {
+            self.had.note(within, end, block_size);
+        }
         self.read_to.swap(end as u32, Ordering::Relaxed) as usize == within
     }
 
-    /// Whether readers have had as many bytes as there are in a block of this size. A reader of
-    /// small files has a block in pieces, in any order.
+    /// Whether it is here for one reader, which has had as many bytes as there are in a block of
+    /// this size, and none of them twice. A reader of small files has a block in pieces, in any
+    /// order.
     pub(super) fn used_up(&self, block_size: usize) -> bool {
-        self.taken.load(Ordering::Relaxed) as usize >= block_size
+        let had = &self.had;
+        self.passing
+            && had.bytes.load(Ordering::Relaxed) as usize >= block_size
+            && !had.again.load(Ordering::Relaxed)
+    }
+}
+
+impl Had {
+    fn note(&self, within: usize, end: usize, block_size: usize) {
+        self.bytes.fetch_add((end - within) as u32, Ordering::Relaxed);
+        let part = block_size.div_ceil(64);
+        let (first, last) = (within.div_ceil(part), end / part);
+        if first >= last {
+            return;
+        }
+        let parts = (u64::MAX >> (64 - (last - first))) << first;
+        if self.parts.fetch_or(parts, Ordering::Relaxed) & parts != 0 {
+            self.again.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -91,5 +121,40 @@ impl Weigh for Entry {
                 Data::Whole(bytes) => bytes.len() as u64,
                 Data::Growing(growing) => growing.weight(),
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::Buffers;
+
+    const BLOCK: usize = 65536;
+
+    fn used_up(passing: bool, reads: &[(usize, usize)]) -> bool {
+        let data = Data::Whole(Buffers::for_job(BLOCK).take());
+        let entry = Entry::in_order(data, false, passing);
+        for (within, end) in reads {
+            entry.continues(*within, *end, BLOCK);
+        }
+        entry.used_up(BLOCK)
+    }
+
+    #[test]
+    fn a_block_is_used_up_by_pieces_in_any_order() {
+        let pieces = [(40_000, BLOCK), (0, 100), (100, 39_000), (39_000, 40_000)];
+        assert!(used_up(true, &pieces));
+        assert!(!used_up(true, &pieces[1..]));
+        assert!(!used_up(false, &pieces));
+        assert!(used_up(true, &[(0, BLOCK)]));
+    }
+
+    #[test]
+    fn a_block_that_is_read_again_is_not_used_up() {
+        let page = |at: usize| (at * 4096, at * 4096 + 4096);
+        let pages: Vec<_> = (0..16).map(page).collect();
+        assert!(used_up(true, &pages));
+        assert!(!used_up(true, &[&pages[..], &[page(3)]].concat()));
+        assert!(!used_up(true, &[page(7); 100]));
     }
 }

@@ -19,13 +19,13 @@ impl BlockReader {
         let Some(entry) = self.cache.peek(block) else {
             return self.read_missing(block, within, piece);
         };
-        let goes_on = entry.continues(within, end);
+        let goes_on = entry.continues(within, end, self.block_size());
         if !goes_on {
             self.cache.touch(block, &entry);
         }
         self.serve_found(block, &entry, within, piece, None)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
-        if entry.passing() && entry.used_up(self.block_size()) {
+        if entry.used_up(self.block_size()) {
             self.drop_used(block, &entry);
         }
         Ok(())
@@ -36,12 +36,12 @@ impl BlockReader {
         let end = within + piece.len();
         match self.cache.load(block, || self.load(block, end))? {
             Loaded::Made(entry) => {
-                entry.continues(within, end);
+                entry.continues(within, end, self.block_size());
                 self.serve_made(block, &entry, within, piece)?;
                 self.misses.fetch_add(1, Ordering::Relaxed);
             }
             Loaded::Found(entry) => {
-                entry.continues(within, end);
+                entry.continues(within, end, self.block_size());
                 self.serve_found(block, &entry, within, piece, Some(&busy))?;
                 self.hits.fetch_add(1, Ordering::Relaxed);
             }
