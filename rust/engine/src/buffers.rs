@@ -36,12 +36,6 @@ impl Buffers {
         let bytes = spare.unwrap_or_else(|| vec![0; self.length]);
         Buffer { bytes, home: Arc::clone(self) }
     }
-
-    /// How many buffers wait for their next user.
-    #[cfg(test)]
-    pub(crate) fn waiting(&self) -> usize {
-        self.spare.lock().len()
-    }
 }
 
 /// A buffer that goes back to where it came from.

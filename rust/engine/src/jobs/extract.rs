@@ -8,7 +8,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::output::Output;
-use super::turns::Turns;
 use super::{is_zero, ordered, thread_count, window};
 use crate::buffers::{Buffer, Buffers};
 use crate::progress::{check, Progress};
@@ -142,7 +141,7 @@ impl Work<'_> {
     /// how many bytes are holes, which there are if it is `sparse`.
     fn fill(&self, output: &Output, sparse: bool) -> Result<u64> {
         let left_out = AtomicU64::new(0);
-        let write = |data: &[u8], offset| {
+        let write = |data: &[u8], offset: u64| {
             if sparse {
                 let holes = write_sparse(output, data, offset)?;
                 left_out.fetch_add(holes, Ordering::Relaxed);
@@ -151,7 +150,6 @@ impl Work<'_> {
             output.write_at(data, offset)
         };
         let buffers = Buffers::for_job(self.read as usize);
-        let turns = Turns::new(buffers.length(), &write);
         let device = self.device;
         ordered::run(
             self.threads,
@@ -164,7 +162,7 @@ impl Work<'_> {
                         left_out.fetch_add(extent.length, Ordering::Relaxed);
                     }
                     ExtentKind::Zero => output.zero_at(extent.offset, extent.length)?,
-                    ExtentKind::Data => copy(device, extent, &buffers, &turns)?,
+                    ExtentKind::Data => copy(device, extent, &buffers, &write)?,
                 }
                 Ok(extent.length)
             },
@@ -184,16 +182,16 @@ fn copy(
     device: &dyn Layer,
     extent: Extent,
     buffers: &Arc<Buffers>,
-    turns: &Turns<'_>,
+    write: &dyn Fn(&[u8], u64) -> Result<()>,
 ) -> Result<()> {
+    let mut data = buffers.take();
     let mut offset = extent.offset;
     while offset < extent.end() {
         // The first read ends where reads of whole blocks end.
         let step = buffers.length() as u64;
         let length = (step - offset % step).min(extent.end() - offset) as usize;
-        let mut data = buffers.take();
         device.read_checked(&mut data[..length], offset)?;
-        turns.write(data, length, offset)?;
+        write(&data[..length], offset)?;
         offset += length as u64;
     }
     Ok(())

@@ -27,7 +27,6 @@ mod place;
 mod rebase;
 mod repair;
 mod replace;
-mod turns;
 mod verify;
 mod writer;
 
