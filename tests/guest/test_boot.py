@@ -93,7 +93,8 @@ def test_a_damaged_block_is_an_error_of_its_own(
     lives = Lives(initramfs, root, _medium(tmp_path, image))
     lives.append += " test=damaged"
     machine = lives.live()
-    assert len(re.findall("cannot be read: /noise/", machine.results)) == 1
+    # A block may hold the end of one file and the beginning of the next.
+    assert len(re.findall("cannot be read: /noise/", machine.results)) in (1, 2)
     assert re.search(r"cowcloopd: error: .*root\.cloop.*block \d+", machine.console), machine
 
 
